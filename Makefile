@@ -1,0 +1,71 @@
+# `make` lists the targets. Each sets up what it needs: a virtual environment in .venv, with the
+# versions in constraints.txt. Variables to override: PYTHON, JOBS, TESTS.
+
+PYTHON ?= python3
+JOBS ?= 2
+TESTS ?= tests
+
+VSML_BENCH = .venv/bin/vsml-bench
+PIP_INSTALL = .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check
+WITH_PINS = -c constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install leaderboard test smoke lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/.installed ## set up .venv, with the versions in constraints.txt
+
+# hatchling comes first and builds without isolation, so that it is the pinned one as well.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "vsml-bench needs Python 3.10 or newer, which '$(PYTHON)' is not;" \
+	         "name one, as in: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (PyTorch is large: minutes, the first time) ..."
+	@$(PIP_INSTALL) $(WITH_PINS) hatchling
+	@$(PIP_INSTALL) $(WITH_PINS) --no-build-isolation -e '.[dev]'
+	@touch $@
+	@echo "Installed."
+
+# Failed cells (exit code 1) are rows of the board, so it is shown before the failure is passed on.
+define run_and_show
+$(VSML_BENCH) run --suite $(1); status=$$?; test $$status -le 1 || exit $$status; \
+    $(VSML_BENCH) leaderboard --suite $(2) --write && exit $$status
+endef
+
+# Data goes to the folder that VSML_BENCH_DATA names, or to runs/data.
+leaderboard: export VSML_BENCH_DATA := $(or $(VSML_BENCH_DATA),$(CURDIR)/runs/data)
+leaderboard: .venv/.installed ## fetch data, run the desk suite into runs/desk, print its board
+	@$(VSML_BENCH) data fetch --best-effort fashion_mnist mnist
+	@$(call run_and_show,desk,desk --compare published)
+
+# One thread a worker: more would only compete for the same cores.
+test: .venv/.installed ## run the tests (TESTS=tests/data for some of them)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	    .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+smoke: .venv/.installed ## run the smoke suite from nothing to a board
+	@$(call run_and_show,smoke --policy always,smoke)
+
+lint: .venv/.installed ## check format, lint and types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+format: .venv/.installed ## format the code and fix what the linter can fix
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock: .venv/.installed ## bring constraints.txt up to the newest versions, for all Pythons
+	@$(PIP_INSTALL) uv
+	@{ echo '# Written by `make lock`; see pyproject.toml for what is needed and why.'; \
+	    .venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+	        --no-annotate --no-header --no-emit-index-url --no-python-downloads; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## remove caches and built files; .venv and runs/ stay
+	@rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .asv
+	@find vsml_bench baselines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import getpass
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tests.leaderboard.factory import make_cell
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import (
+    CellId,
+    Outcomes,
+    cell_path,
+    load_cell,
+    load_cells,
+    save_cell,
+    scrub,
+)
+from vsml_bench.evaluation.outcomes import decode_outcomes, encode_outcomes
+from vsml_bench.storage import seal, unseal
+
+shapes = arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    cell = make_cell(
+        seed=3, recipe={"clip": 1.0}, checkpoint="f" * 64, tuning_effort={"trials": 2.0}
+    )
+    assert load_cell(save_cell(tmp_path, cell)) == cell
+
+
+def test_a_failed_cell_keeps_status_and_reason(tmp_path: Path) -> None:
+    cell = make_cell(status="diverged", reason="the loss is not finite from step 3 on")
+    assert load_cell(save_cell(tmp_path, cell)) == cell
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_outcomes_round_trip(data: st.DataObject) -> None:
+    shape = data.draw(shapes)
+    correct = data.draw(arrays.arrays(np.bool_, shape))
+    loss = data.draw(arrays.arrays(np.float32, shape, elements=st.floats(0, 60_000, width=32)))
+    outcomes = Outcomes(correct, loss)
+    text = json.dumps(encode_outcomes(outcomes))
+    decoded = decode_outcomes(json.loads(text), "x")
+    assert decoded == outcomes
+    np.testing.assert_array_equal(decoded.correct, correct)
+    np.testing.assert_array_equal(decoded.loss, loss.astype(np.float16))
+
+
+def test_the_encoding_is_compact() -> None:
+    correct = np.arange(64_000).reshape(32, 2000) % 7 > 0
+    loss = np.random.default_rng(0).exponential(size=correct.shape)
+    size = len(json.dumps(encode_outcomes(Outcomes(correct, loss))))
+    assert size < 2.3 * correct.size  # as bare float32 and bool, in base64: 6.7 bytes a step
+
+
+def test_a_huge_loss_is_kept_as_the_largest() -> None:
+    outcomes = Outcomes(np.array([[True]]), np.array([[1e6]], np.float32))
+    assert outcomes.loss.tolist() == [[65504.0]]
+
+
+def test_outcomes_are_neither_shared_nor_writable() -> None:
+    correct = np.array([[True, False]])
+    outcomes = Outcomes(correct, np.zeros((1, 2)))
+    correct[0, 0] = False
+    assert outcomes.correct[0, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        outcomes.correct[0, 0] = False
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(VsmlBenchError, match="1 not finite"):
+        Outcomes(np.array([[True, False]]), np.array([[0.5, value]]))
+
+
+@pytest.mark.parametrize(
+    "correct", [np.ones(3, bool), np.ones((0, 3), bool), np.ones((2, 3)), np.ones((1, 2, 3), bool)]
+)
+def test_correctness_of_another_kind_is_refused(correct: Any) -> None:
+    with pytest.raises(VsmlBenchError, match="expected bool"):
+        Outcomes(correct, np.zeros(correct.shape))
+
+
+def test_an_expanding_bomb_is_not_expanded() -> None:
+    bomb = base64.b64encode(zlib.compress(b"\0" * 10_000_000, 9)).decode()
+    with pytest.raises(VsmlBenchError, match="2 bytes where 1 were expected"):
+        decode_outcomes({"lifetimes": 2, "steps": 4, "correct": bomb, "loss": bomb}, "x.json")
+
+
+@pytest.mark.parametrize("status", ["diverged", "timeout", "crashed", "out_of_memory"])
+def test_a_failed_cell_has_no_number(status: Any) -> None:
+    with pytest.raises(VsmlBenchError, match="outcomes exactly if its status is 'ok'"):
+        dataclasses.replace(make_cell(), status=status, reason="why")
+
+
+def test_an_ok_cell_has_outcomes_of_its_shape() -> None:
+    cell = make_cell()
+    with pytest.raises(VsmlBenchError, match="no outcomes"):
+        dataclasses.replace(cell, outcomes=None)
+    with pytest.raises(VsmlBenchError, match=r"\(3, 20\); expected .* \(3, 21\)"):
+        dataclasses.replace(cell, steps=21)
+
+
+def test_exactly_failed_cells_have_a_reason() -> None:
+    with pytest.raises(VsmlBenchError, match="reason"):
+        dataclasses.replace(make_cell(), reason="why")
+    with pytest.raises(VsmlBenchError, match="reason"):
+        dataclasses.replace(make_cell(status="crashed"), reason=" \n")
+
+
+def test_the_file_name_can_be_read_and_stays_in_its_folder() -> None:
+    folder = Path("cells")
+    key = "0123456789abcdef"
+    assert cell_path(folder, CellId("desk", "mnist5k-same", "vsml", 2), key) == Path(
+        "cells/mnist5k-same--vsml--seed2--01234567.json"
+    )
+    hostile = cell_path(folder, CellId("desk", "../..", "/etc/x y", 0), key)
+    assert hostile.parent == folder
+    assert hostile.name == ".._..--_etc_x_y--seed0--01234567.json"
+
+
+def change(path: Path, **values: Any) -> None:
+    """Changes the document and seals it anew, as someone would who knows how."""
+    document = unseal(path.read_bytes(), "x")
+    path.write_bytes(seal({**document, **values}))
+
+
+def test_one_tampered_cell_is_listed_and_the_others_load(tmp_path: Path) -> None:
+    good = make_cell(seed=0)
+    save_cell(tmp_path, good)
+    bad = save_cell(tmp_path, make_cell(seed=1))
+    tampered = bad.read_bytes().replace(b'"git_dirty": true', b'"git_dirty": false')
+    assert tampered != bad.read_bytes()
+    bad.write_bytes(tampered)
+    torn = tmp_path / "torn.json"
+    torn.write_bytes(tampered[:100])
+    (tmp_path / "folder.json").mkdir()
+    cells, problems = load_cells(tmp_path)
+    assert cells == [good]
+    assert sorted(p.file for p in problems) == sorted([bad.name, "folder.json", "torn.json"])
+    reasons = {p.file: p.reason for p in problems}
+    assert "was changed after it was written" in reasons[bad.name]
+    assert all(problem.file in problem.reason for problem in problems)
+    assert bad.read_bytes() == tampered
+    assert torn.exists()
+
+
+def test_no_folder_means_no_cells(tmp_path: Path) -> None:
+    assert load_cells(tmp_path / "absent") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"status": "excellent"}, "status"),
+        ({"lifetimes": "3"}, "lifetimes"),
+        ({"colour": "red"}, "unknown key 'colour'"),
+        ({"format": 99}, "format"),
+        ({"key": "short"}, "64 hexadecimal digits"),
+        ({"outcomes": {"lifetimes": 3, "steps": 20}}, "cannot be decoded"),
+        ({"outcomes": "AAAA"}, "cannot be decoded"),
+        ({"steps": 7}, "expected"),
+        ({"provenance": {}}, "missing"),
+    ],
+)
+def test_a_well_sealed_but_wrong_record_is_refused(
+    tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    path = save_cell(tmp_path, make_cell())
+    change(path, **values)
+    with pytest.raises(VsmlBenchError, match=message):
+        load_cell(path)
+
+
+def test_a_cell_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
+    path = save_cell(tmp_path, make_cell(seed=1))
+    other = cell_path(tmp_path, make_cell(seed=2).id, make_cell(seed=2).key)
+    path.rename(other)
+    with pytest.raises(VsmlBenchError, match="holds the record of .*seed1"):
+        load_cell(other)
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+def test_a_hostile_pickle_posing_as_a_cell_is_refused_unexecuted(tmp_path: Path) -> None:
+    victim = tmp_path / "executed"
+    payload = pickle.dumps(Hostile(victim))
+    pickle.loads(payload)
+    assert victim.exists(), "the payload must be able to do harm"
+    victim.unlink()
+    path = cell_path(tmp_path, make_cell().id, make_cell().key)
+    path.write_bytes(payload)
+    with pytest.raises(VsmlBenchError, match="no vsml-bench record"):
+        load_cell(path)
+    assert load_cells(tmp_path)[1][0].file == path.name
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('File "/opt/jane/my code/run.py", line 3', 'File "run.py", line 3'),
+        ("cannot open /data/set/train.gz: gone", "cannot open train.gz: gone"),
+        ("path=/a/b.py,/c/d.py", "path=b.py,d.py"),
+        ("file:///srv/x/y.txt", "y.txt"),
+        (r"C:\Users\Jane\x.py is bad", "x.py is bad"),
+        ("in /var/tmp/", "in tmp"),
+        ("see https://example.org/a/b.html", "see https://example.org/a/b.html"),
+        ("and/or 1/2, ../x/y, 3 / 4", "and/or 1/2, ../x/y, 3 / 4"),
+        ("shape [2, 3] is not [2, 4]", "shape [2, 3] is not [2, 4]"),
+    ],
+)
+def test_scrub(text: str, expected: str) -> None:
+    assert scrub(text) == expected
+    assert scrub(expected) == expected
+
+
+def test_scrub_takes_out_home_user_and_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/jdoe")
+    monkeypatch.setenv("LOGNAME", "jdoe")
+    assert getpass.getuser() == "jdoe"
+    assert scrub("jdoe asked jdoe's /home/jdoe and /home/jdoe/x.py, not jdoes") == (
+        "<user> asked <user>'s ~ and x.py, not jdoes"
+    )
+    host = socket.gethostname()
+    if host != "localhost":
+        assert scrub(f"on {host}: down") == "on <host>: down"
+
+
+def test_a_stored_cell_names_no_path(tmp_path: Path) -> None:
+    reason = f'Traceback: File "{tmp_path}/learner.py", line 1'
+    path = save_cell(tmp_path, make_cell(status="crashed", reason=reason))
+    assert str(tmp_path) not in path.read_text()
+    assert load_cell(path).reason == 'Traceback: File "learner.py", line 1'
+
+
+def test_cells_and_boards_never_import_torch(tmp_path: Path) -> None:
+    save_cell(tmp_path, make_cell())
+    code = """
+import sys
+from pathlib import Path
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.leaderboard import board, compare, render
+cells, _ = load_cells(Path(sys.argv[1]))
+plans = [board.PlannedCell(cell.id, cell.key, "unseen_tasks", True) for cell in cells]
+built = board.build_board("desk", cells, plans)
+print(render.to_markdown(built), render.to_csv(built), render.to_json(built))
+print("torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "60.0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"

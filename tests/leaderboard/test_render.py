@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.leaderboard.factory import HASHES, make_cell, plan
+from vsml_bench.evaluation.cell import Problem
+from vsml_bench.leaderboard.board import Board, build_board
+from vsml_bench.leaderboard.render import to_csv, to_frame, to_json, to_markdown
+
+
+@pytest.fixture
+def board() -> Board:
+    cells = [
+        make_cell("home", "vsml", 0, [0.8, 0.8, 0.8], relation="same_tasks", note="at 8x8"),
+        make_cell("home", "sgd", 0, [0.5, 0.6, 0.5], relation="same_tasks"),
+        make_cell("held-out", "vsml", 0, [0.7, 0.75, 0.7], note="at 8x8"),
+        make_cell("held-out", "sgd", 0, status="crashed", reason="Trace|back\n  ValueError: <x>"),
+        make_cell("away", "vsml", 0, status="unavailable", reason="fashion is not here"),
+        make_cell("away", "sgd", 0, status="unavailable", reason="fashion is not here"),
+        make_cell("home", "sgd", 0, hashes={**HASHES, "data": "d2"}),
+    ]
+    relations = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
+    plans = [
+        plan(split, learner, relation=relation, has_meta_parameters=learner == "vsml")
+        for split, relation in relations.items()
+        for learner in ("sgd", "vsml")
+    ]
+    return build_board("desk", cells, plans, [Problem("bad.json", "bad.json was changed.")])
+
+
+def table(markdown: str, below: str) -> list[list[str]]:
+    """The cells of the first table after the line that starts with `below`."""
+    lines = markdown.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith(below))
+    first = next(i for i in range(start, len(lines)) if lines[i].startswith("|"))
+    rows = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" |")])
+    return rows
+
+
+def test_json(board: Board) -> None:
+    document = json.loads(to_json(board))
+    assert set(document) == {"suite", "board_hash", "rows", "stale", "problems"}
+    assert (document["suite"], document["board_hash"]) == ("desk", board.board_hash)
+    needed = "split relation learner metric mean ci_low ci_high seeds lifetimes steps status"
+    rows: dict[Any, Any] = {(row["split"], row["learner"]): row for row in document["rows"]}
+    assert all(set(needed.split()) <= set(row) for row in document["rows"])
+    assert rows["home", "vsml"]["mean"] == 0.8
+    assert rows["held-out", "sgd"]["mean"] is None
+    assert rows["held-out", "sgd"]["status"] == "crashed"
+    assert document["stale"][0]["reason"] == "different from today's: data"
+    assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
+
+
+def test_frame_has_a_line_per_row(board: Board) -> None:
+    frame = to_frame(board)
+    assert len(frame) == len(board.rows) == 6
+    assert frame["learner"].tolist() == [row.learner for row in board.rows]
+    assert frame["mean"].isna().tolist() == [row.mean is None for row in board.rows]
+    assert "keys" not in frame
+
+
+def test_frame_of_an_empty_board_has_its_columns() -> None:
+    frame = to_frame(build_board("desk", [], []))
+    assert len(frame) == 0
+    assert {"split", "learner", "mean", "status"} <= set(frame.columns)
+
+
+def test_csv(board: Board) -> None:
+    text = to_csv(board)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["learner"] for row in rows] == [row.learner for row in board.rows]
+    by_place = {(row["split"], row["learner"]): row for row in rows}
+    assert by_place["home", "vsml"]["mean"] == "0.8"
+    assert by_place["away", "sgd"]["mean"] == ""
+    assert pd.read_csv(io.StringIO(text)).shape == to_frame(board).shape
+
+
+def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
+    header, _, *lines = table(to_markdown(board), "# Leaderboard: desk")
+    assert header == [
+        "learner",
+        "mean rank",
+        "home (same_tasks)",
+        "held-out (unseen_tasks)",
+        "away (unseen_dataset)",
+    ]
+    assert [line[:2] for line in lines] == [["vsml", "1.0"], ["sgd", "2.0"]]
+    assert lines[0][2] == "**80.0 ± 0.0 †**"
+    assert lines[0][4] == "unavailable"
+    assert lines[1][2].startswith("53.3 ± ")
+    assert lines[1][3] == "crashed"
+
+
+def test_learners_that_cannot_be_told_apart_are_all_bold() -> None:
+    cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.55]) for name in "ab"]
+    board = build_board("desk", cells, [plan(learner=name) for name in "ab"])
+    _, _, *lines = table(to_markdown(board), "# Leaderboard")
+    assert [line[2].startswith("**55.0") for line in lines] == [True, True]
+
+
+def test_failing_does_not_improve_the_mean_rank() -> None:
+    cells = [
+        make_cell("one", "steady", accuracies=[0.5, 0.5]),
+        make_cell("one", "fragile", accuracies=[0.9, 0.9]),
+        make_cell("two", "steady", accuracies=[0.5, 0.5]),
+        make_cell("two", "third", accuracies=[0.4, 0.4]),
+        make_cell("one", "third", accuracies=[0.3, 0.3]),
+        make_cell("two", "fragile", status="timeout"),
+    ]
+    plans = [plan(s, name) for s in ("one", "two") for name in ("steady", "fragile", "third")]
+    _, _, *lines = table(to_markdown(build_board("desk", cells, plans)), "# Leaderboard")
+    assert [line[:2] for line in lines] == [["steady", "1.5"], ["fragile", "2.0"], ["third", "2.5"]]
+
+
+def test_details_notes_failures_and_stale_records(board: Board) -> None:
+    text = to_markdown(board)
+    header, _, *lines = table(text, "## held-out (unseen_tasks)")
+    details = [dict(zip(header, line, strict=True)) for line in lines]
+    assert (details[0]["learner"], details[0]["mean"], details[0]["gap"]) == ("vsml", "71.7", "8.3")
+    assert (details[1]["learner"], details[1]["mean"]) == ("sgd", "crashed")
+    assert details[1]["seeds"] == "0 of 1"
+    assert "## away" not in text
+    assert "* vsml: at 8x8\n" in text
+    assert (
+        "sgd on held-out: crashed, 0 of 1 seed ok (crashed: Trace\\|back ValueError: &lt;x>)"
+        in text
+    )
+    assert "vsml on away: unavailable, 0 of 1 seed ok (unavailable: fashion is not here)" in text
+    assert "different from today's: data" in text
+    assert "* bad.json: bad.json was changed." in text
+    assert "† one meta-train seed" in text
+    assert board.board_hash in text
+
+
+def test_learners_on_several_devices_are_told_apart() -> None:
+    cells = [make_cell(device="CPU"), make_cell(device="GPU"), make_cell(learner="sgd")]
+    board = build_board("desk", cells, [plan(), plan(learner="sgd")])
+    _, _, *lines = table(to_markdown(board), "# Leaderboard")
+    assert sorted(line[0] for line in lines) == ["sgd", "vsml (CPU)", "vsml (GPU)"]
+
+
+def test_an_empty_board_can_be_rendered() -> None:
+    board = build_board("desk", [], [])
+    assert json.loads(to_json(board))["rows"] == []
+    assert board.board_hash in to_markdown(board)
+    assert to_csv(board).startswith("split,")

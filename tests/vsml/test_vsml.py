@@ -1,0 +1,180 @@
+"""VSML against its textbook form, its claims, and the numbers that FACTS about it state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.vsml.textbook import TextbookNetwork
+from vsml_bench.learner import Shape
+from vsml_bench.vsml import kernel
+from vsml_bench.vsml.learner import VSML, VSMLConfig
+
+OPTIONS = {
+    "default": VSMLConfig(),
+    "three ticks": VSMLConfig(ticks=3),
+    "layer norm": VSMLConfig(layer_norm=True),
+    "feed label": VSMLConfig(feed_label=True),
+    "small": VSMLConfig(state_size=6, message_size=4),
+    "two layers": VSMLConfig(hidden=(3,)),
+    "three layers, layerwise": VSMLConfig(hidden=(3, 2), layerwise=True),
+    "backward pass": VSMLConfig(hidden=(3,), backward_pass=True),
+    "own backward sub-RNN": VSMLConfig(
+        hidden=(3,), backward_pass=True, own_backward_sub_rnn=True, layerwise=True
+    ),
+    "batch": VSMLConfig(batch=3),
+    "everything": VSMLConfig(
+        hidden=(3,),
+        layer_norm=True,
+        feed_label=True,
+        backward_pass=True,
+        own_backward_sub_rnn=True,
+        layerwise=True,
+        batch=2,
+    ),
+}
+SHAPE = Shape((1, 2, 2), 3)
+LIFETIMES, STEPS = 2, 6
+
+
+def make(config: VSMLConfig, scale: float = 3.0) -> VSML:
+    """A float64 learner whose meta-parameters are large enough for every gate to matter."""
+    generator = torch.Generator().manual_seed(1)
+    learner = VSML(config)
+    learner.init_meta_parameters(generator)
+    learner = learner.double()
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.mul_(scale).add_(0.3 * noise)
+    return learner
+
+
+def stream(seed: int = 2):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=generator, dtype=torch.float64)
+    labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=generator)
+    return inputs, labels
+
+
+def textbook_logits(learner: VSML, state, inputs, labels):
+    batch = learner.config.batch
+    logits = []
+    for e in range(LIFETIMES):
+        network = TextbookNetwork(
+            learner,
+            [layer.hidden[e] for layer in state.layers],
+            [layer.cell[e] for layer in state.layers],
+        )
+        steps = [
+            network.step(inputs[t : t + batch, e], labels[t : t + batch, e])
+            for t in range(0, STEPS, batch)
+        ]
+        logits.append(torch.cat(steps))
+    return torch.stack(logits, 1)
+
+
+@pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS.keys())
+def test_outputs_and_meta_gradients_equal_the_textbook_form(config):
+    learner = make(config)
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    results = []
+    for run in (
+        lambda: learner.unroll(state, inputs, labels)[0],
+        lambda: textbook_logits(learner, state, inputs, labels),
+    ):
+        learner.zero_grad()
+        logits = run()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        loss.backward()
+        gradients = {
+            name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+            for name, p in learner.named_parameters()
+        }
+        results.append((logits.detach(), gradients))
+    (fast, fast_gradients), (slow, slow_gradients) = results
+    assert fast.std() > 1e-3, "the outputs must vary for the comparison to mean anything"
+    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-9)
+    for name, gradient in slow_gradients.items():
+        torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-5, atol=1e-9)
+    assert any(g.abs().max() > 1e-4 for g in slow_gradients.values())
+
+
+def test_size_of_the_papers_model():
+    learner = VSML(VSMLConfig())
+    assert sum(p.numel() for p in learner.parameters()) == 2_384
+    state = learner.init_state(1, Shape((1, 28, 28), 10), torch.Generator().manual_seed(0))
+    assert state.layers[0].hidden.numel() + state.layers[0].cell.numel() == 250_880
+
+
+def test_fresh_state_is_half_noise_half_zero():
+    learner = VSML(VSMLConfig())
+    layer = learner.init_state(1, Shape((100,), 50), torch.Generator().manual_seed(0)).layers[0]
+    noise, rest = layer.cell.chunk(2, dim=-1)
+    assert layer.hidden.abs().max() == 0 and rest.abs().max() == 0
+    assert noise.abs().max() <= 2 / 100**0.5
+    # a normal cut at two standard deviations has 0.8796 of its width
+    assert noise.std().item() == pytest.approx(0.8796 / 100**0.5, rel=0.02)
+
+
+def test_order_of_inputs_and_names_of_labels_do_not_matter():
+    learner = make(VSMLConfig())
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    logits, _ = learner.unroll(state, inputs, labels)
+    pixels, names = torch.randperm(4), torch.randperm(3)
+    layer = state.layers[0]
+    permuted = state._replace(
+        layers=(layer._replace(cell=layer.cell[:, :, pixels][:, :, :, names]),)
+    )
+    inverse = torch.argsort(names)
+    flat = inputs.flatten(2)[..., pixels].view_as(inputs)
+    again, _ = learner.unroll(permuted, flat, inverse[labels])
+    torch.testing.assert_close(again, logits[..., names], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_step_equals_eager_step():
+    learner = make(VSMLConfig())
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    eager, _ = learner.unroll(state, inputs, labels)
+    learner.compile(dynamic=False)
+    compiled, _ = learner.unroll(state, inputs, labels)
+    torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="no C++ compiler for the kernel")
+@pytest.mark.parametrize("hidden", [(), (7,)])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11])
+def test_kernel_equals_plain_form(hidden, classes):
+    learner = make(VSMLConfig(hidden=hidden)).float()
+    generator = torch.Generator().manual_seed(4)
+    shape = Shape((9,), classes)
+    inputs = 3 * torch.randn(20, 3, 9, generator=generator)
+    labels = torch.randint(classes, (20, 3), generator=generator)
+    state = learner.init_state(3, shape, generator)
+    with torch.inference_mode():
+        fast, fast_state = learner.unroll(state, inputs, labels)
+    plain, plain_state = learner.unroll(state, inputs, labels)
+    assert plain.requires_grad and not fast.requires_grad
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        fast_state.layers[0].cell, plain_state.layers[0].cell, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="no C++ compiler for the kernel")
+def test_kernel_saturates_and_keeps_nan():
+    learner = make(VSMLConfig(), scale=100.0).float()
+    shape = Shape((4,), 3)
+    state = learner.init_state(2, shape, torch.Generator().manual_seed(0))
+    inputs = 50 * torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(5, 2, dtype=torch.int64)
+    plain, _ = learner.unroll(state, inputs, labels)
+    inputs[3:, 1] = torch.nan
+    with torch.inference_mode():
+        fast, _ = learner.unroll(state, inputs, labels)
+    torch.testing.assert_close(fast[:, 0], plain[:, 0], rtol=1e-4, atol=1e-4)
+    assert fast[3:, 1].isnan().all() and fast[:3].isfinite().all()

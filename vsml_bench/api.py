@@ -1,0 +1,215 @@
+"""The Python API: the same verbs as the command line, for notebooks and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsml_bench import paths, registry
+from vsml_bench.config import replace
+from vsml_bench.data import datasets
+from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.evaluation.cost import CostModel
+from vsml_bench.evaluation.planning import CellPlan, plan_suite, recipe_of
+from vsml_bench.evaluation.runner import Policy, RunOptions, RunReport, run_cells
+from vsml_bench.execution import decide
+from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
+from vsml_bench.leaderboard.render import to_frame
+from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
+from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.registry import LearnerEntry
+from vsml_bench.storage import check_writable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def list_learners() -> list[LearnerEntry]:
+    """All learners that are found without being pointed at."""
+    return list(registry.learners().values())
+
+
+def plan(
+    suite: str,
+    *,
+    splits: Sequence[str] = (),
+    learners: Sequence[str] = (),
+    extra_learners: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    overrides: dict[str, Any] | None = None,
+    data_root: Path | str | None = None,
+) -> list[CellPlan]:
+    """The cells that `run` would run with the same arguments."""
+    return plan_suite(
+        registry.find_suite(suite),
+        _path(data_root),
+        splits=splits,
+        learners=learners,
+        extra_learners=extra_learners,
+        seeds=seeds,
+        overrides=overrides,
+    )
+
+
+def run(
+    suite: str,
+    *,
+    out: Path | str | None = None,
+    splits: Sequence[str] = (),
+    learners: Sequence[str] = (),
+    extra_learners: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    overrides: dict[str, Any] | None = None,
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    policy: Policy = "only-missing",
+    progress: bool = True,
+    command: str = "",
+) -> RunReport:
+    """Runs a suite's cells and stores them in `out` (default `runs/<suite>`).
+
+    splits, seeds: keep only these of the suite's. learners: run these instead of the suite's own,
+    names or `path/to/file.py:ClassName`; extra_learners: run these as well. overrides:
+    configuration fields of the learners that run. policy: see `RunOptions`.
+    Raises VsmlBenchError for bad input, before anything is run.
+    """
+    plans = plan(
+        suite,
+        splits=splits,
+        learners=learners,
+        extra_learners=extra_learners,
+        seeds=seeds,
+        overrides=overrides,
+        data_root=data_root,
+    )
+    decide(device)
+    options = RunOptions(
+        folder=results_folder(suite, out),
+        published=paths.results() / "checkpoints",
+        root=_path(data_root),
+        device=device,
+        jobs=jobs,
+        policy=policy,
+        progress=progress,
+        command=command,
+    )
+    return run_cells(plans, options, cost_model(suite))
+
+
+def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) -> pd.DataFrame:
+    """The board of a suite as a DataFrame, one row per split and learner.
+
+    folder: where its cells are (default `runs/<suite>`, or the published ones where that does not
+    exist). selection: `splits`, `learners`, `extra_learners`, `seeds`, `data_root` as in `run`.
+    """
+    return to_frame(board(suite, folder, **selection))
+
+
+def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
+    """The board of a suite: a pure function of the cells in the folder and today's plan."""
+    return board_of(suite, plan(suite, **selection), board_folder(suite, folder))
+
+
+def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
+    """The board of these plans from the cells in `folder`."""
+    cells, problems = load_cells(folder / "cells")
+    planned = [
+        PlannedCell(p.id, p.key, p.relation, p.has_meta_parameters, p.hashes, p.family)
+        for p in plans
+    ]
+    return build_board(registry.find_suite(suite).name, cells, planned, problems)
+
+
+def meta_train(
+    split: str,
+    learner: str,
+    seed: int = 0,
+    *,
+    suite: str | None = None,
+    out: Path | str = "runs/checkpoints",
+    recipe: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+    command: str = "",
+) -> Path:
+    """Meta-trains (or tunes) a learner on a split's meta-train side, from its last checkpoint where
+    there is one, and returns the path of the result.
+
+    suite: use that suite's recipe. recipe, overrides: fields of the recipe and of the learner's
+    configuration to change.
+    """
+    job = meta_training_job(split, learner, seed, suite, recipe, overrides)
+    if not needs_artifact(job):
+        raise VsmlBenchError(
+            f"learner '{learner}' has no meta-parameters and nothing to tune; run it as it is."
+        )
+    root = _path(data_root)
+    check_disjoint(registry.find_split(split), root)
+    folder = Path(out)
+    check_writable(folder)
+    execution = decide(device, threads)
+    return make_artifact(job, folder, execution, root, progress=progress, command=command)
+
+
+def meta_training_job(
+    split: str,
+    learner: str,
+    seed: int,
+    suite: str | None = None,
+    recipe: dict[str, Any] | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> MetaTrainingJob:
+    """What `meta_train` with the same arguments trains."""
+    entry = registry.find_learner(learner).configured(overrides or {})
+    used = recipe_of(entry, registry.find_suite(suite) if suite else None)
+    if recipe:
+        if used is None:
+            raise VsmlBenchError(
+                f"learner '{entry.name}' is not meta-trained, so it has no recipe to change."
+            )
+        used = replace(used, recipe, f"recipe of {entry.name}")
+    return MetaTrainingJob(entry, registry.find_split(split).meta_train, seed, used)
+
+
+def checkpoint_of(job: MetaTrainingJob, folder: Path) -> Path:
+    """Where the result of a meta-training is kept in a folder."""
+    return artifact_path(folder, job)
+
+
+def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetStatus]:
+    """What data are here, and where from."""
+    return [datasets.status(name, _path(data_root)) for name in datasets.names()]
+
+
+def results_folder(suite: str, out: Path | str | None) -> Path:
+    """Where a run of the suite stores its results."""
+    return Path(out) if out is not None else Path("runs") / registry.find_suite(suite).name
+
+
+def board_folder(suite: str, folder: Path | str | None) -> Path:
+    """Where a board's cells are read from: the given folder, else the user's own run, else what is
+    published."""
+    own = results_folder(suite, folder)
+    if folder is not None or (own / "cells").is_dir():
+        return own
+    return paths.results() / registry.find_suite(suite).name
+
+
+def cost_model(suite: str) -> CostModel:
+    """Costs as measured by the published cells and the user's own."""
+    name = registry.find_suite(suite).name
+    cells = []
+    for folder in (paths.results() / name, Path("runs") / name):
+        cells += load_cells(folder / "cells")[0]
+    return CostModel(cells)
+
+
+def _path(value: Path | str | None) -> Path | None:
+    return Path(value) if value is not None else None

@@ -1,0 +1,172 @@
+"""The command line: parses arguments, calls `vsml_bench.api`, prints. Nothing heavy is imported
+before a verb is known, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from vsml_bench import __version__
+from vsml_bench.errors import VsmlBenchError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 1 some cells failed, 2 bad input."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        code: int = _handler(options.verb)(options)
+        sys.stdout.flush()
+    except VsmlBenchError as error:
+        print(f"vsml-bench: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("vsml-bench: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+    return code
+
+
+def _handler(verb: str) -> Run:
+    from vsml_bench import commands
+
+    handler: Run = getattr(commands, f"{verb.replace('-', '_')}_command")
+    return handler
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    parser = argparse.ArgumentParser(
+        prog="vsml-bench",
+        description="Does this learner really learn to learn, and does it carry over?",
+    )
+    parser.add_argument("--version", action="version", version=f"vsml-bench {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    show = _verb(verbs, "list", "show the learners, splits, suites or datasets there are")
+    show.add_argument("what", choices=("learners", "splits", "suites", "datasets"))
+    _json(show)
+
+    data = _verb(verbs, "data", "list the datasets of this machine, or fetch some")
+    _data_root(data)
+    _json(data)
+    data_verbs = data.add_subparsers(dest="data_verb", metavar="fetch")
+    fetch = data_verbs.add_parser("fetch", help="bring datasets into the data root")
+    fetch.add_argument("names", nargs="+", metavar="NAME")
+    fetch.add_argument("--data-root", dest="fetch_root", help="where they go")
+    fetch.add_argument(
+        "--best-effort", action="store_true", help="exit 0 even where one cannot be had"
+    )
+
+    plan = _verb(verbs, "plan", "price a suite before running it")
+    _selection(plan)
+    _json(plan)
+
+    train = _verb(verbs, "meta-train", "find a learner's meta-parameters, or tune it")
+    train.add_argument("--split", required=True, help="whose meta-train side is trained on")
+    train.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--suite", help="use this suite's recipe instead of the learner's own")
+    train.add_argument("--out", default="runs/checkpoints", help="folder (default: %(default)s)")
+    _assignments(train, "--recipe", "a field of the recipe to change")
+    _assignments(train, "--set", "a field of the learner's configuration to change")
+    _data_root(train)
+    _device(train)
+    train.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    run = _verb(verbs, "run", "run a suite's cells")
+    _selection(run)
+    run.add_argument("--out", help="folder for results (default: runs/SUITE)")
+    run.add_argument(
+        "--policy",
+        default="only-missing",
+        choices=("always", "never", "only-missing", "only-cached"),
+        help="which cells to run (default: %(default)s)",
+    )
+    run.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    _device(run)
+    _json(run)
+
+    board = _verb(verbs, "leaderboard", "print a suite's board from its cells")
+    _selection(board)
+    board.add_argument("--results", help="folder of the cells (default: runs/SUITE, or published)")
+    board.add_argument(
+        "--format", default="markdown", choices=("markdown", "csv", "json"), help="what to print"
+    )
+    board.add_argument("--write", action="store_true", help="also write board.md, .csv and .json")
+    board.add_argument(
+        "--compare", metavar="BOARD", help="say how it differs from this board.json or 'published'"
+    )
+
+    verify = _verb(verbs, "verify", "check stored cells and checkpoints against their hashes")
+    verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
+    _json(verify)
+
+    explain = _verb(verbs, "explain", "say what a split, suite, learner or stored cell is")
+    explain.add_argument("what", help="a name, or the path of a cell")
+
+    cite = _verb(verbs, "cite", "print how to cite the software and a board")
+    cite.add_argument("--suite", help="the published board to cite")
+    return parser
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    return parser
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", required=True, help="a name, or a TOML file")
+    parser.add_argument(
+        "--split", action="append", default=[], help="only this split of the suite (repeatable)"
+    )
+    parser.add_argument(
+        "--learner",
+        action="append",
+        default=[],
+        help="only this learner: one of the suite's, another name, or path/to/file.py:ClassName "
+        "(repeatable)",
+    )
+    parser.add_argument(
+        "--add-learner",
+        action="append",
+        default=[],
+        help="this learner beside the suite's own (repeatable)",
+    )
+    parser.add_argument("--seed", action="append", type=int, default=[], help="(repeatable)")
+    _assignments(parser, "--set", "a field of the learners' configuration to change")
+    _data_root(parser)
+
+
+def _assignments(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    parser.add_argument(
+        flag, action="append", default=[], metavar="KEY=VALUE", help=f"{text}, value as in TOML"
+    )
+
+
+def _data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-root", help="folder in torchvision's layout (default: $VSML_BENCH_DATA)"
+    )
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,335 @@
+"""What each verb of the command line does: calls the API and prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from vsml_bench import api, paths, registry
+from vsml_bench.config import as_plain, read_toml_value
+from vsml_bench.data import datasets
+from vsml_bench.data.fetch import fetch
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.leaderboard import compare, render
+from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.tuning import load_tuning
+from vsml_bench.storage import write_atomically
+
+
+def list_command(options: argparse.Namespace) -> int:
+    """`list`: learners, splits, suites or datasets."""
+    rows: dict[str, Any] = {
+        "learners": _learner_rows,
+        "splits": _split_rows,
+        "suites": _suite_rows,
+        "datasets": lambda: [as_plain(status) for status in api.data_status()],
+    }
+    found = rows[options.what]()
+    _print_rows(found, options.what, options.json)
+    return 0
+
+
+def data_command(options: argparse.Namespace) -> int:
+    """`data` and `data fetch`."""
+    if options.data_verb != "fetch":
+        rows = [as_plain(status) for status in api.data_status(options.data_root)]
+        _print_rows(rows, "datasets", options.json)
+        return 0
+    root = datasets.data_root(options.fetch_root or options.data_root)
+    failed = 0
+    for name in options.names:
+        if datasets.status(name, root).available:
+            print(f"{name}: already here")
+            continue
+        try:
+            folder = fetch(name, root, lambda line: print(line, flush=True))
+            print(f"{name}: fetched into {folder}")
+        except VsmlBenchError as error:
+            failed += 1
+            print(f"vsml-bench: {error}", file=sys.stderr)
+    return 1 if failed and not options.best_effort else 0
+
+
+def plan_command(options: argparse.Namespace) -> int:
+    """`plan`: what a suite would cost, as far as its learners have been measured."""
+    plans = api.plan(options.suite, **_selection(options))
+    costs = api.cost_model(options.suite)
+    rows: Any = []
+    for learner in dict.fromkeys(p.id.learner for p in plans):
+        own = [p for p in plans if p.id.learner == learner]
+        runnable = [p for p in own if not p.unavailable]
+        measured = [costs.seconds(p) for p in runnable if costs.known(p)]
+        rows.append(
+            {
+                "learner": learner,
+                "cells": len(own),
+                "unavailable": len(own) - len(runnable),
+                "not measured": len(runnable) - len(measured),
+                "core_seconds": round(sum(measured), 1),
+                "meta_training_examples": _training_examples(runnable),
+            }
+        )
+    _print_rows(rows, "learners", options.json)
+    if not options.json:
+        total = sum(float(row["core_seconds"]) for row in rows)
+        print(
+            f"\nMeta-tests: about {total / 60:.0f} core minutes from finished checkpoints, by the "
+            "cells measured so far. Meta-training comes on top where no checkpoint is shipped."
+        )
+    return 0
+
+
+def meta_train_command(options: argparse.Namespace) -> int:
+    """`meta-train`: make a checkpoint or a tuning record."""
+    path = api.meta_train(
+        options.split,
+        options.learner,
+        options.seed,
+        suite=options.suite,
+        out=options.out,
+        recipe=_assignments(options.recipe),
+        overrides=_assignments(options.set),
+        data_root=options.data_root,
+        device=options.device,
+        threads=options.threads,
+        progress=not options.quiet,
+        command=_command_line(),
+    )
+    print(path)
+    return 0
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """`run`: run the cells of a suite."""
+    selection = _selection(options)
+    report = api.run(
+        options.suite,
+        out=options.out,
+        device=options.device,
+        jobs=options.jobs,
+        policy=options.policy,
+        progress=not (options.quiet or options.json),
+        command=_command_line(),
+        **selection,
+    )
+    unavailable = [cell for cell in report.cells if cell.status == "unavailable"]
+    if options.json:
+        cells = [
+            {**as_plain(cell.id), "status": cell.status, "reason": cell.reason}
+            for cell in report.cells
+        ]
+        print(json.dumps({"reused": report.reused, "cells": cells}))
+    else:
+        print(
+            f"{len(report.cells)} cells: {report.reused} reused, "
+            f"{len(report.cells) - report.reused} run now, {len(report.failed)} failed, "
+            f"{len(unavailable)} unavailable, {len(report.missing)} not run."
+        )
+        for cell in report.failed:
+            print(f"{_name(cell)}: {cell.status}: {cell.reason.strip().splitlines()[-1]}")
+    return 1 if report.failed or report.missing else 0
+
+
+def leaderboard_command(options: argparse.Namespace) -> int:
+    """`leaderboard`: the board, printed and, with --write, kept."""
+    selection = _selection(options)
+    folder = api.board_folder(options.suite, options.results)
+    plans = api.plan(options.suite, **selection)
+    board = api.board_of(options.suite, plans, folder)
+    texts = {
+        "markdown": render.to_markdown(board),
+        "csv": render.to_csv(board),
+        "json": render.to_json(board),
+    }
+    print(texts[options.format])
+    if options.write:
+        for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
+            write_atomically(folder / f"board.{ending}", texts[form].encode())
+    if options.compare:
+        published = Path(options.compare)
+        if options.compare == "published":
+            published = paths.results() / board.suite / "board.json"
+        try:
+            theirs = json.loads(published.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VsmlBenchError(
+                f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
+                f"({error.__class__.__name__}); give the path of a board.json."
+            ) from error
+        print(compare.describe(compare.compare_boards(board, theirs)), file=sys.stderr)
+    return 0
+
+
+def verify_command(options: argparse.Namespace) -> int:
+    """`verify`: every stored cell, checkpoint and tuning record against its own SHA-256."""
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise VsmlBenchError(f"{options.folder} is not a folder; name one that holds results.")
+    good, bad = 0, []
+    for path in sorted(folder.rglob("*")):
+        check = _checker(path)
+        if check is None:
+            continue
+        try:
+            check(path)
+            good += 1
+        except VsmlBenchError as error:
+            bad.append({"file": path.relative_to(folder).as_posix(), "problem": str(error)})
+    if options.json:
+        print(json.dumps({"intact": good, "damaged": bad}))
+    else:
+        for problem in bad:
+            print(f"{problem['file']}: {problem['problem']}")
+        print(f"{good} files intact, {len(bad)} damaged.")
+    return 1 if bad else 0
+
+
+def explain_command(options: argparse.Namespace) -> int:
+    """`explain`: everything recorded about one thing."""
+    what = options.what
+    if what.endswith(".json"):
+        cell = load_cell(Path(what))
+        shown = as_plain(cell.provenance)
+        shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
+        _print_mapping({**as_plain(cell.id), "status": cell.status, "reason": cell.reason, **shown})
+    elif what in registry.split_names() or what.endswith(".toml"):
+        _print_mapping(as_plain(registry.find_split(what)))
+    elif what in registry.suite_names():
+        _print_mapping(as_plain(registry.find_suite(what)))
+    else:
+        entry = registry.find_learner(what)
+        _print_mapping({**_learner_row(entry), "config": entry.plain_config()})
+        print("\n" + (entry.cls.__doc__ or "").strip())
+    return 0
+
+
+def cite_command(options: argparse.Namespace) -> int:
+    """`cite`: BibTeX for the software, and the published board's hash."""
+    from vsml_bench import __version__
+    from vsml_bench.provenance import git_state
+
+    commit, dirty = git_state()
+    note = f"version {__version__}"
+    if commit:
+        note += f", commit {commit[:12]}{' with local changes' if dirty else ''}"
+    if options.suite:
+        suite = registry.find_suite(options.suite).name
+        path = paths.results() / suite / "board.json"
+        if not path.is_file():
+            raise VsmlBenchError(f"suite '{suite}' has no published board to cite.")
+        note += f"; board '{suite}', hash {json.loads(path.read_text())['board_hash']}"
+    print(
+        "@software{vsml_bench,\n"
+        "  title = {vsml-bench: a benchmark of meta-learned learning algorithms},\n"
+        "  author = {{vsml-bench contributors}},\n"
+        "  year = {2026},\n"
+        f"  note = {{{note}}}\n"
+        "}"
+    )
+    return 0
+
+
+def _checker(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_checkpoint
+    if path.suffix != ".json" or path.name == "board.json":
+        return None
+    return {"cells": load_cell, "checkpoints": load_tuning}.get(path.parent.name)
+
+
+def _learner_rows() -> Any:
+    return [_learner_row(entry) for entry in api.list_learners()]
+
+
+def _learner_row(entry: registry.LearnerEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "family": entry.cls.family,
+        "protocols": sorted(entry.cls.protocols),
+        "meta_parameters": sum(p.numel() for p in entry.create().parameters()),
+        "tuned": entry.cls.tuning is not None,
+        "source": entry.cls.source,
+        "origin": entry.origin,
+    }
+
+
+def _split_rows() -> Any:
+    return [
+        {"name": s.name, "relation": s.relation, "description": s.description}
+        for s in map(registry.find_split, registry.split_names())
+    ]
+
+
+def _suite_rows() -> Any:
+    return [
+        {
+            "name": s.name,
+            "splits": len(s.splits),
+            "learners": len(s.learners),
+            "description": s.description,
+        }
+        for s in map(registry.find_suite, registry.suite_names())
+    ]
+
+
+def _print_rows(rows: Any, title: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({title: rows}, indent=2))
+        return
+    shown = [{k: ", ".join(v) if _is_list(v) else v for k, v in row.items()} for row in rows]
+    print(tabulate(shown, headers="keys"))
+
+
+def _is_list(value: Any) -> bool:
+    return type(value).__name__ == "list"
+
+
+def _print_mapping(values: dict[str, Any]) -> None:
+    print(tabulate([(k, json.dumps(v)) for k, v in values.items()], tablefmt="plain"))
+
+
+def _selection(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "splits": options.split,
+        "learners": options.learner,
+        "extra_learners": options.add_learner,
+        "seeds": options.seed,
+        "overrides": _assignments(options.set),
+        "data_root": options.data_root,
+    }
+
+
+def _assignments(pairs: Any) -> dict[str, Any]:
+    """["key=value", ...] with values as in TOML; a bare word is a string."""
+    values = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise VsmlBenchError(f"'{pair}' is not an assignment; write key=value.")
+        values[key.strip()] = read_toml_value(text)
+    return values
+
+
+def _training_examples(plans: Any) -> int:
+    jobs = {p.hashes["meta_training"]: p.recipe for p in plans if p.recipe is not None}
+    return sum(
+        recipe.lifetimes * sum(phase.steps * phase.lifetime for phase in recipe.phases)
+        for recipe in jobs.values()
+    )
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.id.split}, {cell.id.learner}, seed {cell.id.seed}"
+
+
+def _command_line() -> str:
+    """The command as a user would repeat it, without this machine's paths."""
+    import shlex
+
+    return shlex.join(["vsml-bench", *sys.argv[1:]])

@@ -1,0 +1,1 @@
+"""Runs learners on pinned lifetimes and records what came out, cell by cell."""

@@ -1,0 +1,63 @@
+"""Where and how code runs: the one place that decides device, threads and compilation."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from vsml_bench.errors import VsmlBenchError, closest
+
+DEVICES = ("auto", "cpu", "cuda")
+COMPILE_AFTER = 1_000
+"""Steps of one shape below which the eager path is quicker than compiling first."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A decision, made once per process."""
+
+    device: torch.device
+    threads: int
+
+    def worth_compiling(self, steps: int) -> bool:
+        """Whether `steps` calls of one compiled step pay for its compilation."""
+        return steps >= COMPILE_AFTER
+
+
+def decide(device: str = "auto", threads: int | None = None) -> Execution:
+    """Settles device and number of threads for this process, and sets the latter.
+
+    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device and
+    for "cuda" on a machine without one.
+    """
+    if device not in DEVICES:
+        raise VsmlBenchError(f"unknown device '{device}'; {closest(device, DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise VsmlBenchError("--device cuda: this machine has no usable CUDA GPU; use cpu or auto.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Execution(torch.device(device), torch.get_num_threads())
+
+
+def device_name(device: torch.device) -> str:
+    """What results are labelled with: the CPU's or GPU's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for work queued on a GPU, so that a clock read next is honest."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,1 @@
+"""From cells to boards: statistics, ranks, tables, comparisons. Pure functions; never torch."""

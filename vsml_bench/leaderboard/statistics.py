@@ -1,0 +1,254 @@
+"""Means with honest intervals: two levels of chance, which meta-train seed and which lifetimes.
+
+The lifetimes of a split are pinned, so every seed of every learner meets the same ones: seeds and
+lifetimes are **crossed**. With S seeds, L lifetimes and x[s, l] the accuracy over one lifetime,
+
+    x[s, l] = mu + a[s] + b[l] + e[s, l]          (crossed random effects, one observation a cell)
+
+the mean squares MS_a (seeds), MS_b (lifetimes) and MS_e (residual) estimate L var(a) + var(e),
+S var(b) + var(e) and var(e), and the variance of the grand mean is
+
+    V = var(a)/S + var(b)/L + var(e)/(S L),   estimated by   (MS_b + max(0, MS_a - MS_e)) / (S L).
+
+The 95 % interval is mean +- t(0.975, df) sqrt(V) with Satterthwaite's degrees of freedom
+
+    df = V^2 / sum of (c_i MS_i)^2 / df_i,    at least 1.
+
+Sources: Searle, Casella & McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite, "An
+approximate distribution of estimates of variance components", Biometrics 2(6), 1946.
+
+With one seed, V = MS_b / L and df = L - 1. That is all there is to know of a learner without
+meta-parameters; for the others the interval is too narrow, and is marked so. With one lifetime
+nothing is known of the spread, and the interval is everything that is possible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vsml_bench.errors import VsmlBenchError
+
+CONFIDENCE = 0.95
+WINDOW = 100
+"""Steps at either end of a lifetime that early and final accuracy look at."""
+
+Scores: TypeAlias = npt.NDArray[np.float64]
+"""Accuracy over each lifetime, [seeds, lifetimes]."""
+SeedVariance: TypeAlias = Literal["measured", "not measured", "not applicable"]
+"""not applicable: the learner has no meta-parameters, so there is no meta-train seed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean accuracy in [0, 1] and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    lifetimes: int
+    seed_variance: SeedVariance
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one learner's accuracy minus another's, in [-1, 1], and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class _Variance:
+    """Part of the variance of a mean, and the (coefficient x mean square, df) behind it."""
+
+    value: float
+    terms: tuple[tuple[float, int], ...]
+
+
+def lifetime_scores(correct: npt.NDArray[Any]) -> Scores:
+    """Accuracy over each lifetime.
+
+    correct: bool, or 0 and 1, [seeds, lifetimes, steps]; slice the steps for early or final
+    accuracy. Returns [seeds, lifetimes]. Raises VsmlBenchError for NaN and other values.
+    """
+    array = np.asarray(correct)
+    if array.ndim != 3 or 0 in array.shape:
+        raise VsmlBenchError(
+            f"correctness of shape {array.shape}; expected [seeds, lifetimes, steps], none empty."
+        )
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise VsmlBenchError("correctness has values that are neither 0 nor 1; NaN is no score.")
+    # Whole numbers are summed exactly, so the quotient is the same on every machine.
+    scores: Scores = np.count_nonzero(array, axis=2) / array.shape[2]
+    return scores
+
+
+def early(correct: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The first WINDOW steps, or all where there are fewer; steps are the last axis."""
+    return correct[..., :WINDOW]
+
+
+def final(correct: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The last WINDOW steps, or all where there are fewer; steps are the last axis."""
+    return correct[..., -WINDOW:]
+
+
+def estimate(scores: Scores, has_meta_parameters: bool) -> Estimate:
+    """Mean and interval of one learner's accuracy; scores [seeds, lifetimes]."""
+    scores = _checked(scores)
+    seeds, lifetimes = scores.shape
+    mean = float(scores.mean())
+    low, high = _interval(mean, [_over_lifetimes(scores.mean(0)), _over_seeds(scores)], 0.0, 1.0)
+    measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
+    return Estimate(mean, low, high, seeds, lifetimes, "measured" if seeds > 1 else measured)
+
+
+def paired_difference(ours: Scores, theirs: Scores) -> Difference:
+    """Our accuracy minus theirs on the same pinned lifetimes.
+
+    ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
+    Pairing cancels what makes a lifetime easy for everyone: the lifetimes' part of the variance is
+    that of the difference of the two means per lifetime.
+    """
+    ours, theirs = _checked(ours), _checked(theirs)
+    _check_lifetimes(ours, theirs)
+    mean = float(ours.mean() - theirs.mean())
+    parts = [
+        _over_lifetimes(ours.mean(0) - theirs.mean(0)),
+        _over_seeds(ours),
+        _over_seeds(theirs),
+    ]
+    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+
+
+def paired_bootstrap(
+    ours: Scores, theirs: Scores, resamples: int = 4000, seed: int = 0
+) -> Difference:
+    """`paired_difference` by resampling: the lifetimes, the same for both, and each one's seeds.
+
+    Percentile interval (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13);
+    the same for the same `seed`. It needs no normality, but is too narrow for a handful of seeds:
+    a cross-check of `paired_difference`, not its replacement.
+    """
+    ours, theirs = _checked(ours), _checked(theirs)
+    _check_lifetimes(ours, theirs)
+    random = np.random.Generator(np.random.PCG64(seed))
+
+    def weights(count: int) -> Scores:  # [resamples, count], rows sum to 1
+        return random.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+
+    lifetimes = weights(ours.shape[1])
+    means = [
+        np.einsum("rs,sl,rl->r", weights(scores.shape[0]), scores, lifetimes, optimize=True)
+        for scores in (ours, theirs)
+    ]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means[0] - means[1], [tail, 1 - tail])
+    return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
+
+
+def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Difference:
+    """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
+
+    same_tasks, unseen: [seeds, lifetimes] of the same learner; row s is the same meta-trained
+    learner in both, the lifetimes are unrelated. Raises VsmlBenchError for unequal seeds.
+    """
+    same_tasks, unseen = _checked(same_tasks), _checked(unseen)
+    if same_tasks.shape[0] != unseen.shape[0]:
+        raise VsmlBenchError(
+            f"a generalisation gap of {same_tasks.shape[0]} seeds against {unseen.shape[0]}; "
+            "expected the same seeds on both sides."
+        )
+    mean = float(same_tasks.mean() - unseen.mean())
+    parts = [
+        _over_lifetimes(same_tasks.mean(0)),
+        _over_lifetimes(unseen.mean(0)),
+        _over_paired_seeds(same_tasks, unseen),
+    ]
+    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+
+
+def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
+    """What choosing other lifetimes would do to the mean of `means`, [lifetimes]: MS_b / (S L)."""
+    lifetimes = len(means)
+    if lifetimes == 1:
+        return _Variance(float("inf"), ())
+    value = float(means.var(ddof=1)) / lifetimes
+    return _Variance(value, ((value, lifetimes - 1),))
+
+
+def _over_seeds(scores: Scores) -> _Variance:
+    """What other meta-train seeds would add: max(0, MS_a - MS_e) / (S L); 0 for one seed."""
+    seeds, lifetimes = scores.shape
+    if seeds == 1 or lifetimes == 1:
+        return _Variance(0.0, ())
+    between = float(scores.mean(1).var(ddof=1)) / seeds
+    residual = _residual(scores)
+    terms = ((between, seeds - 1), (residual, (seeds - 1) * (lifetimes - 1)))
+    return _Variance(max(0.0, between - residual), terms)
+
+
+def _over_paired_seeds(first: Scores, second: Scores) -> _Variance:
+    seeds = first.shape[0]
+    if seeds == 1 or 1 in (first.shape[1], second.shape[1]):
+        return _Variance(0.0, ())
+    between = float((first.mean(1) - second.mean(1)).var(ddof=1)) / seeds
+    residuals = [
+        (_residual(scores), (seeds - 1) * (scores.shape[1] - 1)) for scores in (first, second)
+    ]
+    value = max(0.0, between - sum(residual for residual, _ in residuals))
+    return _Variance(value, ((between, seeds - 1), *residuals))
+
+
+def _residual(scores: Scores) -> float:
+    """MS_e / (S L)."""
+    seeds, lifetimes = scores.shape
+    rest = scores - scores.mean(1, keepdims=True) - scores.mean(0, keepdims=True) + scores.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
+
+
+def _interval(
+    mean: float, parts: list[_Variance], lowest: float, highest: float
+) -> tuple[float, float]:
+    variance = sum(part.value for part in parts)
+    if variance == float("inf"):
+        return lowest, highest
+    squares = sum(value**2 / df for part in parts for value, df in part.terms)
+    if variance == 0 or squares == 0:
+        return mean, mean
+    from scipy.stats import t
+
+    df = max(1.0, variance**2 / squares)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, df)) * sqrt(variance)
+    return max(lowest, mean - half), min(highest, mean + half)
+
+
+def _checked(scores: Scores) -> Scores:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise VsmlBenchError(
+            f"scores of shape {scores.shape}; expected [seeds, lifetimes], neither empty."
+        )
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise VsmlBenchError("scores outside [0, 1], or NaN; expected accuracies of lifetimes.")
+    return scores
+
+
+def _check_lifetimes(ours: Scores, theirs: Scores) -> None:
+    if ours.shape[1] != theirs.shape[1]:
+        raise VsmlBenchError(
+            f"a paired difference of {ours.shape[1]} lifetimes against {theirs.shape[1]}; expected "
+            "the same pinned lifetimes on both sides."
+        )

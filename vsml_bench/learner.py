@@ -1,0 +1,184 @@
+"""The contract that every learner keeps, from SGD to VSML. Read this file before writing one.
+
+A learner is a `torch.nn.Module` whose parameters are its **meta-parameters** V_M (an empty set is
+fine: SGD has none). Whatever changes within one lifetime is its **state** V_L: a NamedTuple of
+tensors that the learner returns and gets back, never an attribute. One lifetime is
+
+    state = learner.init_state(lifetimes, shape, generator)
+    for x_t, y_t in stream:
+        logits, state = learner.predict(state, x_t)     # y_t is not known here
+        state = learner.observe(state, y_t)
+
+and is run for many lifetimes at once: the leading axis of every tensor is `lifetimes`, and no
+lifetime may influence another.
+
+Axis letters used in the whole project:
+    T steps of a lifetime    E lifetimes (episodes)     P members of an ES population
+    A inputs of a layer      B outputs of a layer       N state size of one sub-RNN
+    M message size           K classes                  D flattened input size
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+State: TypeAlias = Any
+"""A NamedTuple (possibly nested) of tensors, each with the leading axis [lifetimes]."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one lifetime's examples look like."""
+
+    inputs: tuple[int, ...]
+    """(channels, height, width) of an image, or (features,) of a vector."""
+    classes: int
+    """Number of labels; labels are int64 in [0, classes)."""
+
+    @property
+    def features(self) -> int:
+        """D, the flattened input size."""
+        return prod(self.inputs)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of meta-training with one lifetime length and one learning-rate slope."""
+
+    steps: int
+    """Meta-updates in this phase."""
+    lifetime: int
+    """T, examples per lifetime."""
+    learning_rate: float
+    """Adam's learning rate at the start of the phase."""
+    final_learning_rate: float | None = None
+    """Reached at the end of the phase along a half cosine; None keeps it constant."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a learner's meta-parameters are found. The meta-loss is the mean cross-entropy of all
+    predictions of a lifetime, each made before its label was seen."""
+
+    phases: tuple[Phase, ...]
+    lifetimes: int = 16
+    """E, lifetimes per meta-update."""
+    clip: float = 1.0
+    """Bound on the global norm of the meta-gradient."""
+    size: int | None = None
+    """Meta-train on images resized to size x size; None keeps the split's own size. Only for
+    learners that take any input size."""
+    checkpoint_every: int = 25
+    """Meta-updates between two checkpoints of an unfinished training."""
+    validate_every: int = 50
+    """Meta-updates between two validations on held-out examples of the meta-train side."""
+    validation_lifetimes: int = 16
+
+    @property
+    def steps(self) -> int:
+        """Meta-updates in all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class TuningGrid:
+    """Hyper-parameters of a learner without meta-parameters, and the values tried. The value with
+    the best cumulative accuracy on lifetimes of the meta-train side is kept, per split side."""
+
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Config field -> values; all combinations are tried."""
+    lifetimes: int = 8
+    steps: int = 2000
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """The configuration of a learner that has nothing to configure."""
+
+
+class Learner(nn.Module, ABC):
+    """Base class of all learners. Subclass it in a file of your own, give the class attributes,
+    write the three abstract methods; nothing in the harness changes."""
+
+    variants: ClassVar[Mapping[str, Any]]
+    """Name on the board -> configuration (a frozen dataclass) that is passed to `__init__`."""
+    family: ClassVar[str]
+    """The kind of learner, e.g. "gradient descent"."""
+    source: ClassVar[str]
+    """The paper or book it comes from."""
+    protocols: ClassVar[frozenset[str]] = frozenset({"online"})
+    input_kinds: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
+    invariances: ClassVar[frozenset[str]] = frozenset()
+    """What it claims to ignore: "inputs" (their order), "labels" (their naming), or both."""
+    recipe: ClassVar[Recipe | None] = None
+    """How it is meta-trained; None for a learner without meta-parameters."""
+    tuning: ClassVar[TuningGrid | None] = None
+    """What is tuned on the meta-train side instead; None where there is nothing to tune."""
+    fixed_shape: Shape | None = None
+    """Set it where inputs and classes have one fixed size: the harness then pads inputs with zeros
+    and labels simply never use the classes beyond the task's. None: any shape."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def init_meta_parameters(self, generator: torch.Generator) -> None:
+        """Draws fresh meta-parameters, in place, from `generator` alone. Learners that have any
+        override it."""
+        if next(self.parameters(), None) is not None:
+            raise TypeError(
+                f"{type(self).__name__} has meta-parameters but no init_meta_parameters(generator)"
+            )
+
+    @abstractmethod
+    def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> State:
+        """A fresh state for each lifetime, on the generator's device, in the meta-parameters'
+        dtype (the default dtype where there are none).
+
+        All randomness comes from `generator`; a lifetime's randomness must differ from its
+        neighbour's.
+        """
+
+    @abstractmethod
+    def predict(self, state: State, inputs: Tensor) -> tuple[Tensor, State]:
+        """Predicts the labels of one example per lifetime.
+
+        inputs: float [lifetimes, *shape.inputs]. Returns logits [lifetimes, shape.classes] and the
+        state that `observe` continues from.
+        """
+
+    @abstractmethod
+    def observe(self, state: State, labels: Tensor) -> State:
+        """Learns from the labels, int64 [lifetimes], of the examples just predicted."""
+
+    def forward(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
+        """One step of a lifetime, predict then observe. `compile()` compiles exactly this."""
+        logits, state = self.predict(state, inputs)
+        return logits, self.observe(state, labels)
+
+    def unroll(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
+        """Runs T steps. inputs [T, lifetimes, *shape.inputs], labels int64 [T, lifetimes]; returns
+        logits [T, lifetimes, classes] and the last state. May be overridden for speed: logits at t
+        must not depend on labels from t on nor on inputs after t.
+        """
+        logits = []
+        for x_t, y_t in zip(inputs.unbind(0), labels.unbind(0), strict=True):
+            logits_t, state = self(state, x_t, y_t)
+            logits.append(logits_t)
+        return torch.stack(logits), state
+
+
+def cross_entropy_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """dL/dlogits of the cross-entropy, softmax(logits) - onehot(labels).
+
+    logits [lifetimes, K], labels int64 [lifetimes]; returns [lifetimes, K].
+    """
+    onehot = nn.functional.one_hot(labels, logits.shape[-1])
+    return logits.softmax(-1) - onehot

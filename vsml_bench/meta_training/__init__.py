@@ -1,0 +1,1 @@
+"""Meta-training: how meta-parameters are found."""

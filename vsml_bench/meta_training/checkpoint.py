@@ -1,0 +1,87 @@
+"""Checkpoints: meta-parameters in a safetensors file that says what they are and how made.
+
+The file's metadata is one JSON document with a SHA-256 over tensors and document, so that a changed
+bit is noticed. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.storage import canonical_json, write_atomically
+
+_METADATA_KEY = "vsml_bench"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's content."""
+
+    tensors: dict[str, Tensor]
+    document: dict[str, Any]
+    """What it is: identity of the meta-training, history, provenance."""
+    sha256: str
+    """Of tensors and document together."""
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], document: dict[str, Any]) -> None:
+    """Writes atomically; VsmlBenchError where the folder cannot be written."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    sealed = {**document, "sha256": _digest(plain, document)}
+    write_atomically(path, save(plain, {_METADATA_KEY: canonical_json(sealed)}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads and verifies; VsmlBenchError where the file is missing, torn or tampered with."""
+    remedy = "restore it from where it came, or delete it and meta-train again"
+    try:
+        data = path.read_bytes()
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        document = json.loads(header["__metadata__"][_METADATA_KEY])
+        stated = document.pop("sha256")
+    except OSError as error:
+        raise VsmlBenchError(f"cannot read checkpoint {path.name}: {error.strerror}.") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise VsmlBenchError(
+            f"checkpoint {path.name} is not a complete vsml-bench checkpoint ({error}); {remedy}."
+        ) from error
+    if stated != _digest(tensors, document):
+        raise VsmlBenchError(
+            f"checkpoint {path.name} was changed after it was written: its content does not match "
+            f"its SHA-256; {remedy}."
+        )
+    return Checkpoint(tensors, document, stated)
+
+
+def load_meta_parameters(learner: torch.nn.Module, checkpoint: Checkpoint, where: str) -> None:
+    """Copies the checkpoint's tensors into the learner; VsmlBenchError where they do not fit."""
+    try:
+        learner.load_state_dict(checkpoint.tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise VsmlBenchError(
+            f"checkpoint {where} does not fit the learner ({reason}); meta-train it again with "
+            "today's code."
+        ) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(canonical_json(document).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

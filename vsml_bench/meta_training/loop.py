@@ -1,0 +1,241 @@
+"""The meta-training loop: samples lifetimes, follows the meta-gradient, validates, checkpoints.
+
+All randomness of meta-update s comes from seeds derived from (seed, s), so an interrupted training
+that continues from its last checkpoint ends in the same meta-parameters, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vsml_bench.config import as_plain
+from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.data.transforms import pad_inputs
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.online import evaluate, fresh_states, learner_shape, lifetime_seeds
+from vsml_bench.execution import Execution, device_name
+from vsml_bench.learner import Learner, Recipe
+from vsml_bench.meta_training import schedule
+from vsml_bench.meta_training.bptt import meta_gradient
+from vsml_bench.meta_training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_meta_parameters,
+    save_checkpoint,
+)
+from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
+from vsml_bench.provenance import git_state, versions
+from vsml_bench.seeds import derive_seed
+
+VALIDATION_STEPS = 400
+
+
+class DivergedError(VsmlBenchError):
+    """The meta-loss became NaN or infinite."""
+
+
+def checkpoint_path(folder: Path, job: MetaTrainingJob) -> Path:
+    """Where a finished meta-training is kept."""
+    return folder / f"{job.name}.safetensors"
+
+
+def meta_train(
+    job: MetaTrainingJob,
+    folder: Path,
+    execution: Execution,
+    root: Path | None = None,
+    *,
+    progress: bool = True,
+    command: str = "",
+    report: Callable[[float], None] = lambda share: None,
+) -> Path:
+    """Runs a meta-training to its end, from its last checkpoint where there is one, and returns
+    the path of the finished checkpoint (at once where it exists).
+
+    folder: where checkpoints go. root: data root. command: recorded in the checkpoint.
+    report: called with the share of the meta-updates that is done.
+    Raises DivergedError where the meta-loss is no longer finite, UnavailableError where the data
+    cannot be had.
+    """
+    path = checkpoint_path(folder, job)
+    if path.exists():
+        load_checkpoint(path)
+        return path
+    recipe = job.recipe
+    if recipe is None:
+        raise VsmlBenchError(f"learner '{job.entry.name}' has no meta-parameters to train.")
+    training = _Training(job, recipe, folder, execution, root, command)
+    training.resume()
+    steps = range(training.done, recipe.steps)
+    with tqdm(
+        total=recipe.steps,
+        initial=training.done,
+        desc=job.name,
+        disable=not progress,
+        smoothing=0.1,
+    ) as bar:
+        for step in steps:
+            training.update(step)
+            bar.update()
+            report(training.done / recipe.steps)
+            bar.set_postfix(training.latest, refresh=False)
+            finished = training.done == recipe.steps
+            if training.done % recipe.validate_every == 0 or finished:
+                training.validate()
+                tqdm.write(training.describe()) if progress else None
+            if training.done % recipe.checkpoint_every == 0 and not finished:
+                training.save(training.partial)
+    training.save(path)
+    training.partial.unlink(missing_ok=True)
+    return path
+
+
+class _Training:
+    """An unfinished meta-training: what a checkpoint must hold for it to continue exactly."""
+
+    def __init__(
+        self,
+        job: MetaTrainingJob,
+        recipe: Recipe,
+        folder: Path,
+        execution: Execution,
+        root: Path | None,
+        command: str,
+    ) -> None:
+        self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
+        self.partial = folder / f"{job.name}.partial.safetensors"
+        side = meta_train_side(job)
+        self.sampler = EpisodeSampler(side, root=root, subset="fit")
+        self.validation = EpisodeSampler(side, root=root, subset="validation")
+        self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
+        self.learner.to(execution.device)
+        self.shape = learner_shape(self.learner, self.sampler.shape)
+        self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
+        if execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
+            self.learner.compile(dynamic=False)
+        self.done = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+        self.latest: dict[str, str] = {}
+        self._since_validation: list[tuple[float, float]] = []
+
+    def update(self, step: int) -> None:
+        """One meta-update."""
+        began = time.perf_counter()
+        lifetime, learning_rate = schedule.at(self.recipe, step)
+        seeds = [
+            derive_seed(self.job.seed, "meta-train", step, i) for i in range(self.recipe.lifetimes)
+        ]
+        episode = self._to_device(self.sampler.sample(seeds, lifetime))
+        inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
+        state = fresh_states(self.learner, inner, self.shape, self.execution.device)
+        outcome = meta_gradient(self.learner.train(), state, episode)
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
+        if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
+            raise DivergedError(
+                f"meta-training of {self.job.name} diverged at meta-update {step}: loss "
+                f"{outcome.loss}, gradient norm {norm.item()}; lower the learning rate or the clip."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.done = step + 1
+        self.seconds += time.perf_counter() - began
+        self._since_validation.append((outcome.loss, outcome.accuracy))
+        self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+
+    def validate(self) -> None:
+        """Scores examples of the meta-train side that no meta-gradient has seen."""
+        began = time.perf_counter()
+        steps = min(VALIDATION_STEPS, self.validation.max_steps or VALIDATION_STEPS)
+        seeds = lifetime_seeds(self.recipe.validation_lifetimes, "validation")
+        scores = evaluate(
+            self.learner, self.validation, seeds, steps, self.execution, self.job.seed
+        )
+        self.seconds += time.perf_counter() - began
+        losses, accuracies = zip(*self._since_validation, strict=True)
+        self.history.append(
+            {
+                "step": self.done,
+                "loss": sum(losses) / len(losses),
+                "accuracy": sum(accuracies) / len(accuracies),
+                "validation_loss": float(scores.loss.mean()),
+                "validation_accuracy": float(scores.correct.mean()),
+            }
+        )
+        self._since_validation = []
+
+    def describe(self) -> str:
+        """The last validation in a line."""
+        last = self.history[-1]
+        return (
+            f"{self.job.name} step {last['step']:.0f}: loss {last['loss']:.3f}, accuracy "
+            f"{last['accuracy']:.3f}; validation loss {last['validation_loss']:.3f}, accuracy "
+            f"{last['validation_accuracy']:.3f}"
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes everything needed to continue, or, at the end, the meta-parameters alone."""
+        tensors: dict[str, Tensor] = dict(self.learner.state_dict())
+        if path == self.partial:
+            for name, parameter in self.learner.named_parameters():
+                for moment, tensor in self.optimizer.state[parameter].items():
+                    tensors[f"adam/{moment}/{name}"] = tensor
+        save_checkpoint(path, tensors, self._document())
+
+    def resume(self) -> None:
+        """Continues from the last checkpoint, if there is one."""
+        if not self.partial.exists():
+            return
+        checkpoint = load_checkpoint(self.partial)
+        adam = {n: t for n, t in checkpoint.tensors.items() if n.startswith("adam/")}
+        own = {n: t for n, t in checkpoint.tensors.items() if n not in adam}
+        load_meta_parameters(
+            self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), self.partial.name
+        )
+        for name, parameter in self.learner.named_parameters():
+            self.optimizer.state[parameter] = {
+                moment: adam[f"adam/{moment}/{name}"].to(
+                    "cpu" if moment == "step" else parameter.device
+                )
+                for moment in ("step", "exp_avg", "exp_avg_sq")
+            }
+        document = checkpoint.document
+        self.done, self.seconds = document["steps"], document["seconds"]
+        self.history = document["history"]
+        self._since_validation = [tuple(pair) for pair in document["since_validation"]]
+
+    def _to_device(self, episode: Episode) -> Episode:
+        inputs = pad_inputs(episode.inputs, self.sampler.shape.inputs, self.shape.inputs)
+        device = self.execution.device
+        return Episode(inputs.to(device), episode.labels.to(device))
+
+    def _document(self) -> dict[str, Any]:
+        commit, dirty = git_state()
+        return {
+            "format": 1,
+            "identity": self.job.identity(),
+            "config": as_plain(self.job.entry.config),
+            "recipe": as_plain(self.recipe),
+            "meta_train": as_plain(self.job.meta_train),
+            "data_hashes": self.sampler.content_hashes,
+            "learner_hash": self.job.entry.source_hash(),
+            "steps": self.done,
+            "seconds": self.seconds,
+            "history": self.history,
+            "since_validation": self._since_validation,
+            "command": self.command,
+            "git_commit": commit,
+            "git_dirty": dirty,
+            "versions": versions(),
+            "device": device_name(self.execution.device),
+            "threads": self.execution.threads,
+        }

@@ -1,0 +1,65 @@
+"""Where results come from: commit, versions, machine, memory."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+
+from vsml_bench import paths
+
+_PACKAGES = ("vsml-bench", "torch", "torchvision", "numpy", "scikit-learn", "mlxtend")
+
+
+def versions() -> dict[str, str]:
+    """Python's and the relevant packages' versions."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> tuple[str, bool]:
+    """(commit, dirty) of the checkout the code runs from; ("", False) outside one.
+
+    The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty.
+    """
+    folder = paths.home()
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "", False
+    return commit, dirty
+
+
+def reset_peak_memory() -> None:
+    """Makes `peak_memory_bytes` count from now on, where the system can (Linux)."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
+            control.write("5")
+    except OSError:
+        return
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process since `reset_peak_memory`, or so far."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _git(folder: object, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()

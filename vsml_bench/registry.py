@@ -1,0 +1,231 @@
+"""From names to learners, splits and suites.
+
+A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
+class's `variants` is one learner. Where such modules are looked for, all in one way:
+`baselines/`, entry points of the group `vsml_bench.learners` (VSML itself is one, of this
+package), and a file given as `path/to/file.py` or `path/to/file.py:ClassName`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from vsml_bench import paths
+from vsml_bench.config import as_plain, build, read_toml, replace
+from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.learner import Learner
+from vsml_bench.source_hash import learner_hash
+from vsml_bench.specs import Split, Suite
+
+ENTRY_POINT_GROUP = "vsml_bench.learners"
+
+
+@dataclass(frozen=True)
+class LearnerEntry:
+    """A named configuration of a learner class."""
+
+    name: str
+    cls: type[Learner]
+    config: Any
+    origin: str
+    """Where it was found: "baselines/ridge.py", "package NAME", or the given file's name."""
+    reference: str
+    """What finds it again in another process: its name, or "path/to/file.py:ClassName"."""
+
+    @property
+    def has_meta_parameters(self) -> bool:
+        """Whether there is anything to meta-train."""
+        return self.cls.recipe is not None
+
+    def configured(self, values: dict[str, Any]) -> LearnerEntry:
+        """The same learner with some configuration fields overridden, checked against them."""
+        config = replace(self.config, values, f"configuration of {self.name}")
+        return LearnerEntry(self.name, self.cls, config, self.origin, self.reference)
+
+    def create(self, seed: int | None = None) -> Learner:
+        """An instance; with a seed its meta-parameters are drawn afresh from it.
+
+        Raises VsmlBenchError where the class does not fulfil the contract.
+        """
+        missing = sorted(getattr(self.cls, "__abstractmethods__", ()))
+        if missing:
+            raise VsmlBenchError(
+                f"learner '{self.name}' ({self.origin}): class {self.cls.__name__} lacks "
+                f"{', '.join(f'{m}()' for m in missing)}; write what vsml_bench/learner.py asks for."
+            )
+        learner = self.cls(self.config)
+        if seed is not None:
+            learner.init_meta_parameters(torch.Generator().manual_seed(seed))
+        return learner
+
+    def source_hash(self) -> str:
+        """Hash of what its code does."""
+        return learner_hash(self.cls)
+
+    def plain_config(self) -> dict[str, Any]:
+        """Its configuration as JSON-ready values."""
+        plain: dict[str, Any] = as_plain(self.config)
+        return plain
+
+
+def learners() -> dict[str, LearnerEntry]:
+    """All learners that are found without being pointed at, by name, in the order found.
+
+    Raises VsmlBenchError where two have the same name.
+    """
+    found: dict[str, LearnerEntry] = {}
+    for entry in _discovered():
+        if entry.name in found and entry.cls is not found[entry.name].cls:
+            raise VsmlBenchError(
+                f"two learners are called '{entry.name}': {found[entry.name].origin} and "
+                f"{entry.origin}; rename one in its `variants`."
+            )
+        found[entry.name] = entry
+    return found
+
+
+def find_learners(reference: str) -> list[LearnerEntry]:
+    """The learner of that name or, for `path/to/file.py` or `path/to/file.py:ClassName`, all
+    variants that the file or class defines."""
+    path, _, class_name = reference.partition(".py:")
+    if reference.endswith(".py") or class_name:
+        file = Path(path if reference.endswith(".py") else f"{path}.py")
+        module = _load_file(file)
+        entries = list(_entries(module, file.name, lambda cls: f"{file}:{cls.__name__}"))
+        if class_name:
+            if class_name not in {e.cls.__name__ for e in entries}:
+                raise VsmlBenchError(
+                    f"{file.name} defines no learner class '{class_name}'; "
+                    f"{closest(class_name, {e.cls.__name__ for e in entries})}"
+                )
+            entries = [e for e in entries if e.cls.__name__ == class_name]
+        return entries
+    known = learners()
+    if reference not in known:
+        raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
+    return [known[reference]]
+
+
+def find_learner(reference: str) -> LearnerEntry:
+    """Like `find_learners` where exactly one is wanted: `path/to/file.py:ClassName` may carry the
+    variant's name behind a further colon."""
+    path, _, variant = reference.rpartition(":")
+    if path.partition(".py:")[2]:
+        entries = [e for e in find_learners(path) if e.name == variant]
+    else:
+        entries = find_learners(reference)
+    if len(entries) != 1:
+        names = ", ".join(f"{reference}:{e.name}" for e in entries) or "none"
+        raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")
+    return entries[0]
+
+
+def split_names() -> list[str]:
+    """Names of the splits in `tasks/splits`; those in its folders as "folder/name"."""
+    return _names("splits")
+
+
+def suite_names() -> list[str]:
+    """Names of the suites in `tasks/suites`."""
+    return _names("suites")
+
+
+def find_split(reference: str) -> Split:
+    """The split of that name, or in that TOML file."""
+    split: Split = _find(reference, "splits", "split", Split)
+    return split
+
+
+def find_suite(reference: str) -> Suite:
+    """The suite of that name, or in that TOML file."""
+    suite: Suite = _find(reference, "suites", "suite", Suite)
+    return suite
+
+
+def _names(folder: str) -> list[str]:
+    top = paths.tasks() / folder
+    return sorted(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.toml"))
+
+
+def _find(reference: str, folder: str, kind: str, cls: type[Any]) -> Any:
+    if reference.endswith(".toml"):
+        path = Path(reference)
+        return build(cls, {"name": path.stem, **read_toml(path)}, path.name)
+    known = _names(folder)
+    if reference not in known:
+        raise VsmlBenchError(f"unknown {kind} '{reference}'; {closest(reference, known)}")
+    path = paths.tasks() / folder / f"{reference}.toml"
+    return build(cls, {"name": reference, **read_toml(path)}, path.name)
+
+
+def _discovered() -> Iterator[LearnerEntry]:
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
+        try:
+            loaded = point.load()
+        except Exception as error:
+            raise VsmlBenchError(
+                f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
+            ) from error
+        yield from _entries(loaded, origin, lambda cls: "")
+    for file in sorted(paths.baselines().glob("*.py")):
+        if not file.name.startswith("_"):
+            yield from _entries(_load_file(file), f"baselines/{file.name}", lambda cls: "")
+
+
+def _entries(
+    source: ModuleType | type, origin: str, reference: Callable[[type], str]
+) -> Iterator[LearnerEntry]:
+    """Learners that a module defines (not those it imports), or the one class given."""
+    if isinstance(source, type):
+        classes = [source]
+    else:
+        classes = [
+            cls
+            for _, cls in inspect.getmembers(source, inspect.isclass)
+            if cls.__module__ == source.__name__
+        ]
+    for cls in classes:
+        if not issubclass(cls, Learner):
+            continue
+        for attribute in ("variants", "family", "source"):
+            if not hasattr(cls, attribute):
+                raise VsmlBenchError(
+                    f"{origin}: learner class {cls.__name__} lacks the attribute '{attribute}'; "
+                    "see vsml_bench/learner.py."
+                )
+        for name, config in cls.variants.items():
+            where = reference(cls)
+            yield LearnerEntry(name, cls, config, origin, f"{where}:{name}" if where else name)
+
+
+@lru_cache(maxsize=256)
+def _load_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise VsmlBenchError(f"learner file {file.name} does not exist where it was looked for.")
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"vsml_bench_learner_{file.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise VsmlBenchError(
+            f"learner file {file.name} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+    return module

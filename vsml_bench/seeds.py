@@ -1,0 +1,25 @@
+"""Seeds. Every random stream gets a seed of its own, derived from the axes it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+
+Axis = str | int | float | bool
+
+
+def derive_seed(root: int, *axes: Axis) -> int:
+    """A seed in [0, 2**63) for the stream named by `axes` under the root seed.
+
+    SHA-256 over a canonical JSON encoding, so it is the same on every platform, independent
+    between streams, and 0 is a seed like any other.
+    """
+    encoding = json.dumps([root, *axes], ensure_ascii=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(encoding.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator on `device`, seeded."""
+    return torch.Generator(device=device).manual_seed(seed)

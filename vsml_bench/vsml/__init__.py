@@ -1,0 +1,1 @@
+"""VSML: a network whose weights are tiny LSTMs that share their meta-parameters."""
