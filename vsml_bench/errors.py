@@ -1,4 +1,4 @@
-"""The two ways in which work can fail for a reason the user can act on."""
+"""The ways in which work can fail for a reason the user can act on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class VsmlBenchError(Exception):
 class UnavailableError(VsmlBenchError):
     """Something this machine does not have (a dataset, a package). A cell that meets it gets the
     status `unavailable` and this message as its reason; it never ends a run."""
+
+
+class DivergedError(VsmlBenchError):
+    """A loss became NaN or infinite. A cell that meets it gets the status `diverged`."""
 
 
 def closest(word: str, known: Iterable[str]) -> str:

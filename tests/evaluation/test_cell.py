@@ -191,7 +191,7 @@ def test_a_cell_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
     path = save_cell(tmp_path, make_cell(seed=1))
     other = cell_path(tmp_path, make_cell(seed=2).id, make_cell(seed=2).key)
     path.rename(other)
-    with pytest.raises(VsmlBenchError, match="holds the record of .*seed1"):
+    with pytest.raises(VsmlBenchError, match=r"holds the record of .*seed1"):
         load_cell(other)
 
 

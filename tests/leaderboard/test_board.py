@@ -209,6 +209,13 @@ def test_of_two_records_the_ok_one_counts_then_the_newer() -> None:
     assert {s.reason for s in board.stale} == {"another record of the same cell counts"}
 
 
+def test_of_two_records_of_one_day_the_same_one_counts_in_any_order() -> None:
+    records = [make_cell(accuracies=[share] * 3) for share in (0.1, 0.2, 0.3, 0.4)]
+    forwards = build_board("desk", records, [plan()])
+    assert build_board("desk", records[::-1], [plan()]) == forwards
+    assert len(forwards.rows) == 1
+
+
 def test_devices_never_mix() -> None:
     cells = [make_cell(seed=k, device="CPU") for k in SEEDS]
     cells += [make_cell(seed=0, device="GPU", accuracies=[0.9, 0.9, 0.9])]

@@ -89,6 +89,8 @@ def test_rows_of_the_same_device_are_compared() -> None:
     )
     on_gpu = board_of(make_cell(accuracies=[0.8, 0.8], device="GPU"))
     assert compare_boards(on_gpu, published(theirs)).largest_difference == 0.0
+    on_cpu = board_of(make_cell(accuracies=[0.2, 0.2], device="CPU"))
+    assert compare_boards(on_cpu, published(theirs)).largest_difference == 0.0
     on_another = board_of(make_cell(accuracies=[0.8, 0.8], device="new"))
     assert compare_boards(on_another, published(theirs)).compared == 1
 

@@ -12,9 +12,8 @@ from typing import Any, Generic, TypeVar
 from pebble import ProcessExpired, ProcessPool
 from tqdm import tqdm
 
-from vsml_bench.errors import UnavailableError
+from vsml_bench.errors import DivergedError, UnavailableError
 from vsml_bench.evaluation.cell import Status
-from vsml_bench.meta_training.loop import DivergedError
 
 POLL_SECONDS = 0.5
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.transforms import pad_inputs
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.evaluation.online import evaluate, fresh_states, learner_shape, lifetime_seeds
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
@@ -36,10 +36,6 @@ from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 
 VALIDATION_STEPS = 400
-
-
-class DivergedError(VsmlBenchError):
-    """The meta-loss became NaN or infinite."""
 
 
 def checkpoint_path(folder: Path, job: MetaTrainingJob) -> Path:

@@ -1,0 +1,140 @@
+"""Names to learners, splits and suites, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+from vsml_bench import registry
+from vsml_bench.errors import VsmlBenchError
+
+LEARNER = """
+from vsml_bench.learner import Learner, NoConfig
+
+
+class Mine(Learner):
+    variants = {"mine": NoConfig()}
+    family = "test"
+    source = "none"
+
+    def init_state(self, lifetimes, shape, generator): ...
+
+    def predict(self, state, inputs): ...
+"""
+COMPLETE = LEARNER + "\n    def observe(self, state, labels): ...\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+def test_all_shipped_learners_are_found_once():
+    found = registry.learners()
+    assert {"vsml", "sgd-linear", "sgd-mlp", "adam-linear", "adam-mlp", "ridge"} <= set(found)
+    assert {"chance", "majority", "nearest-mean", "1-nn"} <= set(found)
+    assert found["vsml"].origin == "package vsml-bench"
+    assert found["ridge"].origin == "baselines/ridge.py"
+    for name, entry in found.items():
+        assert registry.find_learner(name).cls is entry.cls
+        assert len(entry.source_hash()) == 64
+
+
+def test_every_suite_names_things_that_exist():
+    for name in registry.suite_names():
+        suite = registry.find_suite(name)
+        assert set(suite.splits) <= set(registry.split_names())
+        assert set(suite.learners) <= set(registry.learners())
+
+
+def test_paper_suite_is_the_papers_grid():
+    splits = [registry.find_split(name) for name in registry.find_suite("paper").splits]
+    sides = {split.meta_train.datasets for split in splits}
+    tests = {split.meta_test.datasets for split in splits}
+    assert (len(splits), len(sides), len(tests)) == (77, 11, 7)
+    assert sorted(len(side) for side in sides) == [1] * 5 + [4] * 5 + [5]
+    for split in splits:
+        seen = split.meta_test.datasets[0] in split.meta_train.datasets
+        assert split.relation == ("unseen_tasks" if seen else "unseen_dataset")
+        assert split.meta_test.partition == "test" and split.meta_train.partition == "train"
+
+
+@pytest.mark.parametrize(
+    ("find", "name", "hint"),
+    [
+        (registry.find_learner, "vmsl", "unknown learner 'vmsl'; did you mean 'vsml'?"),
+        (registry.find_split, "mnist5k-heldout", "did you mean 'mnist5k-held-out'?"),
+        (registry.find_suite, "dsek", "unknown suite 'dsek'; did you mean 'desk'?"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_closest(find, name, hint):
+    with pytest.raises(VsmlBenchError, match=hint.replace("?", r"\?")):
+        find(name)
+
+
+def test_a_learner_file_is_found_by_path(write):
+    path = write("mine.py", COMPLETE)
+    for reference in (path, f"{path}:Mine", f"{path}:Mine:mine"):
+        entry = registry.find_learner(reference)
+        assert entry.name == "mine" and entry.origin == "mine.py"
+        assert registry.find_learner(entry.reference).cls is entry.cls
+
+
+def test_a_learner_without_a_method_says_which(write):
+    entry = registry.find_learner(write("lacking.py", LEARNER))
+    with pytest.raises(VsmlBenchError, match=r"'mine' \(lacking\.py\).*lacks observe\(\)"):
+        entry.create()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nothing_like_it", "cannot be imported: ModuleNotFoundError"),
+        ("def broken(:", "cannot be imported: SyntaxError"),
+        (COMPLETE.replace('family = "test"', ""), "lacks the attribute 'family'"),
+    ],
+)
+def test_broken_learner_files_are_named(write, text, words):
+    with pytest.raises(VsmlBenchError, match=words):
+        registry.find_learner(write("broken.py", text))
+
+
+def test_missing_file_and_wrong_class(write):
+    with pytest.raises(VsmlBenchError, match=r"nowhere\.py does not exist"):
+        registry.find_learner("nowhere.py:Mine")
+    with pytest.raises(VsmlBenchError, match=r"no learner class 'Mina'; did you mean 'Mine'"):
+        registry.find_learner(write("other.py", COMPLETE) + ":Mina")
+
+
+def test_several_variants_must_be_chosen_from(write):
+    path = write("two.py", COMPLETE.replace('"mine": NoConfig()', '"a": NoConfig(), "b": NoConfig()'))
+    assert [e.name for e in registry.find_learners(path)] == ["a", "b"]
+    with pytest.raises(VsmlBenchError, match="several learners"):
+        registry.find_learner(f"{path}:Mine")
+    assert registry.find_learner(f"{path}:Mine:b").name == "b"
+
+
+def test_configuration_is_checked():
+    entry = registry.find_learner("vsml")
+    assert entry.configured({"ticks": 3}).config.ticks == 3
+    with pytest.raises(VsmlBenchError, match="unknown key 'tick'; did you mean 'ticks'"):
+        entry.configured({"tick": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("relation = ", "not valid TOML"),
+        ('description = "x"\nrelaton = "same_tasks"', "unknown key 'relaton'"),
+        ('description = "x"\nrelation = "similar"', "'similar' is not a choice"),
+    ],
+)
+def test_malformed_split_files_are_named(write, text, words):
+    with pytest.raises(VsmlBenchError, match=rf"split\.toml.*{words}"):
+        registry.find_split(write("split.toml", text))
