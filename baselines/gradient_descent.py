@@ -100,8 +100,7 @@ class GradientDescent(Learner):
         for depth, (weight, bias) in enumerate(_layers(state.parameters)):
             below = torch.tanh(output) if depth > 0 else output
             activations.append(below)
-            # a product and a sum, not bmm: compiled, it is one pass over the weights and six times
-            # as fast
+            # a product and a sum, not bmm: compiled, it is one pass over the weights and quicker
             output = bias + (weight * below.unsqueeze(-2)).sum(-1)
         return output, state._replace(activations=tuple(activations), logits=output)
 

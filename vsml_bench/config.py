@@ -40,7 +40,9 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     for key in values:
         if key not in fields:
             raise VsmlBenchError(f"{where}: unknown key '{key}'; {closest(key, fields)}")
-    converted = {key: convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    converted = {
+        key: convert(hints[key], value, f"{where}: {key}") for key, value in values.items()
+    }
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:

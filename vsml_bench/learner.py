@@ -168,11 +168,17 @@ class Learner(nn.Module, ABC):
         logits [T, lifetimes, classes] and the last state. May be overridden for speed: logits at t
         must not depend on labels from t on nor on inputs after t.
         """
-        logits = []
-        for x_t, y_t in zip(inputs.unbind(0), labels.unbind(0), strict=True):
-            logits_t, state = self(state, x_t, y_t)
-            logits.append(logits_t)
-        return torch.stack(logits), state
+        kept: list[Tensor] = []
+        written: Tensor | None = None
+        for t, (x_t, y_t) in enumerate(zip(inputs, labels, strict=True)):
+            logits, state = self(state, x_t, y_t)
+            if torch.is_grad_enabled():
+                kept.append(logits)
+            else:  # thousands of small tensors kept alive between large ones fragment the heap
+                if written is None:
+                    written = logits.new_empty(len(inputs), *logits.shape)
+                written[t] = logits
+        return torch.stack(kept) if written is None else written, state
 
 
 def cross_entropy_error(logits: Tensor, labels: Tensor) -> Tensor:

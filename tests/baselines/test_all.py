@@ -166,7 +166,7 @@ def test_states_are_never_written_to(entry: LearnerEntry):
 @every_learner
 def test_the_seed_decides_everything(entry: LearnerEntry):
     inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-    runs = []
+    runs: list[torch.Tensor] = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(runs))  # what happens elsewhere must not matter
         learner = entry.create(0)

@@ -118,11 +118,12 @@ def test_adam_moves_by_its_learning_rate_at_first():
 def test_compiled_is_eager(name: str):
     """In one piece and once: a second compilation, at a later step, is an error."""
     learner = LEARNERS[name]
-    inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-    state = fresh_state(learner, LIFETIMES, SHAPE)
     compiled = type(learner)(learner.config)
+    torch.compiler.reset()
     compiled.compile(dynamic=False, fullgraph=True)
     with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
+        inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
+        state = fresh_state(learner, LIFETIMES, SHAPE)
         expected, expected_last = learner.unroll(state, inputs, labels)
         logits, last = compiled.unroll(state, inputs, labels)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

@@ -33,7 +33,7 @@ class OnlineScores:
     """Learning and predicting, without making the data and without the first, compiling call."""
     compile_seconds: float
     state_floats: int
-    """Size of one lifetime's state."""
+    """Numbers in one lifetime's state, at its end: a memory grows."""
 
 
 def learner_shape(learner: Learner, shape: Shape) -> Shape:
@@ -87,18 +87,18 @@ def evaluate(
             labels = episode.labels.to(execution.device)
             inner = [derive_seed(learner_seed, "inner", seed) for seed in chosen]
             state = fresh_states(learner, inner, shape, execution.device)
-            state_floats = sum(p.numel() for p in pytree.tree_leaves(state)) // len(chosen)
             if start == 0:
                 began = time.perf_counter()
                 learner.unroll(state, inputs[:2], labels[:2])
                 synchronize(execution.device)
                 compile_seconds = time.perf_counter() - began
             began = time.perf_counter()
-            logits, _ = learner.unroll(state, inputs, labels)
+            logits, state = learner.unroll(state, inputs, labels)
             synchronize(execution.device)
             seconds += time.perf_counter() - began
             correct.append((logits.argmax(-1) == labels).T.cpu().numpy())
             loss.append(stepwise_loss(logits, labels).T.float().cpu().numpy())
+            state_floats = sum(p.numel() for p in pytree.tree_leaves(state)) // len(chosen)
             report((start + len(chosen)) / len(seeds))
     return OnlineScores(
         np.concatenate(correct), np.concatenate(loss), seconds, compile_seconds, state_floats

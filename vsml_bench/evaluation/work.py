@@ -64,7 +64,7 @@ def make_artifact_of(order: WorkOrder, report: Callable[[float], None]) -> Path:
 def run_cell(order: WorkOrder, report: Callable[[float], None] = lambda share: None) -> Cell:
     """Runs the cell's meta-test. Never raises for what a learner does: that becomes the status."""
     reset_peak_memory()
-    torch._dynamo.reset()
+    torch.compiler.reset()  # only so many compilations of one function are kept
     try:
         return _run(order, report)
     except UnavailableError as error:

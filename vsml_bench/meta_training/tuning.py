@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from vsml_bench.config import as_plain
@@ -60,6 +61,7 @@ def tune(
     trials: list[dict[str, Any]] = []
     candidates = list(combinations(grid))
     for values in tqdm(candidates, desc=job.name, disable=not progress):
+        torch.compiler.reset()  # only so many compilations of one function are kept
         learner = job.entry.configured(values).create(job.seed)
         scores = evaluate(learner, sampler, seeds, steps, execution, job.seed)
         accuracy = float(scores.correct.mean())

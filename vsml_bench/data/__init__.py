@@ -1,0 +1,1 @@
+"""Where examples come from: datasets, transforms and seeded streams of lifetimes."""

@@ -1,0 +1,145 @@
+"""The datasets by name, and how to load one or say what of it is here.
+
+Looked for in this order: the data root (the `root` argument, else the folder that the environment
+variable VSML_BENCH_DATA names, else `runs/data`) in torchvision's layout, then the folder of the
+operating system's package. Nothing here ever touches the network; `vsml_bench.data.fetch` does.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from vsml_bench.data.bundled import MlxtendDigits, SklearnDigits, SklearnTable
+from vsml_bench.data.files import Cifar10, Svhn
+from vsml_bench.data.generated import Generated, RandomPoints, SumSign
+from vsml_bench.data.idx import IdxImages
+from vsml_bench.data.omniglot import Omniglot
+from vsml_bench.data.source import (
+    Dataset,
+    DatasetStatus,
+    Examples,
+    Source,
+    Statistics,
+    statistics_of,
+)
+from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.specs import PartitionName
+
+__all__ = ["Dataset", "DatasetStatus", "data_root", "load", "names", "source", "status"]
+
+ROOT_VARIABLE = "VSML_BENCH_DATA"
+DEFAULT_ROOT = Path("runs/data")
+
+SOURCES: dict[str, Source] = {
+    "mnist5k": MlxtendDigits(train=3000, test=2000),
+    "digits": SklearnDigits(train=297, test=1500),
+    "wine": SklearnTable(train=45, test=133, loader="load_wine"),
+    "breast_cancer": SklearnTable(train=119, test=450, loader="load_breast_cancer"),
+    "iris": SklearnTable(train=30, test=120, loader="load_iris"),
+    "random": Generated(RandomPoints()),
+    "sum_sign": Generated(SumSign()),
+    "mnist": IdxImages("mnist", "MNIST", 10),
+    "fashion_mnist": IdxImages(
+        "fashion_mnist",
+        "FashionMNIST",
+        10,
+        system_folder=Path("/usr/share/datasets/fashion-mnist"),
+        system_origin="Debian package",
+    ),
+    "kmnist": IdxImages("kmnist", "KMNIST", 10),
+    # "byclass": the paper's 62 outputs. Its images are transposed, as in every copy of EMNIST.
+    "emnist": IdxImages(
+        "emnist", "EMNIST", 62, prefixes=("emnist-byclass-train", "emnist-byclass-test")
+    ),
+    "cifar10": Cifar10(),
+    "svhn": Svhn(),
+    "omniglot": Omniglot(),
+}
+
+
+def names() -> tuple[str, ...]:
+    """All datasets there are, here or not."""
+    return tuple(SOURCES)
+
+
+def source(name: str) -> Source:
+    """Where the dataset comes from; VsmlBenchError naming the closest where it is unknown."""
+    if name not in SOURCES:
+        raise VsmlBenchError(f"unknown dataset '{name}'; {closest(name, SOURCES)}")
+    return SOURCES[name]
+
+
+def data_root(root: Path | str | None = None) -> Path:
+    """The folder for data: `root`, else what VSML_BENCH_DATA names, else `runs/data`."""
+    return Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
+
+
+def load(name: str, partition: PartitionName, root: Path | None = None) -> Dataset:
+    """One partition of a dataset, cached for the life of the process.
+
+    UnavailableError where it is not here, VsmlBenchError where the name is unknown or a file is
+    broken.
+    """
+    return _load(source(name), name, partition, data_root(root).resolve())
+
+
+def status(name: str, root: Path | None = None) -> DatasetStatus:
+    """What of the dataset is here, read from headers only; absent data are no error."""
+    where = source(name)
+    found = where.find(data_root(root))
+    generated = isinstance(where, Generated)
+    available = generated or found.train is not None or found.test is not None
+    return DatasetStatus(
+        name, available, found.origin, found.reason, found.train, found.test, where.modality
+    )
+
+
+@lru_cache(maxsize=8)
+def _load(where: Source, name: str, partition: PartitionName, root: Path) -> Dataset:
+    if isinstance(where, Generated):
+        made = where.generator
+        unchanged = Statistics((0.0,), (1.0,), "none")
+        return Dataset(
+            name,
+            partition,
+            where.modality,
+            made.inputs_shape,
+            made.classes,
+            None,
+            made,
+            1.0,
+            unchanged,
+        )
+    examples = _read(where, partition, root)
+    shape = tuple(examples.inputs.shape[1:])
+    return Dataset(
+        name,
+        partition,
+        where.modality,
+        shape,
+        examples.classes,
+        examples,
+        None,
+        where.scale,
+        _statistics(where, partition, examples, root),
+    )
+
+
+def _statistics(
+    where: Source, partition: PartitionName, examples: Examples, root: Path
+) -> Statistics:
+    """Those of the dataset's own train partition; of the test partition where it has no other."""
+    if partition == "train":
+        return statistics_of(examples, where.scale, "train")
+    try:
+        train = _read(where, "train", root)
+    except UnavailableError:
+        return statistics_of(examples, where.scale, "test")
+    return statistics_of(train, where.scale, "train")
+
+
+@lru_cache(maxsize=8)
+def _read(where: Source, partition: PartitionName, root: Path) -> Examples:
+    return where.read(partition, root)

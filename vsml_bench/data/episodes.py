@@ -1,0 +1,163 @@
+"""Seeded streams of lifetimes.
+
+A lifetime is a function of its seed, the task distribution and the data alone, so that asking for
+lifetimes one by one, in chunks or in another order gives the same ones, and a longer lifetime
+starts with the shorter one. Randomness comes from NumPy's Philox, whatever the device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsml_bench.data import transforms
+from vsml_bench.data.datasets import load
+from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.learner import Shape
+from vsml_bench.seeds import derive_seed
+from vsml_bench.specs import TaskDistribution
+
+Subset: TypeAlias = Literal["all", "fit", "validation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A batch of lifetimes."""
+
+    inputs: Tensor
+    """float32 [T, E, *shape.inputs]."""
+    labels: Tensor
+    """int64 [T, E]."""
+
+
+class EpisodeSampler:
+    """Draws lifetimes of one side of a split.
+
+    subset: "validation" is the last sixth of each stored partition in the order of content
+    hashes, "fit" the rest, "all" everything; of a generated dataset they are three independent
+    streams. Raises UnavailableError where a dataset is not here, VsmlBenchError where the
+    distribution makes no sense.
+    """
+
+    shape: Shape
+    """Of the examples after all transforms; the most classes that any of the datasets has."""
+    max_steps: int | None
+    """The longest lifetime without repeating an example; None where examples are generated."""
+    content_hashes: dict[str, str]
+    """Dataset -> content hash of the partition."""
+
+    def __init__(
+        self,
+        distribution: TaskDistribution,
+        *,
+        root: Path | None = None,
+        subset: Subset = "all",
+    ) -> None:
+        _check(distribution)
+        self.distribution = distribution
+        self.subset = subset
+        loaded = [load(name, distribution.partition, root) for name in distribution.datasets]
+        channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}
+        gray = len(channels) > 1
+        self._streams: list[Stream] = []
+        for dataset in loaded:
+            if dataset.generator is not None:
+                self._streams.append(
+                    GeneratedStream(dataset, distribution.size, distribution.classes)
+                )
+            else:
+                self._streams.append(
+                    StoredStream(dataset, distribution.size, distribution.classes, gray, subset)
+                )
+        shapes = {s.dataset.name: s.shape.inputs for s in self._streams}
+        if len(set(shapes.values())) > 1:
+            raise VsmlBenchError(
+                f"datasets of one task distribution need inputs of one shape, found {shapes}; give "
+                "images a common `size`, and do not mix them with vectors."
+            )
+        first = self._streams[0].shape.inputs
+        self.shape = Shape(first, max(stream.shape.classes for stream in self._streams))
+        limits = [s.max_steps for s in self._streams if s.max_steps is not None]
+        self.max_steps = min(limits, default=None)
+        self.content_hashes = {dataset.name: dataset.content_hash for dataset in loaded}
+
+    def sample(self, seeds: Sequence[int], steps: int) -> Episode:
+        """One lifetime of `steps` examples per seed, on the CPU.
+
+        VsmlBenchError where the data have fewer than `steps` examples for a lifetime.
+        """
+        if self.max_steps is not None and steps > self.max_steps:
+            raise VsmlBenchError(
+                f"a lifetime of {steps} examples was asked for, but "
+                f"{', '.join(self.distribution.datasets)} ({self.distribution.partition}, "
+                f"{self.subset}) allow at most {self.max_steps} without repetition."
+            )
+        inputs = torch.empty(steps, len(seeds), *self.shape.inputs)
+        labels = torch.empty(steps, len(seeds), dtype=torch.int64)
+        for e, seed in enumerate(seeds):
+            inputs[:, e], labels[:, e] = self._lifetime(seed, steps)
+        return Episode(inputs, labels)
+
+    def _lifetime(self, seed: int, steps: int) -> tuple[Tensor, Tensor]:
+        distribution = self.distribution
+        side = (distribution.partition, self.subset)
+        stream_generator = _philox(derive_seed(seed, "stream", *side))
+        if distribution.diversity:
+            index = derive_seed(seed, "task", *side) % distribution.diversity
+            task_seed = derive_seed(index, "task", task_identity(distribution))
+            which = index % len(self._streams)
+        else:
+            task_seed = derive_seed(seed, "task", *side)
+            which = derive_seed(task_seed, "dataset") % len(self._streams)
+        task = _philox(task_seed)
+        # These draws keep their order for ever: it is what pins meta-test lifetimes.
+        shuffled, projected = task.random(2) < (distribution.pixel_shuffle, distribution.projection)
+        stream = self._streams[which]
+        inputs, labels = stream.draw(task, stream_generator, steps)
+        if distribution.label_permutation:
+            labels = task.permutation(stream.shape.classes)[labels]
+        if shuffled:
+            inputs = transforms.shuffle_pixels(inputs, task.permutation(self.shape.features))
+        if projected:
+            projection = transforms.draw_projection(self.shape.features, task)
+            inputs = transforms.project(inputs, projection)
+        return inputs, torch.from_numpy(labels)
+
+
+def task_identity(distribution: TaskDistribution) -> str:
+    """What the tasks of a distribution of finite diversity depend on: all fields but the
+    partition, so that both sides of a split can share tasks, and the diversity itself, so that
+    the first n tasks of a more diverse distribution are those of a less diverse one."""
+    varying = {
+        field.name: getattr(distribution, field.name)
+        for field in dataclasses.fields(distribution)
+        if field.name not in ("partition", "diversity")
+        and getattr(distribution, field.name) != field.default
+    }
+    return json.dumps(varying, sort_keys=True)
+
+
+def _philox(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def _check(distribution: TaskDistribution) -> None:
+    if not distribution.datasets:
+        raise VsmlBenchError("a task distribution needs at least one dataset, found none.")
+    for share in ("projection", "pixel_shuffle"):
+        value = getattr(distribution, share)
+        if not 0 <= value <= 1:
+            raise VsmlBenchError(f"{share}: expected a share of tasks from 0 to 1, found {value}.")
+    for number, least in (("size", 1), ("classes", 2), ("diversity", 0)):
+        value = getattr(distribution, number)
+        if value is not None and value < least:
+            raise VsmlBenchError(f"{number}: expected at least {least}, found {value}.")

@@ -1,0 +1,101 @@
+"""What a task does to a dataset's examples. Each function is one transform; none draws a dataset.
+
+The order is: standardise, convert to grayscale (only where colour images share a task
+distribution with others), resize, keep a subset of the classes, permute labels, shuffle pixels,
+project.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vsml_bench.errors import VsmlBenchError
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grayscale image (ITU-R BT.601)."""
+
+
+def standardise(
+    stored: Tensor, scale: float, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Tensor:
+    """(stored / scale - mean) / std as float32 [n, ...]; one mean for all or one per feature."""
+    offset = torch.tensor(mean, dtype=torch.float64) * scale
+    width = torch.tensor(std, dtype=torch.float64) * scale
+    return stored.float().sub_(offset.float()).div_(width.float())
+
+
+def to_grayscale(images: Tensor) -> Tensor:
+    """[n, 3, H, W] to [n, 1, H, W]; gray images stay as they are."""
+    if images.shape[1] == 1:
+        return images
+    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
+    return torch.einsum("nchw,c->nhw", images, weights).unsqueeze(1)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """[n, C, H, W] to [n, C, size, size]: each pixel the mean of the area it covers where the
+    image shrinks, bilinear where it grows (in either direction)."""
+    height, width = images.shape[-2:]
+    if (height, width) == (size, size):
+        return images
+    if size <= height and size <= width:
+        return torch.nn.functional.interpolate(images, size=(size, size), mode="area")
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", align_corners=False
+    )
+
+
+def draw_projection(features: int, generator: np.random.Generator) -> Tensor:
+    """A dense random matrix W [D, D] with entries uniform in +-sqrt(6 / (2 D)), that is Glorot's
+    uniform for D inputs and D outputs (the released VSML code's projection)."""
+    bound = math.sqrt(6.0 / (2 * features))
+    uniform = generator.random((features, features), dtype=np.float32)
+    return torch.from_numpy(uniform).mul_(2 * bound).sub_(bound)
+
+
+def project(inputs: Tensor, projection: Tensor) -> Tensor:
+    """Each example x becomes x W; inputs [T, ...] keep their shape."""
+    return (inputs.flatten(1) @ projection).view(inputs.shape)
+
+
+def shuffle_pixels(inputs: Tensor, order: NDArray[np.int64]) -> Tensor:
+    """Input i of the result is input order[i]; inputs [T, ...] keep their shape."""
+    return inputs.flatten(1)[:, torch.from_numpy(order)].view(inputs.shape)
+
+
+def relabel(labels: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels of a class subset renamed to their rank in `kept` (sorted), 0..len(kept)-1."""
+    return np.searchsorted(kept, labels).astype(np.int64)
+
+
+def pad_inputs(inputs: Tensor, from_shape: tuple[int, ...], to_shape: tuple[int, ...]) -> Tensor:
+    """Zero-pads examples for a learner of fixed size.
+
+    inputs [..., *from_shape] becomes [..., *to_shape]. Shapes of equal rank get zeros at the end of
+    each axis (an image stays at the top left, a channel in front); otherwise examples are
+    flattened, get zeros at the end, and are folded to `to_shape`. VsmlBenchError where they do not
+    fit.
+    """
+    if from_shape == to_shape:
+        return inputs
+    leading = inputs.shape[: inputs.dim() - len(from_shape)]
+    if tuple(inputs.shape[len(leading) :]) != from_shape:
+        raise VsmlBenchError(
+            f"inputs of shape {tuple(inputs.shape)} do not end in the task's shape {from_shape}."
+        )
+    if len(from_shape) != len(to_shape):
+        flat = (math.prod(from_shape),), (math.prod(to_shape),)
+        padded = pad_inputs(inputs.reshape(*leading, *flat[0]), *flat)
+        return padded.reshape(*leading, *to_shape)
+    missing = [to - have for have, to in zip(from_shape, to_shape, strict=True)]
+    if min(missing) < 0:
+        raise VsmlBenchError(
+            f"examples of shape {from_shape} do not fit a learner whose inputs are fixed to "
+            f"{to_shape}; use a split with smaller examples, or a learner for any size."
+        )
+    return torch.nn.functional.pad(inputs, [n for m in reversed(missing) for n in (0, m)])
