@@ -63,7 +63,7 @@ class LearnerEntry:
         if missing:
             raise VsmlBenchError(
                 f"learner '{self.name}' ({self.origin}): class {self.cls.__name__} lacks "
-                f"{', '.join(f'{m}()' for m in missing)}; write what vsml_bench/learner.py asks for."
+                f"{', '.join(f'{m}()' for m in missing)}; see vsml_bench/learner.py."
             )
         learner = self.cls(self.config)
         if seed is not None:

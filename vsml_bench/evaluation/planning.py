@@ -13,6 +13,7 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.evaluation.cell import CellId
+from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
@@ -77,6 +78,8 @@ def plan_suite(
     entries = [entry for name in names for entry in find_learners(name)]
     if overrides:
         entries = [entry.configured(overrides) for entry in entries]
+    for entry in entries:
+        probe(entry)
     for name in suite.recipes:
         if name not in suite.learners:
             raise VsmlBenchError(

@@ -44,9 +44,9 @@ class Task(Generic[Order, Result]):
 
 
 def run_tasks(
-    tasks: Sequence[Task[Order, Result]], jobs: int, title: str, progress: bool
-) -> Iterator[tuple[Order, Result | Failure]]:
-    """Yields each task's order with its result, or with why there is none, as they finish."""
+    tasks: Sequence[Task[Order, Any]], jobs: int, title: str, progress: bool
+) -> Iterator[tuple[Order, Any]]:
+    """Yields each task's order with its result, or with a `Failure`, as they finish."""
     if not tasks:
         return
     tasks = sorted(tasks, key=lambda task: -task.expected_seconds)

@@ -4,12 +4,12 @@ checkpoint, tuned hyper-parameters in a record, or nothing at all."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.config import identity
+from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
@@ -65,23 +65,26 @@ def make_artifact(
     return make(job, folder, execution, root, progress=progress, command=command, report=report)
 
 
-def ready(job: MetaTrainingJob, path: Path | None) -> ReadyLearner:
-    """The learner with what the artifact at `path` says; VsmlBenchError where that is damaged or
-    belongs to another meta-training."""
+def ready(job: MetaTrainingJob, path: Path | None, data_hashes: Mapping[str, str]) -> ReadyLearner:
+    """The learner with what the artifact at `path` says.
+
+    data_hashes: dataset -> content hash of today's meta-train partition. VsmlBenchError where the
+    artifact is damaged or comes from another meta-training or from other data.
+    """
     if not needs_artifact(job):
         return ReadyLearner(job.entry.create(derive_seed(job.seed, "meta-initialisation")))
     if path is None:
         raise VsmlBenchError(f"{job.name} has not been meta-trained; run `vsml-bench meta-train`.")
     if job.recipe is None:
         record = load_tuning(path)
-        _check_identity(record["identity"], job, path)
+        _check(record, job, data_hashes, path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         learner = job.entry.configured(record["best"]).create(job.seed)
         return ReadyLearner(
             learner, sha256, record["seconds"], record["best"], len(record["trials"])
         )
     checkpoint = load_checkpoint(path)
-    _check_identity(checkpoint.document["identity"], job, path)
+    _check(checkpoint.document, job, data_hashes, path)
     learner = job.entry.create()
     load_meta_parameters(learner, checkpoint, path.name)
     note = ""
@@ -92,9 +95,17 @@ def ready(job: MetaTrainingJob, path: Path | None) -> ReadyLearner:
     )
 
 
-def _check_identity(found: dict[str, Any], job: MetaTrainingJob, path: Path) -> None:
+def _check(
+    document: Mapping[str, Any],
+    job: MetaTrainingJob,
+    data_hashes: Mapping[str, str],
+    path: Path,
+) -> None:
     expected = job.identity()
-    differing = sorted(key for key in expected if found.get(key) != identity(expected[key]))
+    found = document["identity"]
+    differing = sorted(key for key in expected if found.get(key) != as_plain(expected[key]))
+    if document["data_hashes"] != data_hashes:
+        differing.append("data")
     if differing:
         raise VsmlBenchError(
             f"{path.name} comes from another meta-training (different: {', '.join(differing)}); "

@@ -21,8 +21,8 @@ class LayerState(NamedTuple):
 def init_layer_state(
     sub_rnn: SubRNN, lifetimes: int, inputs: int, outputs: int, generator: torch.Generator
 ) -> LayerState:
-    """Fresh sub-RNNs: h = 0; the first half of c is truncated normal with std 1/sqrt(inputs), which breaks the
-    symmetry between sub-RNNs, and the second half is 0."""
+    """Fresh sub-RNNs: h = 0; the first half of c is truncated normal with std 1/sqrt(inputs), which
+    breaks the symmetry between sub-RNNs, and the second half is 0."""
     like = sub_rnn.gates_bias
     size = (lifetimes, inputs, outputs, sub_rnn.state_size)
     cell = torch.zeros(size, dtype=like.dtype)
