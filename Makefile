@@ -11,7 +11,7 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install leaderboard test smoke lint format lock clean
+.PHONY: help install leaderboard test smoke lint format readme lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ lint: .venv/.installed ## check format, lint and types
 format: .venv/.installed ## format the code and fix what the linter can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+readme: .venv/.installed ## copy the published board into README.md
+	@.venv/bin/python tools/update_readme.py
 
 lock: .venv/.installed ## bring constraints.txt up to the newest versions, for all Pythons
 	@$(PIP_INSTALL) uv

@@ -50,7 +50,7 @@ class Ridge(Learner):
     family = "least squares"
     source = "Hoerl & Kennard 1970, Technometrics 12(1), 55-67; recursion: Plackett 1950"
     invariances = frozenset({"inputs", "labels"})
-    tuning = TuningGrid({"strength": (0.1, 1.0, 10.0, 100.0, 1000.0)}, lifetimes=8, steps=2000)
+    tuning = TuningGrid({"strength": (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)}, lifetimes=8, steps=2000)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> RidgeState:
         """P = I / lambda, W = 0; draws nothing."""

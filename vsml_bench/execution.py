@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ def decide(device: str = "auto", threads: int | None = None) -> Execution:
         raise VsmlBenchError("--device cuda: this machine has no usable CUDA GPU; use cpu or auto.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Inductor's import warns of a CUDA toolkit without a GPU, which is no concern of the user's.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     if threads is not None:
         torch.set_num_threads(threads)
     return Execution(torch.device(device), torch.get_num_threads())

@@ -26,7 +26,7 @@ def standardise(
     """(stored / scale - mean) / std as float32 [n, ...]; one mean for all or one per feature."""
     offset = torch.tensor(mean, dtype=torch.float64) * scale
     width = torch.tensor(std, dtype=torch.float64) * scale
-    return stored.float().sub_(offset.float()).div_(width.float())
+    return stored.float().sub(offset.float()).div_(width.float())
 
 
 def to_grayscale(images: Tensor) -> Tensor:

@@ -32,13 +32,16 @@ class MetaTrainingJob:
         recipe = identity(self.recipe) if self.recipe else None
         if recipe:
             recipe = {k: v for k, v in recipe.items() if k not in _WITHOUT_EFFECT}
-        return {
+        found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
             "meta_train": identity(self.meta_train),
             "recipe": recipe,
             "seed": self.seed,
         }
+        if recipe is None and self.entry.cls.tuning is not None:
+            found["tuning"] = identity(self.entry.cls.tuning)
+        return found
 
     @property
     def key(self) -> str:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.data import idx_files
+from vsml_bench.data import datasets
+from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.specs import Split, TaskDistribution
+
+
+def split(train: TaskDistribution, test: TaskDistribution, relation: Any = "unseen_tasks") -> Split:
+    return Split("planted", "", relation, train, test)
+
+
+def images(name: str, partition: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    examples = datasets.load(name, partition).examples
+    assert examples is not None
+    return examples.inputs[:, 0], examples.labels.astype(np.uint8)
+
+
+def test_bundled_partitions_are_disjoint() -> None:
+    for name in ("mnist5k", "digits", "wine", "breast_cancer", "iris", "random"):
+        check_disjoint(split(TaskDistribution((name,), "train"), TaskDistribution((name,), "test")))
+
+
+def test_overlap_across_datasets_is_caught_before_transforms(tmp_path: Path) -> None:
+    pixels, labels = images("mnist5k", "train")
+    other, other_labels = idx_files.images_and_labels(5, seed=0)
+    idx_files.write_pair(
+        tmp_path / "MNIST" / "raw",
+        "t10k",
+        np.concatenate([other, pixels[:7]]),
+        np.concatenate([other_labels, 9 - labels[:7]]),  # other labels do not hide an image
+    )
+    planted = split(
+        TaskDistribution(("digits", "mnist5k"), "train", size=8, projection=0.5),
+        TaskDistribution(("sum_sign", "mnist"), "test", size=14),
+        "unseen_dataset",
+    )
+    with pytest.raises(
+        VsmlBenchError, match=r"'planted'.*mnist5k \(train\).*mnist \(test\) share 7 examples"
+    ):
+        check_disjoint(planted, tmp_path)
+    clean = split(TaskDistribution(("mnist5k",), "test"), TaskDistribution(("mnist",), "test"))
+    check_disjoint(clean, tmp_path)
+
+
+@pytest.mark.parametrize("relation", ["unseen_tasks", "unseen_classes", "unseen_shape"])
+def test_one_partition_on_both_sides_is_refused(relation: str) -> None:
+    side = TaskDistribution(("digits",), "train")
+    with pytest.raises(VsmlBenchError, match="share 297 examples"):
+        check_disjoint(split(side, side, relation))
+
+
+def test_same_tasks_may_share_everything() -> None:
+    side = TaskDistribution(("digits",), "train")
+    check_disjoint(split(side, side, "same_tasks"))
+
+
+def test_shared_finite_tasks_share_generated_points() -> None:
+    train = TaskDistribution(("random",), "train", size=4, diversity=3)
+    test = TaskDistribution(("random",), "test", size=4, diversity=5)
+    with pytest.raises(VsmlBenchError, match="same points of random"):
+        check_disjoint(split(train, test))
+    check_disjoint(split(train, TaskDistribution(("random",), "test", size=4)))
+    check_disjoint(split(train, TaskDistribution(("random",), "test", size=5, diversity=5)))
+
+
+def test_absent_data_are_unavailable(tmp_path: Path) -> None:
+    absent = split(TaskDistribution(("digits",), "train"), TaskDistribution(("kmnist",), "test"))
+    with pytest.raises(UnavailableError):
+        check_disjoint(absent, tmp_path)
+
+
+@pytest.mark.skipif(
+    not Path(
+        os.environ.get("VSML_BENCH_DATA", ""), "MNIST/raw/t10k-images-idx3-ubyte.gz"
+    ).is_file(),
+    reason="VSML_BENCH_DATA has no MNIST test images",
+)
+def test_mnist5k_has_nothing_of_the_official_test_partition() -> None:
+    for partition in ("train", "test"):
+        side = TaskDistribution(("mnist5k",), partition)
+        check_disjoint(split(side, TaskDistribution(("mnist",), "test")))
