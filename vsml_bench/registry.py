@@ -8,6 +8,7 @@ package), and a file given as `path/to/file.py` or `path/to/file.py:ClassName`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import inspect
@@ -207,6 +208,11 @@ def _entries(
                     "see vsml_bench/learner.py."
                 )
         for name, config in cls.variants.items():
+            if not dataclasses.is_dataclass(config) or isinstance(config, type):
+                raise VsmlBenchError(
+                    f"{origin}: learner class {cls.__name__}: the configuration of '{name}' is "
+                    f"{config!r}; it must be an instance of a frozen dataclass, such as NoConfig()."
+                )
             where = reference(cls)
             yield LearnerEntry(name, cls, config, origin, f"{where}:{name}" if where else name)
 

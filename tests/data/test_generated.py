@@ -64,6 +64,8 @@ def test_sum_sign_labels_are_the_sign_of_the_sum() -> None:
     sums = episode.inputs.double().flatten(2).sum(-1)
     assert torch.equal(episode.labels, (sums >= 0).long())
     assert 0.4 < episode.labels.double().mean() < 0.6
+    single = sample("sum_sign", size=1)  # sums close to 0
+    assert torch.equal(single.labels, (single.inputs.flatten(2).sum(-1) >= 0).long())
 
 
 def test_sum_sign_pixels_are_truncated_normal_around_a_uniform_mean() -> None:

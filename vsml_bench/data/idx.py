@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vsml_bench.data.source import Examples, Found, Source
+from vsml_bench.data.source import Examples, Found, Source, worst_reason
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
@@ -41,17 +41,17 @@ class IdxImages(Source):
         """Counts from the files' headers."""
         counts: dict[PartitionName, int | None] = {"train": None, "test": None}
         origins: list[str] = []
-        reasons: list[str] = []
+        errors: list[VsmlBenchError] = []
         for partition in counts:
             try:
                 files, origin = self._locate(partition, root)
                 counts[partition] = _count(*files)
                 origins.append(origin)
             except VsmlBenchError as error:
-                reasons.append(str(error))
+                errors.append(error)
         return Found(
             origins[0] if origins else "data root",
-            reasons[0] if reasons else "",
+            worst_reason(errors),
             counts["train"],
             counts["test"],
         )

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vsml_bench.data.source import Examples, Found, Source
+from vsml_bench.data.source import Examples, Found, Source, worst_reason
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
@@ -37,13 +37,13 @@ class Omniglot(Source):
     def find(self, root: Path) -> Found:
         """Counts from the archives' tables of contents."""
         counts: dict[PartitionName, int | None] = {"train": None, "test": None}
-        reasons: list[str] = []
+        errors: list[VsmlBenchError] = []
         for partition in counts:
             try:
                 counts[partition] = len(self._members(partition, root)[1])
             except VsmlBenchError as error:
-                reasons.append(str(error))
-        return Found("data root", reasons[0] if reasons else "", counts["train"], counts["test"])
+                errors.append(error)
+        return Found("data root", worst_reason(errors), counts["train"], counts["test"])
 
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """Images uint8 [n, 1, 105, 105], ink 0 on white 255, in the order of their names."""

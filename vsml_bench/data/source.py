@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
 Modality: TypeAlias = Literal["image", "vector"]
@@ -175,6 +177,12 @@ class Source(ABC):
     @abstractmethod
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """The partition; UnavailableError where it is absent, VsmlBenchError where it is broken."""
+
+
+def worst_reason(errors: Sequence[VsmlBenchError]) -> str:
+    """What a status says of several partitions' errors: a broken file before an absent one."""
+    broken = [error for error in errors if not isinstance(error, UnavailableError)]
+    return str([*broken, *errors][0]) if errors else ""
 
 
 def image_statistics(inputs: NDArray[np.uint8], scale: float) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from vsml_bench.evaluation.planning import CellPlan, job_of, unique_jobs
 from vsml_bench.evaluation.pool import Failure, Task, run_tasks
 from vsml_bench.evaluation.work import WorkOrder
 from vsml_bench.meta_training.artifact import find_artifact, needs_artifact
+from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
 
 Policy = Literal["always", "never", "only-missing", "only-cached"]
@@ -76,7 +77,8 @@ def run_cells(plans: Sequence[CellPlan], options: RunOptions, costs: CostModel) 
         return report
     for name in ("cells", "checkpoints"):
         check_writable(options.folder / name)
-    orders = [_order(plan, options) for plan in due]
+    git = git_state()
+    orders = [_order(plan, options, git) for plan in due]
     failures = _make_artifacts(orders, options)
     ready = []
     for order in orders:
@@ -114,7 +116,7 @@ def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport
     return report, due
 
 
-def _order(plan: CellPlan, options: RunOptions) -> WorkOrder:
+def _order(plan: CellPlan, options: RunOptions, git: tuple[str, bool]) -> WorkOrder:
     return WorkOrder(
         plan=plan,
         artifact_folders=(options.folder / "checkpoints", options.published),
@@ -122,6 +124,7 @@ def _order(plan: CellPlan, options: RunOptions) -> WorkOrder:
         device=options.device,
         threads=1,
         command=options.command,
+        git=git,
     )
 
 

@@ -21,7 +21,7 @@ from vsml_bench.evaluation.online import OnlineScores, evaluate, lifetime_seeds
 from vsml_bench.evaluation.planning import CellPlan, job_of, meta_test_axes
 from vsml_bench.execution import decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, find_artifact, make_artifact, ready
-from vsml_bench.provenance import git_state, peak_memory_bytes, reset_peak_memory, versions
+from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
 from vsml_bench.registry import LearnerEntry, find_learner
 
 REASON_CHARACTERS = 2_000
@@ -39,6 +39,8 @@ class WorkOrder:
     threads: int
     command: str
     """Recorded in what is made."""
+    git: tuple[str, bool]
+    """Commit and whether the tree was dirty when the run began."""
 
 
 def entry_of(plan: CellPlan) -> LearnerEntry:
@@ -115,7 +117,7 @@ def _cell(
     device: str,
 ) -> Cell:
     plan = order.plan
-    commit, dirty = git_state()
+    commit, dirty = order.git
     seconds: dict[str, float] = {}
     if scores is not None:
         seconds = {"compile": scores.compile_seconds, "meta_test": scores.seconds}

@@ -117,6 +117,7 @@ class _Training:
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         if execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
             self.learner.compile(dynamic=False)
+        self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
@@ -215,7 +216,7 @@ class _Training:
         return Episode(inputs.to(device), episode.labels.to(device))
 
     def _document(self) -> dict[str, Any]:
-        commit, dirty = git_state()
+        commit, dirty = self.git
         return {
             "format": 1,
             "identity": self.job.identity(),

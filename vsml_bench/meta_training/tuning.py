@@ -57,6 +57,7 @@ def tune(
     sampler = EpisodeSampler(job.meta_train, root=root)
     steps = min(grid.steps, sampler.max_steps or grid.steps)
     seeds = lifetime_seeds(grid.lifetimes, "tuning")
+    commit, dirty = git_state()
     began = time.perf_counter()
     trials: list[dict[str, Any]] = []
     candidates = list(combinations(grid))
@@ -68,7 +69,6 @@ def tune(
         report((len(trials) + 1) / len(candidates))
         trials.append({"values": values, "accuracy": accuracy, "loss": float(scores.loss.mean())})
     best = max(trials, key=lambda trial: trial["accuracy"])
-    commit, dirty = git_state()
     document = {
         "format": 1,
         "identity": job.identity(),

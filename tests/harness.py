@@ -1,0 +1,193 @@
+"""The command line in this process, and small suites, splits and learners to call it with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vsml_bench import cli
+
+TINY_RECIPE = {
+    "phases": "[{steps = 3, lifetime = 10, learning_rate = 0.01}]",
+    "lifetimes": "2",
+    "validation_lifetimes": "2",
+}
+
+LEARNER = """
+import multiprocessing
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from vsml_bench.learner import Learner
+
+
+@dataclass(frozen=True)
+class Config:
+    how: str
+
+
+class Count(NamedTuple):
+    steps: torch.Tensor  # [E]
+    logits: torch.Tensor  # [E, K]
+
+
+class Base(Learner):
+    variants = {}
+    family = "test"
+    source = "none"
+
+    def init_state(self, lifetimes, shape, generator):
+        return Count(torch.zeros(lifetimes), torch.rand(lifetimes, shape.classes, generator=generator))
+
+    def predict(self, state, inputs):
+        return state.logits, state._replace(steps=state.steps + 1)
+
+    def observe(self, state, labels):
+        return state
+
+"""
+
+MEETING = (
+    LEARNER
+    + """
+class Meeting(Base):
+    # Each variant waits for the other at the two ends of a pipe: both must run at the same time.
+    variants = {"reader": Config("r"), "writer": Config("w")}
+
+    def init_state(self, lifetimes, shape, generator):
+        if multiprocessing.parent_process() is not None and not hasattr(self, "met"):
+            open(os.environ["VSML_TEST_PIPE"], self.config.how).close()
+            self.met = True
+        return super().init_state(lifetimes, shape, generator)
+"""
+)
+
+
+ODD = (
+    LEARNER
+    + """
+class Odd(Base):
+    # From its sixth example on it goes wrong, each variant in its own way.
+    variants = {how: Config(how) for how in ("diverges", "crashes", "loops", "kills")}
+
+    def predict(self, state, inputs):
+        logits, state = super().predict(state, inputs)
+        if state.steps.max() <= 5:
+            return logits, state
+        if self.config.how == "diverges":
+            return logits * float("nan"), state
+        if self.config.how == "kills":
+            os.kill(os.getpid(), 9)
+        while self.config.how == "loops":
+            pass
+        raise ValueError("the sixth example is too much")
+"""
+)
+
+WATCHED = (
+    LEARNER
+    + """
+class Watched(Base):
+    # Leaves a file for each process that it is evaluated in.
+    variants = {how: Config(how) for how in ("watched-1", "watched-2", "watched-3")}
+
+    def predict(self, state, inputs):
+        if multiprocessing.parent_process() is not None:
+            folder = os.environ["VSML_TEST_FOLDER"]
+            open(os.path.join(folder, str(os.getpid())), "a").close()
+        return super().predict(state, inputs)
+"""
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def call(*arguments: object) -> Outcome:
+    """Runs `vsml-bench ARGUMENTS...` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as left:  # how argparse refuses
+            code = int(left.code or 0)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def refusal(outcome: Outcome) -> str:
+    """The one sentence that a refused command says, after checking that it is one."""
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.err
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("vsml-bench: "), outcome.err
+    return lines[0]
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_split(
+    path: Path,
+    test: str = "digits",
+    *,
+    train: str = "digits",
+    train_partition: str = "train",
+    test_partition: str = "test",
+    relation: str = "unseen_tasks",
+    more: str = "",
+) -> Path:
+    """A split; `more` ends the meta-test side."""
+    return write(
+        path,
+        f'description = "test"\nrelation = "{relation}"\n'
+        f'[meta_train]\ndatasets = ["{train}"]\npartition = "{train_partition}"\n'
+        f'[meta_test]\ndatasets = ["{test}"]\npartition = "{test_partition}"\n{more}\n',
+    )
+
+
+def write_suite(
+    path: Path,
+    splits: list[object],
+    learners: list[object],
+    *,
+    lifetimes: int = 9,
+    steps: int = 30,
+    seeds: str = "[0]",
+    time_limit: float = 300.0,
+    more: str = "",
+) -> Path:
+    """A suite; VSML is meta-trained for three updates."""
+    recipe = "".join(f"{key} = {value}\n" for key, value in TINY_RECIPE.items())
+    if "vsml" in learners:
+        more += f"\n[recipes.vsml]\n{recipe}"
+    return write(
+        path,
+        f'description = "test"\nsplits = {json.dumps([str(s) for s in splits])}\n'
+        f"learners = {json.dumps([str(name) for name in learners])}\nseeds = {seeds}\n"
+        f"lifetimes = {lifetimes}\nsteps = {steps}\ntime_limit = {time_limit}\n{more}",
+    )
+
+
+def tiny_recipe_options() -> list[str]:
+    """`--recipe` options of `meta-train` for the same three updates."""
+    return [word for key, value in TINY_RECIPE.items() for word in ("--recipe", f"{key}={value}")]

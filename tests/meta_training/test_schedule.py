@@ -1,0 +1,44 @@
+"""Lifetime and learning rate of each meta-update, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from vsml_bench.learner import Phase, Recipe
+from vsml_bench.meta_training.schedule import at
+
+RECIPE = Recipe(
+    phases=(
+        Phase(steps=2, lifetime=10, learning_rate=0.5),
+        Phase(steps=5, lifetime=30, learning_rate=0.8, final_learning_rate=0.2),
+        Phase(steps=1, lifetime=40, learning_rate=0.3, final_learning_rate=0.1),
+    )
+)
+# A half cosine from 0.8 to 0.2 in five updates: 0.2 + 0.6 * (1 + cos(k pi / 4)) / 2, and
+# cos is 1, sqrt(1/2), 0, -sqrt(1/2), -1.
+SLOPE = [0.8, 0.5 + 0.3 * math.sqrt(0.5), 0.5, 0.5 - 0.3 * math.sqrt(0.5), 0.2]
+
+
+def test_every_update_by_hand() -> None:
+    expected = [(10, 0.5), (10, 0.5), *((30, rate) for rate in SLOPE), (40, 0.3)]
+    found = [at(RECIPE, step) for step in range(RECIPE.steps)]
+    assert [lifetime for lifetime, _ in found] == [lifetime for lifetime, _ in expected]
+    assert [rate for _, rate in found] == pytest.approx([rate for _, rate in expected], abs=1e-15)
+
+
+def test_a_slope_may_rise() -> None:
+    rising = Recipe(phases=(Phase(3, 10, learning_rate=0.1, final_learning_rate=0.3),))
+    assert [at(rising, step)[1] for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_final_rate_of_zero_is_a_rate() -> None:
+    fading = Recipe(phases=(Phase(3, 10, learning_rate=0.2, final_learning_rate=0.0),))
+    assert [at(fading, step)[1] for step in range(3)] == pytest.approx([0.2, 0.1, 0.0])
+
+
+def test_there_is_nothing_after_the_last_phase() -> None:
+    assert RECIPE.steps == 8
+    with pytest.raises(IndexError):
+        at(RECIPE, 8)
