@@ -199,12 +199,15 @@ class _Training:
             self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), self.partial.name
         )
         for name, parameter in self.learner.named_parameters():
-            self.optimizer.state[parameter] = {
+            moments = {
                 moment: adam[f"adam/{moment}/{name}"].to(
                     "cpu" if moment == "step" else parameter.device
                 )
                 for moment in ("step", "exp_avg", "exp_avg_sq")
+                if f"adam/{moment}/{name}" in adam
             }
+            if moments:  # Adam keeps nothing of a parameter that the loss does not depend on
+                self.optimizer.state[parameter] = moments
         document = checkpoint.document
         self.done, self.seconds = document["steps"], document["seconds"]
         self.history = document["history"]
