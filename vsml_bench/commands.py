@@ -15,7 +15,7 @@ from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.data import datasets
 from vsml_bench.data.fetch import fetch
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.evaluation.cell import Cell, load_cell, scrub
 from vsml_bench.leaderboard import compare, render
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.tuning import load_tuning
@@ -44,7 +44,7 @@ def data_command(options: argparse.Namespace) -> int:
     root = datasets.data_root(options.fetch_root or options.data_root)
     failed = 0
     for name in options.names:
-        if datasets.status(name, root).available:
+        if not datasets.status(name, root).reason:
             print(f"{name}: already here")
             continue
         try:
@@ -332,4 +332,4 @@ def _command_line() -> str:
     """The command as a user would repeat it, without this machine's paths."""
     import shlex
 
-    return shlex.join(["vsml-bench", *sys.argv[1:]])
+    return shlex.join(["vsml-bench", *map(scrub, sys.argv[1:])])

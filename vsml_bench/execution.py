@@ -30,11 +30,13 @@ class Execution:
 def decide(device: str = "auto", threads: int | None = None) -> Execution:
     """Settles device and number of threads for this process, and sets the latter.
 
-    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device and
-    for "cuda" on a machine without one.
+    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device,
+    for "cuda" on a machine without one and for less than one thread.
     """
     if device not in DEVICES:
         raise VsmlBenchError(f"unknown device '{device}'; {closest(device, DEVICES)}")
+    if threads is not None and threads < 1:
+        raise VsmlBenchError(f"--threads: expected at least 1 thread, found {threads}.")
     if device == "cuda" and not torch.cuda.is_available():
         raise VsmlBenchError("--device cuda: this machine has no usable CUDA GPU; use cpu or auto.")
     if device == "auto":

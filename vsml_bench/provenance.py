@@ -24,12 +24,14 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> tuple[str, bool]:
-    """(commit, dirty) of the checkout the code runs from; ("", False) outside one.
+    """(commit, dirty) of the checkout the code runs from; ("", False) outside one, as where it is
+    installed into an environment that lies in a repository of something else.
 
     The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty.
     """
     folder = paths.home()
     try:
+        _git(folder, "ls-files", "--error-unmatch", ".")  # fails where nothing here is tracked
         commit = _git(folder, "rev-parse", "HEAD")
         dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):

@@ -22,6 +22,7 @@ from vsml_bench.data.source import (
     Examples,
     Source,
     Statistics,
+    StatisticsFrom,
     statistics_of,
 )
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
@@ -113,6 +114,7 @@ def _load(where: Source, name: str, partition: PartitionName, root: Path) -> Dat
             unchanged,
         )
     examples = _read(where, partition, root)
+    reference, computed_from = _reference(where, partition, examples, root)
     shape = tuple(examples.inputs.shape[1:])
     return Dataset(
         name,
@@ -123,21 +125,22 @@ def _load(where: Source, name: str, partition: PartitionName, root: Path) -> Dat
         examples,
         None,
         where.scale,
-        _statistics(where, partition, examples, root),
+        statistics_of(reference, where.scale, computed_from),
+        reference,
     )
 
 
-def _statistics(
+def _reference(
     where: Source, partition: PartitionName, examples: Examples, root: Path
-) -> Statistics:
-    """Those of the dataset's own train partition; of the test partition where it has no other."""
+) -> tuple[Examples, StatisticsFrom]:
+    """What to standardise by: the dataset's own train partition, or the partition at hand where
+    this machine has no other."""
     if partition == "train":
-        return statistics_of(examples, where.scale, "train")
+        return examples, "train"
     try:
-        train = _read(where, "train", root)
+        return _read(where, "train", root), "train"
     except UnavailableError:
-        return statistics_of(examples, where.scale, "test")
-    return statistics_of(train, where.scale, "train")
+        return examples, "test"
 
 
 @lru_cache(maxsize=8)

@@ -101,6 +101,8 @@ class Dataset:
     scale: float
     """The stored value that counts as 1; `mean` and `std` are in units of it."""
     statistics: Statistics
+    reference: Examples | None = None
+    """The examples that the statistics come from: the train partition's where it is here."""
 
     @property
     def mean(self) -> tuple[float, ...]:

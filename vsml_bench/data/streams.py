@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vsml_bench.data import transforms
-from vsml_bench.data.source import Dataset
+from vsml_bench.data.source import Dataset, Examples
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 
@@ -140,11 +140,23 @@ def _changes(dataset: Dataset, size: int | None, gray: bool) -> bool:
 @lru_cache(maxsize=8)
 def _resized(dataset: Dataset, size: int | None, gray: bool) -> Tensor:
     """All examples of a dataset, prepared once per process: what would be computed again for every
-    lifetime otherwise. Datasets that keep their size stay in bytes."""
-    assert dataset.examples is not None
+    lifetime otherwise. Datasets that keep their size stay in bytes.
+
+    Averaging pixels shrinks their variance, so images are standardised at the size at which they
+    are used, again by the train partition: a learner meets inputs of one scale at every size.
+    """
+    assert dataset.examples is not None and dataset.reference is not None
+    images = _prepared(dataset, dataset.examples, size, gray)
+    same = dataset.reference is dataset.examples
+    reference = images if same else _prepared(dataset, dataset.reference, size, gray)
+    mean, std = reference.double().mean(), reference.double().std(correction=0)
+    return images.sub_(mean.float()).div_(std.float() if std > 0 else 1.0)
+
+
+def _prepared(dataset: Dataset, examples: Examples, size: int | None, gray: bool) -> Tensor:
     parts = []
-    for start in range(0, len(dataset.examples), CHUNK):
-        stored = torch.from_numpy(dataset.examples.inputs[start : start + CHUNK])
+    for start in range(0, len(examples), CHUNK):
+        stored = torch.from_numpy(examples.inputs[start : start + CHUNK])
         images = transforms.standardise(stored, dataset.scale, dataset.mean, dataset.std)
         images = transforms.to_grayscale(images) if gray else images
         parts.append(transforms.resize(images, size) if size is not None else images)

@@ -69,13 +69,14 @@ def plan_suite(
     of the learners that run. Raises VsmlBenchError for unknown names and for splits whose two
     sides share examples.
     """
+    _check_numbers(suite)
     for name in splits:
         if name not in suite.splits:
             raise VsmlBenchError(
                 f"suite '{suite.name}' has no split '{name}'; {closest(name, suite.splits)}"
             )
     names = [*(learners or suite.learners), *extra_learners]
-    entries = [entry for name in names for entry in find_learners(name)]
+    entries = _distinct(entry for name in names for entry in find_learners(name))
     if overrides:
         entries = [entry.configured(overrides) for entry in entries]
     for entry in entries:
@@ -87,14 +88,39 @@ def plan_suite(
                 f"{closest(name, suite.learners)}"
             )
     plans = []
-    for name in splits or suite.splits:
+    for name in dict.fromkeys(splits or suite.splits):
         split = find_split(name)
         sides = _Sides(split, root)
         for entry in entries:
             recipe = recipe_of(entry, suite)
-            for seed in (seeds or suite.seeds) if entry.has_meta_parameters else (0,):
+            for seed in dict.fromkeys(seeds or suite.seeds) if entry.has_meta_parameters else (0,):
                 plans.append(_plan(suite, sides, entry, recipe, seed))
     return plans
+
+
+def _check_numbers(suite: Suite) -> None:
+    for field in ("lifetimes", "steps", "time_limit"):
+        if not getattr(suite, field) > 0:
+            raise VsmlBenchError(
+                f"suite '{suite.name}': {field}: expected more than 0, found "
+                f"{getattr(suite, field)}."
+            )
+    for field in ("splits", "learners", "seeds"):
+        if not getattr(suite, field):
+            raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+
+
+def _distinct(entries: Iterable[LearnerEntry]) -> list[LearnerEntry]:
+    """Each learner once, however often it was named."""
+    found: dict[str, LearnerEntry] = {}
+    for entry in entries:
+        other = found.setdefault(entry.name, entry)
+        if other.cls is not entry.cls:
+            raise VsmlBenchError(
+                f"two of the learners to run are called '{entry.name}', from {other.origin} and "
+                f"{entry.origin}; rename one in its `variants`."
+            )
+    return list(found.values())
 
 
 def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:

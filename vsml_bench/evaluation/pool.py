@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
-from tqdm import tqdm
 
 from vsml_bench.errors import DivergedError, UnavailableError
 from vsml_bench.evaluation.cell import Status
+from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 
@@ -53,10 +53,10 @@ def run_tasks(
     context = multiprocessing.get_context("spawn")
     shares = context.Array("d", len(tasks), lock=False)
     total = sum(task.expected_seconds for task in tasks)
-    bar = tqdm(
-        total=total,
-        desc=title,
-        disable=not progress,
+    bar = progress_bar(
+        total,
+        title,
+        progress,
         smoothing=0,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
     )
@@ -83,8 +83,7 @@ def run_tasks(
                 finished = sum(
                     task.expected_seconds * share for task, share in zip(tasks, shares, strict=True)
                 )
-                bar.n = min(total, finished)
-                bar.refresh()
+                bar.update(min(total, finished) - bar.n)
         finally:
             for future in pending:
                 future.cancel()

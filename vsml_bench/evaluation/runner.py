@@ -16,7 +16,7 @@ from vsml_bench.evaluation.cost import CostModel
 from vsml_bench.evaluation.planning import CellPlan, job_of, unique_jobs
 from vsml_bench.evaluation.pool import Failure, Task, run_tasks
 from vsml_bench.evaluation.work import WorkOrder
-from vsml_bench.meta_training.artifact import find_artifact, needs_artifact
+from vsml_bench.meta_training.artifact import check_artifact, find_artifact, needs_artifact
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
 
@@ -62,9 +62,11 @@ class RunReport:
 def run_cells(plans: Sequence[CellPlan], options: RunOptions, costs: CostModel) -> RunReport:
     """Runs what the policy asks for; the report covers every planned cell.
 
-    Raises VsmlBenchError before any work where results could not be saved, and for a stored cell
-    that is damaged.
+    Raises VsmlBenchError before any work where results could not be saved, and for a stored cell,
+    checkpoint or tuning record that is damaged.
     """
+    if options.jobs is not None and options.jobs < 1:
+        raise VsmlBenchError(f"jobs: expected at least 1 process, found {options.jobs}.")
     if options.policy not in get_args(Policy):
         raise VsmlBenchError(
             f"unknown policy '{options.policy}'; {closest(options.policy, get_args(Policy))}"
@@ -108,12 +110,17 @@ def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport
     for plan in plans:
         path = cell_path(options.folder / "cells", plan.id, plan.key)
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
-        if cell is None or (cell.status in RETRIED and options.policy == "only-missing"):
+        if cell is None or (_again(cell, plan) and options.policy == "only-missing"):
             due.append(plan)
         else:
             report.cells.append(cell)
             report.reused += 1
     return report, due
+
+
+def _again(cell: Cell, plan: CellPlan) -> bool:
+    """Whether a stored cell without a score may get one today."""
+    return cell.status in RETRIED or (cell.status == "unavailable" and not plan.unavailable)
 
 
 def _order(plan: CellPlan, options: RunOptions, git: tuple[str, bool]) -> WorkOrder:
@@ -138,9 +145,12 @@ def _make_artifacts(orders: Sequence[WorkOrder], options: RunOptions) -> dict[st
         if wanted.get(key) is not order.plan:
             continue
         job = job_of(order.plan, work.entry_of(order.plan))
-        if not needs_artifact(job) or find_artifact(job, order.artifact_folders) is not None:
+        if not needs_artifact(job):
             continue
-        if options.policy == "only-cached":
+        found = find_artifact(job, order.artifact_folders)
+        if found is not None:
+            check_artifact(job, found)
+        elif options.policy == "only-cached":
             failures[key] = _NOT_CACHED
         else:
             tasks.append(Task(order, work.make_artifact_of, None, _training_examples(order.plan)))

@@ -50,6 +50,14 @@ def find_artifact(job: MetaTrainingJob, folders: Sequence[Path]) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def check_artifact(job: MetaTrainingJob, path: Path) -> None:
+    """VsmlBenchError where the artifact at `path` is torn or was changed after it was written."""
+    if job.recipe is not None:
+        load_checkpoint(path)
+    else:
+        load_tuning(path)
+
+
 def make_artifact(
     job: MetaTrainingJob,
     folder: Path,
@@ -102,9 +110,9 @@ def _check(
     path: Path,
 ) -> None:
     expected = job.identity()
-    found = document["identity"]
+    found = document.get("identity", {})
     differing = sorted(key for key in expected if found.get(key) != as_plain(expected[key]))
-    if document["data_hashes"] != data_hashes:
+    if document.get("data_hashes") != data_hashes:
         differing.append("data")
     if differing:
         raise VsmlBenchError(

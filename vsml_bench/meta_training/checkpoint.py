@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         stated = document.pop("sha256")
     except OSError as error:
         raise VsmlBenchError(f"cannot read checkpoint {path.name}: {error.strerror}.") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise VsmlBenchError(
             f"checkpoint {path.name} is not a complete vsml-bench checkpoint ({error}); {remedy}."
         ) from error
@@ -83,5 +83,5 @@ def _digest(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,10 @@ class MetaTrainingJob:
     seed: int
     recipe: Recipe | None
     """None for a learner that is tuned instead."""
+
+    def __post_init__(self) -> None:
+        if self.recipe is not None:
+            _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
 
     def identity(self) -> dict[str, Any]:
         """Everything the result depends on, but for the code and the data."""
@@ -53,6 +58,20 @@ class MetaTrainingJob:
         """A file name without ending, readable and unique."""
         datasets = "+".join(self.meta_train.datasets)
         return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+
+
+def _check_recipe(recipe: Recipe, where: str) -> None:
+    """VsmlBenchError for numbers with which no training is possible."""
+    if not recipe.phases:
+        raise VsmlBenchError(f"{where}: phases: expected at least one, found none.")
+    positive = ("lifetimes", "clip", "checkpoint_every", "validate_every", "validation_lifetimes")
+    numbers = [(name, getattr(recipe, name)) for name in positive]
+    for index, phase in enumerate(recipe.phases):
+        for name in ("steps", "lifetime", "learning_rate"):
+            numbers.append((f"phases[{index}].{name}", getattr(phase, name)))
+    for name, value in numbers:
+        if not (value > 0 and math.isfinite(value)):
+            raise VsmlBenchError(f"{where}: {name}: expected more than 0, found {value}.")
 
 
 def meta_train_side(job: MetaTrainingJob) -> TaskDistribution:

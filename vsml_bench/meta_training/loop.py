@@ -7,6 +7,7 @@ that continues from its last checkpoint ends in the same meta-parameters, bit fo
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import Episode, EpisodeSampler
@@ -32,6 +32,7 @@ from vsml_bench.meta_training.checkpoint import (
     save_checkpoint,
 )
 from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
+from vsml_bench.progress import progress_bar
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 
@@ -71,12 +72,8 @@ def meta_train(
     training = _Training(job, recipe, folder, execution, root, command)
     training.resume()
     steps = range(training.done, recipe.steps)
-    with tqdm(
-        total=recipe.steps,
-        initial=training.done,
-        desc=job.name,
-        disable=not progress,
-        smoothing=0.1,
+    with progress_bar(
+        recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
     ) as bar:
         for step in steps:
             training.update(step)
@@ -86,7 +83,8 @@ def meta_train(
             finished = training.done == recipe.steps
             if training.done % recipe.validate_every == 0 or finished:
                 training.validate()
-                tqdm.write(training.describe()) if progress else None
+                if progress:
+                    bar.write(training.describe(), file=sys.stderr)
             if training.done % recipe.checkpoint_every == 0 and not finished:
                 training.save(training.partial)
     training.save(path)
@@ -111,6 +109,13 @@ class _Training:
         side = meta_train_side(job)
         self.sampler = EpisodeSampler(side, root=root, subset="fit")
         self.validation = EpisodeSampler(side, root=root, subset="validation")
+        longest = max(phase.lifetime for phase in recipe.phases)
+        if self.sampler.max_steps is not None and longest > self.sampler.max_steps:
+            raise VsmlBenchError(
+                f"recipe of '{job.entry.name}': lifetimes of {longest} examples are longer than "
+                f"the {self.sampler.max_steps} that {', '.join(side.datasets)} has for "
+                "meta-training; shorten them."
+            )
         self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
         self.shape = learner_shape(self.learner, self.sampler.shape)
@@ -209,6 +214,14 @@ class _Training:
             if moments:  # Adam keeps nothing of a parameter that the loss does not depend on
                 self.optimizer.state[parameter] = moments
         document = checkpoint.document
+        if (document.get("identity"), document.get("data_hashes")) != (
+            as_plain(self.job.identity()),
+            self.sampler.content_hashes,
+        ):
+            raise VsmlBenchError(
+                f"{self.partial.name} comes from another meta-training or from other data, so it "
+                "cannot be continued; delete it and meta-train again."
+            )
         self.done, self.seconds = document["steps"], document["seconds"]
         self.history = document["history"]
         self._since_validation = [tuple(pair) for pair in document["since_validation"]]

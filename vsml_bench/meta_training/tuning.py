@@ -4,13 +4,13 @@ meta-parameters. It never sees a meta-test example."""
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
@@ -19,6 +19,7 @@ from vsml_bench.evaluation.online import evaluate, lifetime_seeds
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import TuningGrid
 from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.progress import progress_bar
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.storage import seal, unseal, write_atomically
 
@@ -45,8 +46,8 @@ def tune(
     report: Callable[[float], None] = lambda share: None,
 ) -> Path:
     """Tries the whole grid on pinned lifetimes of the meta-train side, keeps the best cumulative
-    accuracy (the earlier one of equals) and writes all that was tried. Returns the file's path, at
-    once where it exists."""
+    accuracy (the earlier one of equals; one that diverged only where all did) and writes all that
+    was tried. Returns the file's path, at once where it exists."""
     path = tuning_path(folder, job)
     if path.exists():
         load_tuning(path)
@@ -61,14 +62,17 @@ def tune(
     began = time.perf_counter()
     trials: list[dict[str, Any]] = []
     candidates = list(combinations(grid))
-    for values in tqdm(candidates, desc=job.name, disable=not progress):
+    bar = progress_bar(len(candidates), job.name, progress)
+    for values in candidates:
         torch.compiler.reset()  # only so many compilations of one function are kept
         learner = job.entry.configured(values).create(job.seed)
         scores = evaluate(learner, sampler, seeds, steps, execution, job.seed)
         accuracy = float(scores.correct.mean())
+        bar.update()
         report((len(trials) + 1) / len(candidates))
         trials.append({"values": values, "accuracy": accuracy, "loss": float(scores.loss.mean())})
-    best = max(trials, key=lambda trial: trial["accuracy"])
+    bar.close()
+    best = max(trials, key=lambda trial: (math.isfinite(trial["loss"]), trial["accuracy"]))
     document = {
         "format": 1,
         "identity": job.identity(),
