@@ -59,5 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VSML_BENCH_DATA", str(folder / "no-data-here"))
         patch.setenv("VSML_TEST_PIPE", str(pipe))
-        outcome = call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--device", "cpu")
+        outcome = call(
+            "run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--device", "cpu"
+        )
         yield Finished(suite, folder / "out", outcome)

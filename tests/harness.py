@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import torch
 
+from vsml_bench.errors import UnavailableError
 from vsml_bench.learner import Learner
 
 
@@ -44,7 +45,8 @@ class Base(Learner):
     source = "none"
 
     def init_state(self, lifetimes, shape, generator):
-        return Count(torch.zeros(lifetimes), torch.rand(lifetimes, shape.classes, generator=generator))
+        logits = torch.rand(lifetimes, shape.classes, generator=generator)
+        return Count(torch.zeros(lifetimes), logits)
 
     def predict(self, state, inputs):
         return state.logits, state._replace(steps=state.steps + 1)
@@ -88,6 +90,16 @@ class Odd(Base):
         while self.config.how == "loops":
             pass
         raise ValueError("the sixth example is too much")
+
+
+class Lacking(Base):
+    # Needs something that may be installed later.
+    variants = {"lacks": Config("")}
+
+    def predict(self, state, inputs):
+        if state.steps.max() >= 5 and "VSML_TEST_PACKAGE" not in os.environ:
+            raise UnavailableError("no such package here")
+        return super().predict(state, inputs)
 """
 )
 

@@ -15,7 +15,10 @@ IDENTITY = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit
 
 def git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *IDENTITY, "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+        ["git", *IDENTITY, "-C", str(folder), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout.strip()
 

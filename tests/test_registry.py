@@ -127,6 +127,13 @@ def test_configuration_is_checked():
         entry.configured({"tick": 3})
 
 
+def test_a_tuned_field_cannot_be_set():
+    entry = registry.find_learner("sgd-linear")
+    with pytest.raises(VsmlBenchError, match="'learning_rate' is tuned"):
+        entry.overridden({"learning_rate": 0.1})
+    assert entry.overridden({"hidden": [3]}).config.hidden == (3,)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -175,8 +175,8 @@ def meta_train(
     root = _path(data_root)
     check_disjoint(registry.find_split(split), root)
     folder = Path(out)
-    check_writable(folder)
     execution = decide(device, threads)
+    check_writable(folder)
     return make_artifact(job, folder, execution, root, progress=progress, command=command)
 
 
@@ -189,7 +189,7 @@ def meta_training_job(
     overrides: dict[str, Any] | None = None,
 ) -> MetaTrainingJob:
     """What `meta_train` with the same arguments trains."""
-    entry = registry.find_learner(learner).configured(overrides or {})
+    entry = registry.find_learner(learner).overridden(overrides or {})
     used = recipe_of(entry, registry.find_suite(suite) if suite else None)
     if recipe:
         if used is None:

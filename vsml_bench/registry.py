@@ -55,6 +55,18 @@ class LearnerEntry:
         config = replace(self.config, values, f"configuration of {self.name}")
         return LearnerEntry(self.name, self.cls, config, self.origin, self.reference)
 
+    def overridden(self, values: dict[str, Any]) -> LearnerEntry:
+        """`configured` with what a user asks for; VsmlBenchError for a field that is tuned anyway,
+        where the wish would be lost."""
+        grid = self.cls.tuning.values if self.cls.tuning is not None else {}
+        tuned = sorted(set(values) & set(grid))
+        if tuned:
+            raise VsmlBenchError(
+                f"configuration of {self.name}: '{tuned[0]}' is tuned on the meta-train side and "
+                "cannot be set; leave it out, or change the learner's tuning grid."
+            )
+        return self.configured(values)
+
     def create(self, seed: int | None = None) -> Learner:
         """An instance; with a seed its meta-parameters are drawn afresh from it.
 

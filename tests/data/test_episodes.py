@@ -91,7 +91,7 @@ TRANSFORMED_LABELS = [
     [5, 7, 0, 5],
     [0, 8, 8, 8],
 ]
-TRANSFORMED_INPUTS = [0.5093, -1.3192, 1.2402, 0.6367, 0.6919, -0.3468]
+TRANSFORMED_INPUTS = [0.5093, -1.3192, 1.2402, 0.8466, 0.6919, -0.5287]
 
 
 def test_finite_data_come_in_a_fresh_order_without_repetition() -> None:
@@ -115,6 +115,17 @@ def test_untransformed_examples_are_the_standardised_dataset() -> None:
     }
     for x, y in zip(episode.inputs[:, 0], episode.labels[:, 0], strict=True):
         assert (tuple(np.round(x.double().numpy().ravel(), 3)), int(y)) in pairs
+
+
+@pytest.mark.parametrize("size", [4, 5, 12])
+def test_resized_images_are_standardised_by_the_resized_train_partition(size: int) -> None:
+    train = EpisodeSampler(side(size=size, partition="train"))
+    assert train.max_steps is not None
+    inputs = train.sample([0], train.max_steps).inputs
+    assert inputs.mean().item() == pytest.approx(0, abs=1e-5)
+    assert inputs.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    test = EpisodeSampler(side(size=size, partition="test")).sample([0], 1500).inputs
+    assert 0.001 < abs(test.mean().item()) < 0.1 and test.std().item() == pytest.approx(1, abs=0.1)
 
 
 def test_too_long_a_lifetime_is_refused() -> None:

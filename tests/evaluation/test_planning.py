@@ -17,7 +17,7 @@ from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite,
 from vsml_bench.registry import find_suite
 from vsml_bench.specs import Suite
 
-pytestmark = pytest.mark.usefixtures("nothing_here")
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
 MINE = (
     LEARNER
@@ -39,7 +39,9 @@ def suite(tmp_path: Path) -> Suite:
     return find_suite(str(write_suite(tmp_path / "s.toml", list(splits), ["vsml", "sgd-linear"])))
 
 
-def keys(suite: Suite, root: Path | None = None, **selection: Any) -> dict[tuple[str, str, int], str]:
+def keys(
+    suite: Suite, root: Path | None = None, **selection: Any
+) -> dict[tuple[str, str, int], str]:
     plans = plan_suite(suite, root, **selection)
     return {(p.id.split, p.id.learner, p.id.seed): p.key for p in plans}
 
@@ -48,7 +50,11 @@ def changed(suite: Suite, **fields: Any) -> set[str]:
     """Learners whose key is another with these fields of the suite."""
     before, after = keys(suite), keys(dataclasses.replace(suite, **fields))
     assert before.keys() == after.keys()
-    return {name for (split, name, seed) in before if before[split, name, seed] != after[split, name, seed]}
+    return {
+        name
+        for (split, name, seed) in before
+        if before[split, name, seed] != after[split, name, seed]
+    }
 
 
 def test_a_plan_is_every_combination_once(suite: Suite) -> None:
@@ -63,7 +69,11 @@ def test_a_plan_is_every_combination_once(suite: Suite) -> None:
 def test_selection(suite: Suite) -> None:
     assert {s for s, _, _ in keys(suite, splits=["digits-to-random"])} == {"digits-to-random"}
     assert {n for _, n, _ in keys(suite, learners=["chance"])} == {"chance"}
-    assert {n for _, n, _ in keys(suite, extra_learners=["chance"])} == {"vsml", "sgd-linear", "chance"}
+    assert {n for _, n, _ in keys(suite, extra_learners=["chance"])} == {
+        "vsml",
+        "sgd-linear",
+        "chance",
+    }
     assert {s for _, n, s in keys(suite, seeds=[0, 9]) if n == "vsml"} == {0, 9}
 
 
@@ -101,9 +111,12 @@ def test_keys_depend_on_protocol_and_recipe_where_it_matters(suite: Suite) -> No
 
 
 def test_keys_depend_on_configuration(suite: Suite) -> None:
-    plain = keys(suite, learners=["sgd-linear"])
-    assert keys(suite, learners=["sgd-linear"], overrides={"learning_rate": 0.5}) != plain
-    assert keys(suite, learners=["sgd-linear"], overrides={"learning_rate": 0.01}) == plain
+    plain = keys(suite, learners=["vsml"])
+    assert keys(suite, learners=["vsml"], overrides={"ticks": 2}) == plain
+    other = keys(suite, learners=["vsml"], overrides={"ticks": 3})
+    assert not set(other.values()) & set(plain.values())
+    with pytest.raises(VsmlBenchError, match="'learning_rate' is tuned"):
+        keys(suite, learners=["sgd-linear"], overrides={"learning_rate": 0.5})
 
 
 def test_keys_depend_on_what_the_code_does(suite: Suite, tmp_path: Path) -> None:
@@ -113,7 +126,9 @@ def test_keys_depend_on_what_the_code_does(suite: Suite, tmp_path: Path) -> None
     original = key("a", MINE)
     assert key("b", MINE.replace("# a remark", "").replace("Says nothing", "Tidied")) == original
     assert key("c", MINE.replace("* 1.0", "* 2.0")) != original
-    assert key("d", MINE.replace("torch.rand(", "torch.randn(")) != original, "the base class counts"
+    assert key("d", MINE.replace("torch.rand(", "torch.randn(")) != original, (
+        "the base class counts"
+    )
 
 
 def test_keys_depend_on_the_data(suite: Suite, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.harness import ODD, WATCHED, call, refusal, write, write_suite
 from vsml_bench.evaluation.cell import load_cell, load_cells
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("nothing_here")
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
 SCORED = ("digits-held-out", "digits-to-random")
 
@@ -103,22 +103,28 @@ def test_a_second_run_from_empty_gives_the_same_board(
     ]
     assert boards[0]["board_hash"] == boards[1]["board_hash"]
     assert [r["mean"] for r in boards[0]["rows"]] == [r["mean"] for r in boards[1]["rows"]]
-    for mine, theirs in zip(*(load_cells(f / "cells")[0] for f in (out, finished.folder)), strict=False):
+    for mine, theirs in zip(
+        *(load_cells(f / "cells")[0] for f in (out, finished.folder)), strict=False
+    ):
         if (mine.id, mine.key) == (theirs.id, theirs.key):
             assert mine.outcomes == theirs.outcomes
 
 
-def test_a_failing_learner_costs_its_own_cell_only(tmp_path: Path) -> None:
+def test_a_failing_learner_costs_its_own_cell_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = write(tmp_path / "odd.py", ODD)
     suite = write_suite(
         tmp_path / "odd.toml",
         ["digits-held-out"],
-        ["nearest-mean", write(tmp_path / "odd.py", ODD)],
+        ["nearest-mean", odd],
         lifetimes=2,
         time_limit=10.0,
     )
     out = tmp_path / "out"
-    run = call("run", "--suite", suite, "--out", out, "--jobs", 2, "--quiet")
-    assert run.code == 1
+    command = ["run", "--suite", suite, "--out", out]
+    run = call(*command, "--jobs", 2, "--quiet")
+    assert run.code == 1 and run.err == ""
     cells = {c.id.learner: c for c in load_cells(out / "cells")[0]}
     assert {name: cell.status for name, cell in cells.items()} == {
         "nearest-mean": "ok",
@@ -126,12 +132,13 @@ def test_a_failing_learner_costs_its_own_cell_only(tmp_path: Path) -> None:
         "crashes": "crashed",
         "loops": "timeout",
         "kills": "crashed",
+        "lacks": "unavailable",
     }
     assert cells["diverges"].reason == "the loss is not finite from step 5 on"
     assert cells["crashes"].reason.endswith("ValueError: the sixth example is too much\n")
     assert "exit code" in cells["kills"].reason and "10 s" in cells["loops"].reason
+    assert cells["lacks"].reason == "no such package here"
     for name in ("diverges", "crashes", "loops", "kills"):
-        assert cells[name].outcomes is None
         assert f"digits-held-out, {name}, seed 0: {cells[name].status}: " in run.out
     board = call("leaderboard", "--suite", suite, "--results", out, "--format", "json").json
     rows = {row["learner"]: row for row in board["rows"]}
@@ -140,11 +147,15 @@ def test_a_failing_learner_costs_its_own_cell_only(tmp_path: Path) -> None:
     }
     assert [name for name, row in rows.items() if row["mean"] is not None] == ["nearest-mean"]
 
-    # A diverged cell is a result and stays; what may have been the machine's fault is tried again.
-    later = call("run", "--suite", suite, "--out", out, "--policy", "never", "--json").json
-    assert later["reused"] == 5
-    only = ["--learner", "nearest-mean", "--learner", f"{tmp_path / 'odd.py'}"]
-    assert call("run", "--suite", suite, *only, "--out", out, "--policy", "only-cached").code == 1
+    # Failures are results too: they are reused, and still end in a failing exit code.
+    later = call(*command, "--policy", "never", "--json")
+    assert later.code == 1 and later.json["reused"] == 6
+
+    # What lacked something is tried again when nothing in the plan says that it would lack it now.
+    monkeypatch.setenv("VSML_TEST_PACKAGE", "installed")
+    again = call(*command, "--learner", f"{odd}:Lacking", "--jobs", 1, "--json")
+    assert again.code == 0 and again.json["reused"] == 0
+    assert [cell["status"] for cell in again.json["cells"]] == ["ok"]
 
 
 def test_policies(finished: Finished, tmp_path: Path) -> None:
@@ -161,7 +172,7 @@ def test_policies(finished: Finished, tmp_path: Path) -> None:
     assert not stored["chance"].exists()
 
     missing = call("run", *floors, "--policy", "only-missing", "--json")
-    assert missing.code == 0 and missing.json["reused"] == 1
+    assert missing.err == "" and missing.code == 0 and missing.json["reused"] == 1
     assert stored["chance"].exists()
     assert stored["nearest-mean"].stat().st_ino == inode["nearest-mean"]
 
@@ -180,7 +191,9 @@ def test_policies(finished: Finished, tmp_path: Path) -> None:
     assert len(list((out / "checkpoints").glob("vsml*"))) == 1
 
 
-def test_an_unwritable_folder_is_refused_before_any_work(finished: Finished, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused_before_any_work(
+    finished: Finished, tmp_path: Path
+) -> None:
     file = write(tmp_path / "file", "kept")
     said = refusal(call("run", "--suite", finished.suite, "--out", file / "out", "--quiet"))
     assert "cannot write into the folder" in said and "choose another folder" in said
@@ -198,7 +211,9 @@ def test_damaged_cells_are_refused_and_left_in_place(finished: Finished, tmp_pat
     said = refusal(call("run", "--suite", finished.suite, "--out", out, "--quiet"))
     assert cell.name in said and "was changed after it was written" in said
     assert cell.read_bytes() == changed
-    board = call("leaderboard", "--suite", finished.suite, "--results", out, "--format", "json").json
+    board = call(
+        "leaderboard", "--suite", finished.suite, "--results", out, "--format", "json"
+    ).json
     assert [problem["file"] for problem in board["problems"]] == [cell.name]
     row = next(
         r for r in board["rows"] if (r["split"], r["learner"]) == ("digits-held-out", "chance")

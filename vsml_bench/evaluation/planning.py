@@ -78,7 +78,7 @@ def plan_suite(
     names = [*(learners or suite.learners), *extra_learners]
     entries = _distinct(entry for name in names for entry in find_learners(name))
     if overrides:
-        entries = [entry.configured(overrides) for entry in entries]
+        entries = [entry.overridden(overrides) for entry in entries]
     for entry in entries:
         probe(entry)
     for name in suite.recipes:

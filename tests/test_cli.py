@@ -1,0 +1,324 @@
+"""Every option of the command line has an effect; what is printed is what is promised.
+
+`run` and `meta-train` have further tests in `evaluation/test_runner.py` and
+`meta_training/test_loop.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vsml_bench
+from tests.conftest import Finished
+from tests.data import idx_files
+from tests.harness import call, refusal, write_split, write_suite
+from vsml_bench.cli import build_parser
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+PROMISED = {
+    *("split", "relation", "learner", "metric", "mean", "ci_low", "ci_high"),
+    *("seeds", "lifetimes", "steps", "status"),
+}
+
+
+def board(finished: Finished, *more: object) -> dict[str, Any]:
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    outcome = call(*command, "--format", "json", *more)
+    assert outcome.code == 0, outcome
+    found: dict[str, Any] = outcome.json
+    return found
+
+
+def reused(finished: Finished, *more: object) -> set[tuple[str, str, int]]:
+    """Places that `run` finds finished; it runs nothing."""
+    command = ["run", "--suite", finished.suite, "--out", finished.folder, "--policy", "never"]
+    cells = call(*command, "--json", *more).json["cells"]
+    return {(cell["split"], cell["learner"], cell["seed"]) for cell in cells}
+
+
+def copied(finished: Finished, folder: Path) -> Path:
+    shutil.copytree(finished.folder, folder)
+    return folder
+
+
+def test_every_verb_has_help_and_a_handler() -> None:
+    from vsml_bench import commands
+
+    text = call("--help").out
+    verbs = re.findall(r"^    (\S+)(?: |$)", text, re.MULTILINE)
+    assert {"list", "data", "plan", "meta-train", "run", "leaderboard"} <= set(verbs)
+    assert {"verify", "explain", "cite"} <= set(verbs)
+    for verb in verbs:
+        assert "usage: vsml-bench" in call(verb, "--help").out
+        assert hasattr(commands, f"{verb.replace('-', '_')}_command")
+
+
+def test_version() -> None:
+    assert call("--version").out == f"vsml-bench {vsml_bench.__version__}\n"
+
+
+def test_list_in_json() -> None:
+    learners = {row["name"]: row for row in call("list", "learners", "--json").json["learners"]}
+    assert learners["vsml"]["meta_parameters"] == 2384
+    assert learners["sgd-linear"]["tuned"] and not learners["chance"]["tuned"]
+    suites = {row["name"]: row for row in call("list", "suites", "--json").json["suites"]}
+    assert suites["paper"]["splits"] == 77 and {"smoke", "desk"} <= set(suites)
+    splits = {row["name"]: row for row in call("list", "splits", "--json").json["splits"]}
+    assert splits["digits-held-out"]["relation"] == "unseen_tasks"
+    datasets = {row["name"]: row for row in call("list", "datasets", "--json").json["datasets"]}
+    assert datasets["digits"]["available"] and not datasets["kmnist"]["available"]
+
+
+def test_list_for_people() -> None:
+    assert re.search(r"^vsml +VSML +online +2384", call("list", "learners").out, re.MULTILINE)
+
+
+def test_data_root(tmp_path: Path) -> None:
+    idx_files.write_dataset(tmp_path / "root/KMNIST/raw", 30, 20, seed=0)
+
+    def kmnist(*more: object) -> dict[str, Any]:
+        rows = call("data", "--json", *more).json["datasets"]
+        return next(row for row in rows if row["name"] == "kmnist")
+
+    assert not kmnist()["available"] and kmnist()["reason"]
+    found = kmnist("--data-root", tmp_path / "root")
+    assert (found["available"], found["train"], found["test"]) == (True, 30, 20)
+
+
+def test_data_root_reaches_planning_and_training(finished: Finished, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    idx_files.write_dataset(root / "KMNIST/raw", 60, 40, seed=0)
+
+    def statuses(*more: object) -> set[str]:
+        rows = board(finished, *more)["rows"]
+        return {row["status"] for row in rows if row["split"] == "to-kmnist"}
+
+    assert statuses() == {"unavailable"}
+    assert statuses("--data-root", root) == {"missing"}
+
+    split = write_split(tmp_path / "from.toml", train="kmnist", relation="unseen_dataset")
+    command = ["meta-train", "--split", split, "--learner", "sgd-linear", "--quiet"]
+    assert "kmnist" in refusal(call(*command, "--out", tmp_path / "out"))
+    assert call(*command, "--out", tmp_path / "out", "--data-root", root).code == 0
+
+
+def test_best_effort(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = ["data", "fetch", "kmnist", "digits", "--data-root", tmp_path / "file" / "root"]
+    strict = call(*command)
+    assert strict.code == 1 and "cannot be written" in strict.err
+    assert "digits: already here" in strict.out
+    lenient = call(*command, "--best-effort")
+    assert lenient.code == 0 and lenient.err == strict.err
+
+
+def test_plan(finished: Finished) -> None:
+    rows = {
+        r["learner"]: r for r in call("plan", "--suite", finished.suite, "--json").json["learners"]
+    }
+    assert {name: (row["cells"], row["unavailable"]) for name, row in rows.items()} == {
+        "vsml": (6, 2),
+        "nearest-mean": (3, 1),
+        "chance": (3, 1),
+        "reader": (3, 1),
+        "writer": (3, 1),
+    }
+    assert rows["vsml"]["meta_training_examples"] == 2 * 2 * 3 * 10  # seeds, lifetimes, updates, T
+    assert "core minutes" in call("plan", "--suite", finished.suite).out
+
+
+def test_board_in_json(finished: Finished) -> None:
+    found = board(finished)
+    assert {"suite", "board_hash", "rows"} <= set(found) and found["suite"] == "tiny"
+    assert re.fullmatch("[0-9a-f]{64}", found["board_hash"])
+    assert len(found["rows"]) == 15
+    for row in found["rows"]:
+        assert set(row) >= PROMISED
+        assert row["metric"] == "cumulative_accuracy"
+        if row["split"] == "to-kmnist":
+            assert row["status"] == "unavailable" and row["mean"] is None
+        else:
+            assert row["status"] == "ok" and (row["lifetimes"], row["steps"]) == (9, 30)
+            assert row["seeds"] == (2 if row["learner"] == "vsml" else 1)
+            assert 0 <= row["ci_low"] <= row["mean"] <= row["ci_high"] <= 1
+
+
+def test_formats_tell_the_same(finished: Finished) -> None:
+    rows = board(finished)["rows"]
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    table = list(csv.DictReader(io.StringIO(call(*command, "--format", "csv").out)))
+    assert [(r["split"], r["learner"]) for r in table] == [(r["split"], r["learner"]) for r in rows]
+    for text, row in zip(table, rows, strict=True):
+        assert (float(text["mean"]) if text["mean"] else None) == row["mean"]
+    markdown = call(*command).out
+    assert markdown == call(*command, "--format", "markdown").out
+    assert "| nearest-mean" in markdown and "unavailable" in markdown
+
+
+def test_write(finished: Finished, tmp_path: Path) -> None:
+    out = copied(finished, tmp_path / "out")
+    command = ["leaderboard", "--suite", finished.suite, "--results", out]
+    call(*command)
+    assert not list(out.glob("board.*"))
+    assert call(*command, "--write").code == 0
+    assert sorted(p.name for p in out.glob("board.*")) == ["board.csv", "board.json", "board.md"]
+    assert json.loads((out / "board.json").read_text()) == board(finished)
+    assert (out / "board.csv").read_text().strip() == call(*command, "--format", "csv").out.strip()
+
+
+def test_compare(finished: Finished, tmp_path: Path) -> None:
+    theirs = board(finished)
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps(theirs))
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    assert call(*command).err == ""
+    assert "the same scores throughout" in call(*command, "--compare", path).err
+    row = next(r for r in theirs["rows"] if r["learner"] == "chance" and r["status"] == "ok")
+    row["mean"] = row["mean"] + 0.25
+    path.write_text(json.dumps({**theirs, "board_hash": "0" * 64}))
+    said = call(*command, "--compare", path).err
+    assert f"25 percentage points (chance on {row['split']})" in said
+    assert "not run: chance on to-kmnist" in said
+    path.write_text("[]")
+    assert "no list of rows" in refusal_after_output(call(*command, "--compare", path))
+    said = refusal_after_output(call(*command, "--compare", tmp_path / "none.json"))
+    assert "cannot be read as a board" in said
+    assert "--compare" in refusal_after_output(call(*command, "--compare", "published"))
+
+
+def refusal_after_output(outcome: Any) -> str:
+    assert outcome.out.startswith("#") or "|" in outcome.out, "the board itself is still printed"
+    return refusal(outcome)
+
+
+def test_default_folders(finished: Finished) -> None:
+    """`run` writes to, and `leaderboard` reads from, runs/SUITE of the folder one is in."""
+    assert call("run", "--suite", finished.suite, "--policy", "never", "--json").json["reused"] == 0
+    copied(finished, Path("runs/tiny"))
+    assert (
+        call("run", "--suite", finished.suite, "--policy", "never", "--json").json["reused"] == 18
+    )
+    default = call("leaderboard", "--suite", finished.suite, "--format", "json").json
+    assert default == board(finished)
+
+
+def test_selection_of_split_learner_and_seed(finished: Finished) -> None:
+    everything = reused(finished)
+    assert len(everything) == 18
+    assert reused(finished, "--split", "digits-to-random") == {
+        place for place in everything if place[0] == "digits-to-random"
+    }
+    assert reused(finished, "--learner", "chance", "--learner", "nearest-mean") == {
+        place for place in everything if place[1] in ("chance", "nearest-mean")
+    }
+    assert {p for p in reused(finished, "--seed", 1) if p[1] == "vsml"} == {
+        place for place in everything if place[1:] == ("vsml", 1)
+    }
+    chosen = ["--split", "digits-held-out", "--learner", "vsml", "--seed", 0]
+    (row,) = board(finished, *chosen)["rows"]
+    assert (row["learner"], row["seeds"], row["status"]) == ("vsml", 1, "ok")
+
+
+def test_add_learner(finished: Finished) -> None:
+    rows = board(finished, "--add-learner", "majority")["rows"]
+    added = [row for row in rows if row["learner"] == "majority"]
+    assert len(rows) == 18 and [row["status"] for row in added] == ["missing"] * 3
+
+
+def test_set_asks_for_other_cells(finished: Finished) -> None:
+    chosen = ["--learner", "vsml", "--split", "digits-held-out"]
+    assert board(finished, *chosen)["rows"][0]["status"] == "ok"
+    (row,) = board(finished, *chosen, "--set", "ticks=3")["rows"]
+    assert row["status"] == "missing" and row["mean"] is None
+    assert board(finished, *chosen, "--set", "ticks=2")["rows"][0]["status"] == "ok"
+
+
+def test_a_run_shows_progress(finished: Finished) -> None:
+    """Unless --quiet or --json: the other runs in these tests assert their silence."""
+    assert "cells: 100%" in finished.run.err and "meta-training: 100%" in finished.run.err
+
+
+def test_verify(finished: Finished, tmp_path: Path) -> None:
+    out = copied(finished, tmp_path / "out")
+    intact = call("verify", out, "--json")
+    assert intact.code == 0 and intact.json == {"intact": 20, "damaged": []}
+    assert call("verify", out).out == "20 files intact, 0 damaged.\n"
+    for path in (next(out.glob("cells/*chance*")), next(out.glob("checkpoints/*seed1*"))):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    damaged = call("verify", out, "--json")
+    assert damaged.code == 1 and damaged.json["intact"] == 18
+    assert [d["file"].split("/")[0] for d in damaged.json["damaged"]] == ["cells", "checkpoints"]
+    assert "2 damaged" in call("verify", out).out
+    assert "is not a folder" in refusal(call("verify", tmp_path / "nowhere"))
+
+
+def test_explain(finished: Finished) -> None:
+    cell = next(finished.cells.glob("digits-held-out--vsml--seed1*"))
+    said = call("explain", cell)
+    assert said.code == 0 and re.search(r'^status +"ok"', said.out, re.MULTILINE)
+    assert re.search(r"^seed +1$", said.out, re.MULTILINE)
+    assert re.search(
+        r'^relation +"unseen_tasks"', call("explain", "digits-held-out").out, re.MULTILINE
+    )
+    assert re.search(r"^steps +2000", call("explain", "desk").out, re.MULTILINE)
+    assert re.search(r"^meta_parameters +2384", call("explain", "vsml").out, re.MULTILINE)
+    assert "did you mean 'vsml'?" in refusal(call("explain", "vslm"))
+
+
+def test_cite() -> None:
+    assert f"version {vsml_bench.__version__}" in call("cite").out
+    assert "no published board" in refusal(call("cite", "--suite", "paper"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("verb", ["run", "meta-train"])
+def test_device_cuda_without_one(finished: Finished, tmp_path: Path, verb: str) -> None:
+    commands: dict[str, list[object]] = {
+        "run": ["run", "--suite", finished.suite],
+        "meta-train": ["meta-train", "--split", "digits-held-out", "--learner", "vsml"],
+    }
+    out = tmp_path / "out"
+    said = refusal(call(*commands[verb], "--device", "cuda", "--out", out))
+    assert "no usable CUDA GPU; use cpu or auto" in said
+    assert not list(out.glob("*"))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_device_cuda(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["vsml"])
+    run = call("run", "--suite", suite, "--device", "cuda", "--out", tmp_path / "out", "--quiet")
+    assert run.code == 0, run
+    rows = call(
+        "leaderboard", "--suite", suite, "--results", tmp_path / "out", "--format", "json"
+    ).json
+    assert rows["rows"][0]["device"] == torch.cuda.get_device_name()
+
+
+def test_no_option_is_untested() -> None:
+    """A new option fails here until it is listed, beside a test of its effect."""
+    tested = {
+        *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
+        *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
+        *("--results", "--format", "--write", "--compare", "--best-effort", "--help", "--version"),
+    }
+    found: set[str] = set()
+    parsers: list[Any] = [build_parser()]
+    while parsers:
+        parser = parsers.pop()
+        for action in parser._actions:
+            found |= {option for option in action.option_strings if option.startswith("--")}
+            if isinstance(action.choices, dict):
+                parsers += action.choices.values()
+    assert found == tested
