@@ -124,7 +124,9 @@ class SGD(GradientDescent):
         "sgd-mlp": SGDConfig(hidden=(160,)),
     }
     source = "Robbins & Monro 1951; Rumelhart, Hinton & Williams 1986"
-    tuning = TuningGrid({"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}, lifetimes=8, steps=2000)
+    tuning = TuningGrid(
+        {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}, lifetimes=8, steps=2000
+    )
 
     def init_moments(self, parameters: Tensors) -> tuple[Tensors, ...]:
         """Nothing is remembered."""

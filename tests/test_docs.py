@@ -26,10 +26,10 @@ from vsml_bench.data import datasets
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.conformance import probe
-from vsml_bench.evaluation.online import evaluate, lifetime_seeds
 from vsml_bench.execution import Execution
 from vsml_bench.leaderboard.board import build_board
 from vsml_bench.leaderboard.render import to_markdown
+from vsml_bench.protocols.online import evaluate, lifetime_seeds
 from vsml_bench.specs import Relation, TaskDistribution
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 

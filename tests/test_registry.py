@@ -113,7 +113,9 @@ def test_missing_file_and_wrong_class(write):
 
 
 def test_several_variants_must_be_chosen_from(write):
-    path = write("two.py", COMPLETE.replace('"mine": NoConfig()', '"a": NoConfig(), "b": NoConfig()'))
+    path = write(
+        "two.py", COMPLETE.replace('"mine": NoConfig()', '"a": NoConfig(), "b": NoConfig()')
+    )
     assert [e.name for e in registry.find_learners(path)] == ["a", "b"]
     with pytest.raises(VsmlBenchError, match="several learners"):
         registry.find_learner(f"{path}:Mine")

@@ -150,7 +150,8 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     print(texts[options.format])
     if options.write:
         for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-            write_atomically(folder / f"board.{ending}", texts[form].encode())
+            place = api.results_folder(options.suite, options.results)
+            write_atomically(place / f"board.{ending}", texts[form].encode())
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":

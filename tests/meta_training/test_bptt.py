@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vsml_bench.data.episodes import Episode
-from vsml_bench.evaluation.online import stepwise_loss
 from vsml_bench.learner import Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
+from vsml_bench.protocols.online import stepwise_loss
 from vsml_bench.seeds import generator
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 

@@ -13,7 +13,6 @@ import torch
 from tests.harness import LEARNER, write
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.online import evaluate, lifetime_seeds
 from vsml_bench.execution import Execution
 from vsml_bench.learner import TuningGrid
 from vsml_bench.meta_training.artifact import (
@@ -26,6 +25,7 @@ from vsml_bench.meta_training.artifact import (
 )
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
+from vsml_bench.protocols.online import evaluate, lifetime_seeds
 from vsml_bench.registry import find_learner, find_split
 from vsml_bench.storage import seal
 

@@ -35,7 +35,10 @@ class TextbookNetwork:
     def step(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """One step on a batch: inputs [batch, D], labels [batch]; returns logits [batch, K]."""
         logits = torch.stack(
-            [self._example(index, x, y) for index, (x, y) in enumerate(zip(inputs, labels, strict=True))]
+            [
+                self._example(index, x, y)
+                for index, (x, y) in enumerate(zip(inputs, labels, strict=True))
+            ]
         )
         if len(inputs) > 1:
             self._merge(len(inputs))

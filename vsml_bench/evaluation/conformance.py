@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -12,13 +17,40 @@ from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
 LIFETIMES = 3
+SECONDS = 60.0
 PROBES = (Shape((1, 4, 4), 5), Shape((6,), 2))
 """An image and a vector, neither with a size that equals another by chance."""
 
 
 def probe(entry: LearnerEntry) -> None:
     """Runs two steps on made-up data; VsmlBenchError, naming learner and method, where shapes,
-    dtypes or the state are not as the contract says, or a method fails."""
+    dtypes or the state are not as the contract says, or a method fails or does not end."""
+    with _time_limit(f"learner '{entry.name}' ({entry.origin})"):
+        _probe(entry)
+
+
+@contextlib.contextmanager
+def _time_limit(where: str) -> Iterator[None]:
+    """Ends Python code that runs too long, where the system can (the main thread, on POSIX)."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*details: object) -> None:
+        raise VsmlBenchError(
+            f"{where}: two steps on made-up data took more than {SECONDS} s; does a loop never end?"
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _probe(entry: LearnerEntry) -> None:
     learner = entry.create(seed=0)
     for shape in PROBES if learner.fixed_shape is None else (learner.fixed_shape,):
         if learner.fixed_shape is None and _kind(shape) not in learner.input_kinds:

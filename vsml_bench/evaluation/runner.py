@@ -169,7 +169,10 @@ def _training_examples(plan: CellPlan) -> float:
 def _keep(report: RunReport, folder: Path, order: WorkOrder, result: Cell | Failure) -> None:
     if isinstance(result, Failure):
         result = work.failed_cell(order, result.status, result.reason)
-    save_cell(folder / "cells", result)
+    path = cell_path(folder / "cells", result.id, result.key)
+    # A failure that may be the machine's fault takes nothing away that was measured.
+    if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
+        save_cell(folder / "cells", result)
     report.cells.append(result)
 
 

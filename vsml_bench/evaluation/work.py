@@ -17,10 +17,10 @@ from vsml_bench.config import as_plain, convert
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status, scrub
-from vsml_bench.evaluation.online import OnlineScores, evaluate, lifetime_seeds
 from vsml_bench.evaluation.planning import CellPlan, job_of, meta_test_axes
 from vsml_bench.execution import decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, find_artifact, make_artifact, ready
+from vsml_bench.protocols.online import OnlineScores, evaluate, lifetime_seeds
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
 from vsml_bench.registry import LearnerEntry, find_learner
 

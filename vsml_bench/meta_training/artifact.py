@@ -89,18 +89,35 @@ def ready(job: MetaTrainingJob, path: Path | None, data_hashes: Mapping[str, str
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         learner = job.entry.configured(record["best"]).create(job.seed)
         return ReadyLearner(
-            learner, sha256, record["seconds"], record["best"], len(record["trials"])
+            learner,
+            sha256,
+            record["seconds"],
+            record["best"],
+            len(record["trials"]),
+            _outdated(record, job, "tuned"),
         )
     checkpoint = load_checkpoint(path)
     _check(checkpoint.document, job, data_hashes, path)
     learner = job.entry.create()
     load_meta_parameters(learner, checkpoint, path.name)
-    note = ""
+    notes = [_outdated(checkpoint.document, job, "meta-trained")]
     if job.recipe.size not in (None, job.meta_train.size):
-        note = f"meta-trained on images of {job.recipe.size}x{job.recipe.size}"
+        notes.append(f"meta-trained on images of {job.recipe.size}x{job.recipe.size}")
     return ReadyLearner(
-        learner, checkpoint.sha256, checkpoint.document["seconds"], note=note, trials=1
+        learner,
+        checkpoint.sha256,
+        checkpoint.document["seconds"],
+        note="; ".join(filter(None, notes)),
+        trials=1,
     )
+
+
+def _outdated(document: Mapping[str, Any], job: MetaTrainingJob, made: str) -> str:
+    """What the board says where the learner's code has changed since: the result is still used,
+    for meta-training may have taken days, but never silently."""
+    if document["learner_hash"] == job.entry.source_hash():
+        return ""
+    return f"{made} by an earlier version of the learner's code"
 
 
 def _check(

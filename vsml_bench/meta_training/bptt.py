@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from vsml_bench.data.episodes import Episode
-from vsml_bench.evaluation.online import stepwise_loss
 from vsml_bench.learner import Learner, State
+from vsml_bench.protocols.online import stepwise_loss
 
 
 class MetaGradient(NamedTuple):

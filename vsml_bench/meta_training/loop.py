@@ -20,7 +20,6 @@ from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.transforms import pad_inputs
 from vsml_bench.errors import DivergedError, VsmlBenchError
-from vsml_bench.evaluation.online import evaluate, fresh_states, learner_shape, lifetime_seeds
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training import schedule
@@ -33,6 +32,7 @@ from vsml_bench.meta_training.checkpoint import (
 )
 from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
 from vsml_bench.progress import progress_bar
+from vsml_bench.protocols.online import evaluate, fresh_states, learner_shape, lifetime_seeds
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 

@@ -15,11 +15,11 @@ import torch
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.online import evaluate, lifetime_seeds
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import TuningGrid
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.progress import progress_bar
+from vsml_bench.protocols.online import evaluate, lifetime_seeds
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.storage import seal, unseal, write_atomically
 

@@ -1,0 +1,1 @@
+"""How a learner is run on lifetimes and scored: one module per protocol."""
