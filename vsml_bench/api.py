@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import vsml_bench
 from vsml_bench import paths, registry
 from vsml_bench.config import replace
 from vsml_bench.data import datasets
@@ -235,3 +236,7 @@ def cost_model(suite: str) -> CostModel:
 
 def _path(value: Path | str | None) -> Path | None:
     return Path(value) if value is not None else None
+
+
+# Importing the subpackage `leaderboard` above put it where the package keeps this function.
+vsml_bench.leaderboard = leaderboard
