@@ -11,9 +11,9 @@ import torch
 
 from tests.harness import LEARNER, write
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.evaluation import online
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape
+from vsml_bench.protocols import online
 from vsml_bench.protocols.online import evaluate, fresh_states, lifetime_seeds
 from vsml_bench.registry import find_learner
 from vsml_bench.seeds import derive_seed, generator
