@@ -19,8 +19,8 @@ class MetaGradient(NamedTuple):
 
 
 def meta_gradient(learner: Learner, state: State, episode: Episode) -> MetaGradient:
-    """Sets `.grad` of every meta-parameter to that of the meta-loss: the mean cross-entropy of all
-    predictions, each made before its label was seen."""
+    """Sets `.grad` of every meta-parameter that the meta-loss depends on: the mean cross-entropy of
+    all predictions, each made before its label was seen. The others' stays None."""
     learner.zero_grad(set_to_none=True)
     logits, _ = learner.unroll(state, episode.inputs, episode.labels)
     loss = stepwise_loss(logits, episode.labels).mean()
