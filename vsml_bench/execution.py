@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import platform
 from dataclasses import dataclass
@@ -43,9 +45,21 @@ def decide(device: str = "auto", threads: int | None = None) -> Execution:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     # Inductor's import warns of a CUDA toolkit without a GPU, which is no concern of the user's.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     return Execution(torch.device(device), torch.get_num_threads())
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what is freed instead of giving it back to the system: each step of a lifetime
+    frees a state of many MiB and asks for the next one, and getting fresh pages for it costs up to
+    a third of the step. Without glibc nothing happens."""
+    trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc allows
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def device_name(device: torch.device) -> str:

@@ -44,7 +44,7 @@ def sweep(
     """
     hidden, cell = state
     from_inputs, from_outputs = sub_rnn.incoming(forward_messages, backward_messages)
-    if sub_rnn.fits_kernel and kernel.applies(from_inputs, from_outputs, hidden, cell):
+    if sub_rnn.fits_kernel and kernel.applies(ticks, from_inputs, from_outputs, hidden, cell):
         hidden, cell, over_inputs, over_outputs = kernel.sweep(
             ticks, from_inputs, from_outputs, sub_rnn.gates_from_hidden, hidden, cell
         )

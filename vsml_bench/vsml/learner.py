@@ -97,9 +97,9 @@ class VSML(Learner):
                 module.init_meta_parameters(generator)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles the step, except for inference that the hand-written kernel runs anyway."""
+        """Compiles the step, except where the hand-written kernel runs it anyway."""
         fits = all(m.fits_kernel for m in self.modules() if isinstance(m, SubRNN))
-        if not (fits and kernel.applies(*self.parameters())):
+        if not (fits and kernel.applies(self.config.ticks, *self.parameters())):
             super().compile(*args, **kwargs)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> VSMLState:
