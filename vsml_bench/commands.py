@@ -319,10 +319,7 @@ def _assignments(pairs: Any) -> dict[str, Any]:
 
 def _training_examples(plans: Any) -> int:
     jobs = {p.hashes["meta_training"]: p.recipe for p in plans if p.recipe is not None}
-    return sum(
-        recipe.lifetimes * sum(phase.steps * phase.lifetime for phase in recipe.phases)
-        for recipe in jobs.values()
-    )
+    return sum(recipe.examples for recipe in jobs.values())
 
 
 def _name(cell: Cell) -> str:

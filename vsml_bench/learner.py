@@ -60,6 +60,9 @@ class Phase:
     """Adam's learning rate at the start of the phase."""
     final_learning_rate: float | None = None
     """Reached at the end of the phase along a half cosine; None keeps it constant."""
+    lifetimes: int | None = None
+    """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
+    each, so that fewer are enough."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Recipe:
 
     phases: tuple[Phase, ...]
     lifetimes: int = 16
-    """E, lifetimes per meta-update."""
+    """E, lifetimes per meta-update, in phases that do not say otherwise."""
     clip: float = 1.0
     """Bound on the global norm of the meta-gradient."""
     size: int | None = None
@@ -85,6 +88,11 @@ class Recipe:
     def steps(self) -> int:
         """Meta-updates in all phases together."""
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def examples(self) -> int:
+        """Examples in all lifetimes of all meta-updates together: what meta-training costs."""
+        return sum(p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases)
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,15 @@ class Learner(nn.Module, ABC):
                     written = logits.new_empty(len(inputs), *logits.shape)
                 written[t] = logits
         return torch.stack(kept) if written is None else written, state
+
+    def adapt(self, state: State, inputs: Tensor, labels: Tensor) -> State:
+        """Learns a support set before queries are predicted (few-shot protocol).
+
+        inputs [S, lifetimes, *shape.inputs], labels int64 [S, lifetimes], in no particular order.
+        The default sees them one by one, as in a lifetime; learners that take a support set as a
+        whole override it.
+        """
+        return self.unroll(state, inputs, labels)[1]
 
 
 def cross_entropy_error(logits: Tensor, labels: Tensor) -> Tensor:

@@ -161,9 +161,7 @@ def _make_artifacts(orders: Sequence[WorkOrder], options: RunOptions) -> dict[st
 
 
 def _training_examples(plan: CellPlan) -> float:
-    if plan.recipe is None:
-        return 1.0
-    return 1.0 + plan.recipe.lifetimes * sum(p.steps * p.lifetime for p in plan.recipe.phases)
+    return 1.0 + (plan.recipe.examples if plan.recipe is not None else 0)
 
 
 def _keep(report: RunReport, folder: Path, order: WorkOrder, result: Cell | Failure) -> None:

@@ -67,8 +67,9 @@ def _check_recipe(recipe: Recipe, where: str) -> None:
     positive = ("lifetimes", "clip", "checkpoint_every", "validate_every", "validation_lifetimes")
     numbers = [(name, getattr(recipe, name)) for name in positive]
     for index, phase in enumerate(recipe.phases):
-        for name in ("steps", "lifetime", "learning_rate"):
-            numbers.append((f"phases[{index}].{name}", getattr(phase, name)))
+        for name in ("steps", "lifetime", "learning_rate", "lifetimes"):
+            if getattr(phase, name) is not None:
+                numbers.append((f"phases[{index}].{name}", getattr(phase, name)))
     for name, value in numbers:
         if not (value > 0 and math.isfinite(value)):
             raise VsmlBenchError(f"{where}: {name}: expected more than 0, found {value}.")

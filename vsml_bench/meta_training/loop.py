@@ -132,10 +132,8 @@ class _Training:
     def update(self, step: int) -> None:
         """One meta-update."""
         began = time.perf_counter()
-        lifetime, learning_rate = schedule.at(self.recipe, step)
-        seeds = [
-            derive_seed(self.job.seed, "meta-train", step, i) for i in range(self.recipe.lifetimes)
-        ]
+        lifetimes, lifetime, learning_rate = schedule.at(self.recipe, step)
+        seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
         episode = self._to_device(self.sampler.sample(seeds, lifetime))
         inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
         state = fresh_states(self.learner, inner, self.shape, self.execution.device)
