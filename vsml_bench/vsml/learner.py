@@ -70,9 +70,17 @@ class VSML(Learner):
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
         phases=(
-            Phase(steps=400, lifetime=100, learning_rate=1e-2),
-            Phase(steps=100, lifetime=300, learning_rate=1e-2),
-            Phase(250, lifetime=1000, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
+            Phase(steps=700, lifetime=100, learning_rate=1e-2),
+            Phase(steps=240, lifetime=300, learning_rate=8e-3, final_learning_rate=2e-3),
+            Phase(steps=120, lifetime=400, learning_rate=2e-3, final_learning_rate=2e-4),
+            Phase(
+                steps=140,
+                lifetime=1000,
+                learning_rate=6e-3,
+                final_learning_rate=5e-4,
+                fresh_optimizer=True,
+                lifetimes=8,
+            ),
         ),
         size=8,
     )
