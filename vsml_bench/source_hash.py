@@ -30,6 +30,7 @@ _DECLARATIONS = frozenset(
         "invariances",
         "recipe",
         "tuning",
+        "requires",
     }
 )
 """Class attributes of the contract that say what a learner is, not what it does."""
