@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import vsml_bench
 from vsml_bench import paths, registry
-from vsml_bench.config import replace
 from vsml_bench.data import datasets
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import VsmlBenchError
@@ -21,7 +20,7 @@ from vsml_bench.execution import decide
 from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
 from vsml_bench.leaderboard.render import to_frame
 from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.storage import check_writable
 
@@ -197,7 +196,7 @@ def meta_training_job(
             raise VsmlBenchError(
                 f"learner '{entry.name}' is not meta-trained, so it has no recipe to change."
             )
-        used = replace(used, recipe, f"recipe of {entry.name}")
+        used = change_recipe(used, recipe, f"recipe of {entry.name}")
     return MetaTrainingJob(entry, registry.find_split(split).meta_train, seed, used)
 
 

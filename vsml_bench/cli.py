@@ -74,6 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--suite", help="use this suite's recipe instead of the learner's own")
     train.add_argument("--out", default="runs/checkpoints", help="folder (default: %(default)s)")
+    train.add_argument(
+        "--engine",
+        choices=("bptt", "es"),
+        help="backpropagation through time or evolution strategies (default: the recipe's)",
+    )
     _assignments(train, "--recipe", "a field of the recipe to change")
     _assignments(train, "--set", "a field of the learner's configuration to change")
     _data_root(train)

@@ -87,13 +87,16 @@ def plan_command(options: argparse.Namespace) -> int:
 
 def meta_train_command(options: argparse.Namespace) -> int:
     """`meta-train`: make a checkpoint or a tuning record."""
+    recipe = _assignments(options.recipe)
+    if options.engine:
+        recipe["engine"] = options.engine
     path = api.meta_train(
         options.split,
         options.learner,
         options.seed,
         suite=options.suite,
         out=options.out,
-        recipe=_assignments(options.recipe),
+        recipe=recipe,
         overrides=_assignments(options.set),
         data_root=options.data_root,
         device=options.device,

@@ -24,13 +24,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 State: TypeAlias = Any
 """A NamedTuple (possibly nested) of tensors, each with the leading axis [lifetimes]."""
+Engine: TypeAlias = Literal["bptt", "es"]
+"""How meta-gradients are found: backpropagation through time, or evolution strategies."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Recipe:
     lifetimes: int = 16
     """E, lifetimes per meta-update, in phases that do not say otherwise."""
     clip: float = 1.0
-    """Bound on the global norm of the meta-gradient."""
+    """Bound on the global norm of the meta-gradient; 0 sets none."""
     size: int | None = None
     """Meta-train on images resized to size x size; None keeps the split's own size. Only for
     learners that take any input size."""
@@ -86,6 +88,13 @@ class Recipe:
     validate_every: int = 50
     """Meta-updates between two validations on held-out examples of the meta-train side."""
     validation_lifetimes: int = 16
+    engine: Engine = "bptt"
+    pairs: int = 1024
+    """Engine "es" only: antithetic pairs of population members, evaluated in each meta-update."""
+    noise_std: float = 0.05
+    """Engine "es" only: sigma, how far members are from the meta-parameters, per coordinate."""
+    chunk_mib: int = 1024
+    """Engine "es" only: MiB that the members evaluated in one batched call may take."""
 
     @property
     def steps(self) -> int:
@@ -93,9 +102,16 @@ class Recipe:
         return sum(phase.steps for phase in self.phases)
 
     @property
+    def members(self) -> int:
+        """P, how many sets of meta-parameters live each lifetime: the population of ES, else 1."""
+        return 2 * self.pairs if self.engine == "es" else 1
+
+    @property
     def examples(self) -> int:
-        """Examples in all lifetimes of all meta-updates together: what meta-training costs."""
-        return sum(p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases)
+        """Examples in all lifetimes of all meta-updates and members together: what meta-training
+        costs."""
+        phases = sum(p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases)
+        return phases * self.members
 
 
 @dataclass(frozen=True)

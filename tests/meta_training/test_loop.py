@@ -34,9 +34,13 @@ def train(folder: Path, *more: object) -> Outcome:
     return call(*BASE, *tiny_recipe_options(), "--threads", 1, "--out", folder, *more)
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "engine", [["--engine", "bptt"], ["--engine", "es", "--recipe", "pairs=3"]], ids=["bptt", "es"]
+)
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, engine: list[str]) -> None:
     folder = tmp_path / "killed"
-    command = [sys.executable, "-m", "vsml_bench", *KILLED, "--out", str(folder)]
+    options = [*KILLED, *engine]
+    command = [sys.executable, "-m", "vsml_bench", *options, "--out", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         for _ in range(6000):
@@ -57,8 +61,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     done = load_checkpoint(partial).document["steps"]
     assert 2 <= done < 50
 
-    resumed = call(*KILLED, "--out", folder)
-    whole = call(*KILLED, "--out", tmp_path / "whole")
+    resumed = call(*options, "--out", folder)
+    whole = call(*options, "--out", tmp_path / "whole")
     assert resumed.code == whole.code == 0, (resumed, whole)
     assert [p.name for p in folder.iterdir()] == [Path(whole.out.strip()).name]
     one, other = (load_checkpoint(Path(run.out.strip())) for run in (resumed, whole))

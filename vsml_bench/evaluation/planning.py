@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.config import identity, replace
+from vsml_bench.config import identity
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.evaluation.cell import CellId
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Recipe
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
 from vsml_bench.specs import Split, Suite, TaskDistribution
 from vsml_bench.storage import canonical_json
@@ -130,7 +130,7 @@ def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:
     if recipe is None or overrides is None:
         return recipe
     assert suite is not None
-    return replace(recipe, overrides, f"suite '{suite.name}': recipes.{entry.name}")
+    return change_recipe(recipe, overrides, f"suite '{suite.name}': recipes.{entry.name}")
 
 
 def job_of(plan: CellPlan, entry: LearnerEntry) -> MetaTrainingJob:

@@ -12,12 +12,18 @@ from typing import Any
 from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
-from vsml_bench.learner import Learner
+from vsml_bench.learner import Engine, Learner
 from vsml_bench.meta_training.checkpoint import load_checkpoint, load_meta_parameters
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.loop import checkpoint_path, meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune, tuning_path
 from vsml_bench.seeds import derive_seed
+
+ENGINES: Mapping[Engine, str] = {
+    "bptt": "backpropagation through time",
+    "es": "evolution strategies",
+}
+"""What boards call them."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,9 @@ def ready(job: MetaTrainingJob, path: Path | None, data_hashes: Mapping[str, str
     learner = job.entry.create()
     load_meta_parameters(learner, checkpoint, path.name)
     notes = [_outdated(checkpoint.document, job, "meta-trained")]
+    own = job.entry.cls.recipe
+    if own is not None and job.recipe.engine != own.engine:
+        notes.append(f"meta-trained by {ENGINES[job.recipe.engine]}")
     if job.recipe.size not in (None, job.meta_train.size):
         notes.append(f"meta-trained on images of {job.recipe.size}x{job.recipe.size}")
     return ReadyLearner(

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vsml_bench.config import identity
+from vsml_bench.config import identity, replace
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.specs import TaskDistribution
 from vsml_bench.storage import canonical_json
 
-_WITHOUT_EFFECT = frozenset({"checkpoint_every", "validate_every", "validation_lifetimes"})
+_WITHOUT_EFFECT = frozenset(
+    {"checkpoint_every", "validate_every", "validation_lifetimes", "chunk_mib"}
+)
+_OF_EVOLUTION_STRATEGIES = frozenset({"pairs", "noise_std", "chunk_mib"})
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class MetaTrainingJob:
 
     def identity(self) -> dict[str, Any]:
         """Everything the result depends on, but for the code and the data."""
-        recipe = identity(self.recipe) if self.recipe else None
-        if recipe:
-            recipe = {k: v for k, v in recipe.items() if k not in _WITHOUT_EFFECT}
+        recipe = None
+        if self.recipe is not None:
+            left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
+            recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
         found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
@@ -64,7 +68,10 @@ def _check_recipe(recipe: Recipe, where: str) -> None:
     """VsmlBenchError for numbers with which no training is possible."""
     if not recipe.phases:
         raise VsmlBenchError(f"{where}: phases: expected at least one, found none.")
-    positive = ("lifetimes", "clip", "checkpoint_every", "validate_every", "validation_lifetimes")
+    positive = (
+        *("lifetimes", "checkpoint_every", "validate_every", "validation_lifetimes"),
+        *("pairs", "noise_std", "chunk_mib"),
+    )
     numbers = [(name, getattr(recipe, name)) for name in positive]
     for index, phase in enumerate(recipe.phases):
         for name in ("steps", "lifetime", "learning_rate", "lifetimes"):
@@ -73,6 +80,31 @@ def _check_recipe(recipe: Recipe, where: str) -> None:
     for name, value in numbers:
         if not (value > 0 and math.isfinite(value)):
             raise VsmlBenchError(f"{where}: {name}: expected more than 0, found {value}.")
+    if not (recipe.clip >= 0 and math.isfinite(recipe.clip)):
+        raise VsmlBenchError(
+            f"{where}: clip: expected a bound of more than 0, or 0 for none, found {recipe.clip}."
+        )
+
+
+def _inert_fields(recipe: Recipe) -> frozenset[str]:
+    """Fields that the recipe's engine does not look at."""
+    return _OF_EVOLUTION_STRATEGIES if recipe.engine != "es" else frozenset()
+
+
+def change_recipe(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe with some fields overridden; VsmlBenchError where one is unknown, does not fit or
+    would have no effect.
+
+    where: what to call the source of `values` in errors.
+    """
+    changed = replace(recipe, values, where)
+    inert = sorted(set(values) & _inert_fields(changed))
+    if inert:
+        raise VsmlBenchError(
+            f'{where}: {inert[0]}: has no effect with engine = "{changed.engine}"; leave it out, '
+            'or set engine = "es".'
+        )
+    return changed
 
 
 def meta_train_side(job: MetaTrainingJob) -> TaskDistribution:

@@ -23,8 +23,7 @@ from vsml_bench.data.transforms import pad_inputs
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
-from vsml_bench.meta_training import schedule
-from vsml_bench.meta_training.bptt import meta_gradient
+from vsml_bench.meta_training import bptt, es, schedule
 from vsml_bench.meta_training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -32,6 +31,7 @@ from vsml_bench.meta_training.checkpoint import (
     save_checkpoint,
 )
 from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
+from vsml_bench.meta_training.objective import MetaGradient, MetaLoss, Objective, meta_loss
 from vsml_bench.progress import progress_bar
 from vsml_bench.protocols.online import evaluate, fresh_states, learner_shape, lifetime_seeds
 from vsml_bench.provenance import git_state, versions
@@ -122,7 +122,12 @@ class _Training:
         self.learner.to(execution.device)
         self.shape = learner_shape(self.learner, self.sampler.shape)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
-        if execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
+        self.population: es.Population | None = None
+        if recipe.engine == "es":
+            most = max(recipe.phases, key=lambda p: p.lifetime * (p.lifetimes or recipe.lifetimes))
+            tried = self._objective(most.lifetimes or recipe.lifetimes, most.lifetime, step=0)
+            self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
+        elif execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
             self.learner.compile(dynamic=False)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
@@ -138,12 +143,9 @@ class _Training:
         lifetimes, lifetime, learning_rate, fresh_optimizer = schedule.at(self.recipe, step)
         if fresh_optimizer:
             self.optimizer.state.clear()
-        seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
-        episode = self._to_device(self.sampler.sample(seeds, lifetime))
-        inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
-        state = fresh_states(self.learner, inner, self.shape, self.execution.device)
-        outcome = meta_gradient(self.learner.train(), state, episode)
-        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
+        outcome = self._meta_gradient(self._objective(lifetimes, lifetime, step), step)
+        bound = self.recipe.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), bound)
         if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
             raise DivergedError(
                 f"meta-training of {self.job.name} diverged at meta-update {step}: loss "
@@ -156,6 +158,25 @@ class _Training:
         self.seconds += time.perf_counter() - began
         self._since_validation.append((outcome.loss, outcome.accuracy))
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+
+    def _objective(self, lifetimes: int, lifetime: int, step: int) -> Objective:
+        """The meta-loss on the lifetimes of meta-update `step`."""
+        seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
+        episode = self._to_device(self.sampler.sample(seeds, lifetime))
+        inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
+
+        def objective(learner: Learner) -> MetaLoss:
+            state = fresh_states(learner, inner, self.shape, self.execution.device)
+            return meta_loss(learner, state, episode)
+
+        return objective
+
+    def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
+        learner = self.learner.train()
+        if self.population is None:
+            return bptt.meta_gradient(learner, objective)
+        noise_seed = derive_seed(self.job.seed, "population", step)
+        return es.meta_gradient(learner, objective, self.population, noise_seed)
 
     def validate(self) -> None:
         """Scores examples of the meta-train side that no meta-gradient has seen."""

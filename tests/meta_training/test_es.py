@@ -1,0 +1,466 @@
+"""Evolution strategies against gradients worked out by hand, and a population against its members
+one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.harness import call, refusal, tiny_recipe_options, write, write_suite
+from vsml_bench.data.episodes import Episode
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.learner import Learner, NoConfig, Phase, Recipe, Shape, cross_entropy_error
+from vsml_bench.meta_training import bptt, es
+from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.es import Population
+from vsml_bench.meta_training.job import change_recipe
+from vsml_bench.meta_training.objective import MetaLoss, Objective, meta_loss
+from vsml_bench.registry import find_suite
+from vsml_bench.seeds import generator
+from vsml_bench.vsml.learner import VSML, VSMLConfig
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+SHAPE = Shape((1, 2, 2), 3)
+STEPS, LIFETIMES = 4, 2
+POPULATION = Population(pairs=7, noise_std=0.3, pairs_at_once=7)
+
+
+class FastWeights(NamedTuple):
+    weights: Tensor  # [E, K, D]
+    inputs: Tensor  # [E, D]
+    logits: Tensor  # [E, K]
+
+
+class LearnedRates(Learner):
+    """SGD from a learned initialisation or, with the rate alone, from noise."""
+
+    variants: ClassVar = {}
+
+    def __init__(self, learned_start: bool = True) -> None:
+        super().__init__(NoConfig())
+        self.rate = nn.Parameter(torch.tensor(0.7))
+        self.start = nn.Parameter(torch.zeros(SHAPE.classes, SHAPE.features))
+        self.learned_start = learned_start
+
+    def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> FastWeights:
+        weights = torch.randn(lifetimes, shape.classes, shape.features, generator=generator)
+        if self.learned_start:
+            weights = 0.1 * weights + self.start
+        inputs = torch.zeros(lifetimes, shape.features)
+        return FastWeights(weights, inputs, torch.zeros(lifetimes, shape.classes))
+
+    def predict(self, state: FastWeights, inputs: Tensor) -> tuple[Tensor, FastWeights]:
+        x = inputs.flatten(1)
+        logits = (state.weights * x.unsqueeze(1)).sum(-1)
+        return logits, state._replace(inputs=x, logits=logits)
+
+    def observe(self, state: FastWeights, labels: Tensor) -> FastWeights:
+        error = cross_entropy_error(state.logits, labels)
+        step = self.rate * error.unsqueeze(-1) * state.inputs.unsqueeze(1)
+        return state._replace(weights=state.weights - step)
+
+
+class Vector(LearnedRates):
+    """Meta-parameters theta in two pieces, for objectives that are functions of nothing else."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        del self.rate, self.start
+        self.first = nn.Parameter(values[:2].clone())
+        self.rest = nn.Parameter(values[2:].reshape(-1, 1).clone())
+
+    @property
+    def theta(self) -> Tensor:
+        return torch.cat([self.first, self.rest.flatten()])
+
+    @property
+    def gradient(self) -> Tensor:
+        assert self.first.grad is not None and self.rest.grad is not None
+        return torch.cat([self.first.grad, self.rest.grad.flatten()])
+
+
+def of_theta(function: object) -> Objective:
+    """An objective whose loss is `function(theta)`."""
+
+    def objective(learner: Learner) -> MetaLoss:
+        assert isinstance(learner, Vector) and callable(function)
+        loss = function(learner.theta)
+        return MetaLoss(loss, torch.zeros(()), loss, loss)
+
+    return objective
+
+
+def lifetimes_of(seed: int = 4, dtype: torch.dtype = torch.float64) -> Objective:
+    """The meta-loss on some lifetimes of noise."""
+    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=generator(2), dtype=dtype)
+    labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=generator(3))
+
+    def objective(learner: Learner) -> MetaLoss:
+        state = learner.init_state(LIFETIMES, SHAPE, generator(seed))
+        return meta_loss(learner, state, Episode(inputs, labels))
+
+    return objective
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> object:
+    torch.set_default_dtype(torch.float64)
+    yield None
+    torch.set_default_dtype(torch.float32)
+
+
+def noise_of(learner: Learner, population: Population, seed: int) -> Tensor:
+    """eps of every pair, [pairs, number of meta-parameters]."""
+    parameters = {name: p.detach() for name, p in learner.named_parameters()}
+    chunks = es.draw_noise(parameters, population, seed)
+    flat = [[part.reshape(len(part), -1) for part in chunk.values()] for chunk in chunks]
+    return torch.cat([torch.cat(parts, dim=1) for parts in flat])
+
+
+def vsml(**config: object) -> VSML:
+    learner = VSML(VSMLConfig(state_size=4, message_size=3, **config))  # type: ignore[arg-type]
+    learner.init_meta_parameters(generator(0))
+    return learner
+
+
+def test_the_estimate_on_a_quadratic_is_its_gradient_within_sampling_error(double: None) -> None:
+    """L = theta^T A theta / 2 + b^T theta has the gradient A theta + b, and smoothing leaves it as
+    it is. One pair contributes eps (eps^T gradient), whose standard error is computed from the
+    pairs themselves; each of the 5 coordinates must lie within 4.5 of them (one in 30,000 by
+    chance), and the standard error must be small enough for that to mean something."""
+    half = torch.randn(5, 5, generator=generator(0))
+    matrix, slope = half @ half.T, torch.randn(5, generator=generator(1))
+    learner = Vector(torch.randn(5, generator=generator(2)))
+    theta = learner.theta.detach()
+    exact = matrix @ theta + slope
+
+    population = Population(pairs=20_000, noise_std=0.5, pairs_at_once=20_000)
+    found = es.meta_gradient(
+        learner, of_theta(lambda t: t @ matrix @ t / 2 + slope @ t), population, seed=0
+    )
+    eps = noise_of(learner, population, 0)
+    contributions = eps * (eps @ exact).unsqueeze(1)  # [pairs, 5]
+    error = contributions.std(0) / np.sqrt(population.pairs)
+    assert ((learner.gradient - exact).abs() < 4.5 * error).all()
+    assert (error < 0.02 * exact.norm()).all()
+    # The population's mean loss is that of theta plus the price of its distance from theta.
+    at_theta = theta @ matrix @ theta / 2 + slope @ theta
+    price = ((0.5 * eps) @ matrix * (0.5 * eps)).sum(1).mean() / 2
+    assert found.loss == pytest.approx(float(at_theta + price), rel=1e-9)
+
+
+def test_a_linear_function_is_estimated_without_error_of_its_own(double: None) -> None:
+    """(L+ - L-) / (2 sigma) is eps^T a exactly, whatever sigma: only the sample of eps matters."""
+    slope = torch.randn(5, generator=generator(0))
+    learner = Vector(torch.randn(5, generator=generator(1)))
+    for sigma in (1e-3, 10.0):
+        population = Population(pairs=6, noise_std=sigma, pairs_at_once=6)
+        es.meta_gradient(learner, of_theta(lambda t: slope @ t), population, seed=3)
+        eps = noise_of(learner, population, 3)
+        torch.testing.assert_close(learner.gradient, eps.T @ eps @ slope / 6, rtol=1e-9, atol=1e-12)
+
+
+def test_noise_is_standard_normal_and_of_its_seed_alone(double: None) -> None:
+    learner = Vector(torch.zeros(5))
+    many = Population(pairs=20_000, noise_std=1.0, pairs_at_once=20_000)
+    eps = noise_of(learner, many, 0)
+    covariance = eps.T @ eps / len(eps)  # entries have a standard error of at most sqrt(2 / 20,000)
+    assert (eps.mean(0).abs() < 0.03).all() and (covariance - torch.eye(5)).abs().max() < 0.05
+    few = Population(pairs=10, noise_std=0.1, pairs_at_once=3)
+    assert torch.equal(noise_of(learner, few, 0), eps[:10])
+    assert not torch.isin(noise_of(learner, few, 1), eps).any()
+
+
+def test_what_does_not_depend_on_the_parameters_cancels(double: None) -> None:
+    """Random fresh states and examples are common to all members, so that they differ in nothing:
+    the same member twice gives a gradient of exactly zero."""
+    learner = LearnedRates(learned_start=False)
+    with torch.no_grad():
+        learner.rate.zero_()
+    chosen = lifetimes_of()
+
+    def objective(given: Learner) -> MetaLoss:
+        found = chosen(given)
+        state = given.init_state(LIFETIMES, SHAPE, generator(9))
+        return found._replace(loss=state.weights.square().mean() + 0 * found.loss)
+
+    es.meta_gradient(learner, objective, POPULATION, seed=0)
+    assert learner.rate.grad == 0 and not learner.start.grad.any()  # type: ignore[union-attr]
+    # The start is learned, but this learner does not use it: what matters does get a gradient.
+    es.meta_gradient(learner, chosen, POPULATION, seed=0)
+    assert learner.rate.grad != 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        vsml,
+        lambda: vsml(hidden=(2,), layer_norm=True, backward_pass=True, own_backward_sub_rnn=True),
+        lambda: vsml(batch=2, feed_label=True),
+        LearnedRates,
+        lambda: LearnedRates(learned_start=False),
+    ],
+    ids=["vsml", "vsml-deep", "vsml-batch", "learned-start", "learned-rate"],
+)
+def test_a_population_equals_its_members_one_by_one(double: None, make: object) -> None:
+    assert callable(make)
+    learner, objective = make(), lifetimes_of()
+    before = {name: p.detach().clone() for name, p in learner.named_parameters()}
+    found = es.meta_gradient(learner, objective, POPULATION, seed=5)
+    gradient = torch.cat([p.grad.flatten() for p in learner.parameters()])
+
+    eps = noise_of(learner, POPULATION, 5)
+    expected, losses, accuracies = torch.zeros_like(gradient), [], []
+    for row in eps:
+        pair = []
+        for sign in (1, -1):
+            moved = torch.cat([p.flatten() for p in before.values()])
+            moved = moved + sign * POPULATION.noise_std * row
+            with torch.no_grad():
+                nn.utils.vector_to_parameters(moved, learner.parameters())
+                outcome = objective(learner)
+            pair.append(float(outcome.loss))
+            accuracies.append(float(outcome.accuracy))
+        expected += row * (pair[0] - pair[1]) / (2 * POPULATION.noise_std) / POPULATION.pairs
+        losses += pair
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
+    assert gradient.abs().max() > 1e-4
+    assert found.loss == pytest.approx(np.mean(losses), abs=1e-9)
+    assert found.accuracy == pytest.approx(np.mean(accuracies), abs=1e-12)
+
+
+def test_a_population_agrees_with_the_kernel_that_runs_its_members_one_by_one() -> None:
+    """In single precision and at this size a single VSML goes through the hand-written kernel,
+    where there is a compiler; a population must not."""
+    learner = VSML(VSMLConfig())
+    learner.init_meta_parameters(generator(0))
+    objective = lifetimes_of(dtype=torch.float32)
+    population = Population(pairs=3, noise_std=0.3, pairs_at_once=3)
+    found = es.meta_gradient(learner, objective, population, seed=1)
+    theta = nn.utils.parameters_to_vector(learner.parameters()).detach()
+    losses = []
+    for row in noise_of(learner, population, 1):
+        for sign in (1, -1):
+            with torch.no_grad():
+                nn.utils.vector_to_parameters(theta + sign * 0.3 * row, learner.parameters())
+                losses.append(float(objective(learner).loss))
+    assert found.loss == pytest.approx(np.mean(losses), abs=1e-5)
+    assert np.std(losses) > 1e-3
+
+
+def test_small_noise_and_many_pairs_agree_with_backpropagation(double: None) -> None:
+    learner, objective = LearnedRates(), lifetimes_of()
+    population = Population(pairs=4_000, noise_std=1e-3, pairs_at_once=4_000)
+    es.meta_gradient(learner, objective, population, seed=0)
+    estimate = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+    bptt.meta_gradient(learner, objective)
+    exact = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+    # Var(g_i) = (|g|^2 + g_i^2) / pairs for a linear function, which this nearly is.
+    error = ((exact.norm() ** 2 + exact**2) / population.pairs).sqrt()
+    assert ((estimate - exact).abs() < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 6])
+def test_chunks_change_nothing_but_rounding(double: None, at_once: int) -> None:
+    learner, objective = vsml(), lifetimes_of()
+    whole = es.meta_gradient(learner, objective, POPULATION, seed=2)
+    expected = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+    chunked = es.meta_gradient(
+        learner, objective, Population(POPULATION.pairs, POPULATION.noise_std, at_once), seed=2
+    )
+    found = [p.grad for p in learner.parameters() if p.grad is not None]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert chunked.loss == pytest.approx(whole.loss, abs=1e-12)
+    assert chunked.accuracy == pytest.approx(whole.accuracy, abs=1e-12)
+
+
+def test_a_learner_that_was_compiled_for_its_validation_stays_a_population(double: None) -> None:
+    learner, objective = vsml(), lifetimes_of()
+    es.meta_gradient(learner, objective, POPULATION, seed=2)
+    expected = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+    learner.compile()
+    es.meta_gradient(learner, objective, POPULATION, seed=2)
+    assert all(map(torch.equal, (p.grad for p in learner.parameters()), expected))
+
+
+def test_nothing_is_recorded_for_backpropagation_and_no_parameter_moves() -> None:
+    learner, seen = LearnedRates(), []
+    chosen = lifetimes_of(dtype=torch.float32)
+
+    def objective(given: Learner) -> MetaLoss:
+        found = chosen(given)
+        seen.append(found.loss.requires_grad)
+        return found
+
+    before = [p.detach().clone() for p in learner.parameters()]
+    es.meta_gradient(learner, objective, POPULATION, seed=0)
+    assert seen == [False]
+    assert all(map(torch.equal, before, learner.parameters()))
+
+
+def recipe(**fields: object) -> Recipe:
+    return Recipe(phases=(Phase(1, STEPS, 0.1),), engine="es", **fields)  # type: ignore[arg-type]
+
+
+def test_as_many_pairs_at_once_as_the_stated_memory_allows() -> None:
+    """A member of this learner: 12 + 4 + 3 numbers of state for each lifetime, counted ten times,
+    4 x 2 x 3 logits and 13 meta-parameters, 4 bytes each: 1,668 bytes, a pair 3,336."""
+    learner, objective = LearnedRates(), lifetimes_of(dtype=torch.float32)
+    fitting = 2**20 // 3336
+    for pairs, mib, expected in ((5000, 1, fitting), (5000, 3, 3 * 2**20 // 3336), (7, 1, 7)):
+        found = es.prepare(learner, objective, recipe(pairs=pairs, chunk_mib=mib), "x")
+        assert found == Population(pairs, 0.05, expected)
+    large = Shape((1, 300, 300), 10)
+    wide = Episode(torch.zeros(1, 1, *large.inputs), torch.zeros(1, 1, dtype=torch.int64))
+
+    def too_large(given: Learner) -> MetaLoss:
+        return meta_loss(given, given.init_state(1, large, generator(0)), wide)
+
+    learner = LearnedRates(learned_start=False)
+    assert es.prepare(learner, too_large, recipe(chunk_mib=1), "x").pairs_at_once == 1
+
+
+class Branching(LearnedRates):
+    def observe(self, state: FastWeights, labels: Tensor) -> FastWeights:
+        return super().observe(state, labels) if self.rate > 0 else state
+
+
+class InPlace(LearnedRates):
+    def observe(self, state: FastWeights, labels: Tensor) -> FastWeights:
+        state.inputs.add_(self.rate)
+        return super().observe(state, labels)
+
+
+@pytest.mark.parametrize(
+    ("learner", "reason"),
+    [(Branching, "data-dependent control flow"), (InPlace, "broadcast shape")],
+)
+def test_a_learner_that_cannot_be_a_population_is_refused(
+    learner: type[LearnedRates], reason: str
+) -> None:
+    with pytest.raises(VsmlBenchError, match="learner 'odd' cannot be meta-trained by") as caught:
+        es.prepare(learner(), lifetimes_of(dtype=torch.float32), recipe(), "odd")
+    said = str(caught.value)
+    assert reason in said and 'use engine = "bptt"' in said and "\n" not in said
+
+
+def test_such_a_learner_is_refused_before_training_starts(tmp_path: Path) -> None:
+    text = """
+from vsml_bench.learner import Phase, Recipe
+from vsml_bench.vsml.learner import VSML, VSMLConfig
+
+
+class Branching(VSML):
+    variants = {"branching": VSMLConfig()}
+    recipe = Recipe(phases=(Phase(3, 10, 0.01),), lifetimes=2, engine="es", pairs=2)
+
+    def predict(self, state, inputs):
+        logits, state = super().predict(state, inputs)
+        return (logits if logits.max() > 0 else 2 * logits), state
+"""
+    learner = write(tmp_path / "branching.py", text)
+    command = ["meta-train", "--split", "digits-held-out", "--learner", learner, "--quiet"]
+    said = refusal(call(*command, "--out", tmp_path / "out"))
+    assert "learner 'branching' cannot be meta-trained by evolution strategies" in said
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_engine_on_the_command_line_and_what_the_board_says(tmp_path: Path) -> None:
+    """A suite's own recipe names the engine as well, so its run uses the checkpoint."""
+    more = '\n[recipes.vsml]\nengine = "es"\npairs = 2\nnoise_std = 0.1\nlifetimes = 2\n'
+    more += (
+        "phases = [{steps = 3, lifetime = 10, learning_rate = 0.01}]\nvalidation_lifetimes = 2\n"
+    )
+    suite = write(
+        tmp_path / "evolved.toml",
+        write_suite(tmp_path / "s.toml", ["digits-held-out"], ["chance"], lifetimes=2, steps=5)
+        .read_text()
+        .replace('["chance"]', '["vsml"]')
+        + more,
+    )
+    out, common = tmp_path / "out", ["--split", "digits-held-out", "--learner", "vsml"]
+    trained = call(
+        *("meta-train", *common, "--engine", "es", "--recipe", "pairs=2", "--quiet"),
+        *("--recipe", "noise_std=0.1", "--recipe", "size=8", *tiny_recipe_options()),
+        *("--device", "cpu", "--threads", 1, "--out", out / "checkpoints"),
+    )
+    assert trained.code == 0, trained
+    path = Path(trained.out.strip())
+    document = load_checkpoint(path).document
+    assert document["identity"]["recipe"]["engine"] == "es" and document["steps"] == 3
+    assert document["recipe"]["pairs"] == 2 and "pairs" in document["identity"]["recipe"]
+
+    written = path.stat().st_ino
+    run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--device", "cpu", "--quiet")
+    assert run.code == 0, run
+    assert path.stat().st_ino == written and list((out / "checkpoints").iterdir()) == [path]
+    board = call("leaderboard", "--suite", suite, "--results", out).out
+    assert "vsml: meta-trained by evolution strategies" in board
+
+
+def test_the_engine_is_part_of_the_identity_and_idle_fields_are_not(tmp_path: Path) -> None:
+    from vsml_bench.api import meta_training_job
+
+    def key(**fields: object) -> str:
+        return meta_training_job("digits-held-out", "vsml", 0, None, dict(fields) or None).key
+
+    plain = key()
+    assert key(engine="bptt") == plain
+    evolved = [key(engine="es", **more) for more in ({}, {"pairs": 5}, {"noise_std": 0.1})]
+    assert len({plain, *evolved}) == 4
+    assert key(engine="es", pairs=1024, noise_std=0.05, chunk_mib=7) == evolved[0]
+    suite = tmp_path / "s.toml"
+    write(
+        suite,
+        'description = ""\nsplits = ["digits-held-out"]\nlearners = ["vsml"]\n'
+        '[recipes.vsml]\nengine = "es"\npairs = 5\n',
+    )
+    back = meta_training_job("digits-held-out", "vsml", 0, str(suite), {"engine": "bptt"})
+    assert back.key == plain
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"engine": "es", "pairs": 0}, "pairs: expected more than 0, found 0"),
+        ({"engine": "es", "pairs": 2.5}, "pairs: expected int, found 2.5"),
+        ({"engine": "es", "noise_std": -0.1}, "noise_std: expected more than 0, found -0.1"),
+        ({"engine": "es", "noise_std": float("nan")}, "noise_std: expected more than 0, found nan"),
+        ({"engine": "es", "chunk_mib": 0}, "chunk_mib: expected more than 0"),
+        ({"engine": "es", "clip": -1.0}, "clip: expected a bound of more than 0, or 0 for none"),
+        ({"engine": "ess"}, "'ess' is not a choice; did you mean 'es'?"),
+        ({"engine": "es", "pair": 3}, "unknown key 'pair'; did you mean 'pairs'?"),
+        ({"pairs": 64}, 'pairs: has no effect with engine = "bptt"'),
+        ({"engine": "bptt", "noise_std": 0.1}, "noise_std: has no effect"),
+    ],
+)
+def test_wrong_numbers_are_refused(tmp_path: Path, fields: dict[str, object], words: str) -> None:
+    command = ["meta-train", "--split", "digits-held-out", "--learner", "vsml"]
+    options = [w for key, value in fields.items() for w in ("--recipe", f"{key}={value}")]
+    assert words in refusal(call(*command, *options, "--out", tmp_path / "out"))
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_an_unknown_engine_is_refused_and_so_is_one_for_what_is_not_meta_trained() -> None:
+    command = ["meta-train", "--split", "digits-held-out", "--learner", "vsml"]
+    outcome = call(*command, "--engine", "sgd")
+    assert outcome.code == 2 and "invalid choice: 'sgd'" in outcome.err
+    outcome = call(*command[:-1], "sgd-linear", "--engine", "es")
+    assert "'sgd-linear' is not meta-trained, so it has no recipe to change" in refusal(outcome)
+
+
+def test_what_the_paper_suite_costs() -> None:
+    """2 x 1,024 members, each in 10,001 lifetimes of 500 examples."""
+    own = VSML.recipe
+    assert own is not None
+    changed = change_recipe(own, find_suite("paper").recipes["vsml"], "paper")
+    assert changed.engine == "es" and changed.clip == 0 and changed.size == 28
+    assert changed.examples == 2048 * 10_001 * 500
+    assert recipe(pairs=3).examples == 16 * 6 * STEPS

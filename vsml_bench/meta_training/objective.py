@@ -1,0 +1,41 @@
+"""What meta-training minimises, whichever engine finds the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from vsml_bench.data.episodes import Episode
+from vsml_bench.learner import Learner, State
+from vsml_bench.protocols.online import stepwise_loss
+
+
+class MetaLoss(NamedTuple):
+    """What a learner made of some lifetimes."""
+
+    loss: Tensor  # mean cross-entropy over lifetimes and steps, nats []
+    accuracy: Tensor  # cumulative accuracy []
+    logits: Tensor  # [T, E, K]
+    state: State  # at the end of the lifetimes
+
+
+class MetaGradient(NamedTuple):
+    """What an engine says of one meta-update; the gradient itself is in the parameters' `.grad`."""
+
+    loss: float  # of the meta-parameters, or the mean over a population around them
+    accuracy: float
+
+
+Objective: TypeAlias = Callable[[Learner], MetaLoss]
+"""The lifetimes of one meta-update, waiting for a learner. It draws the fresh states itself, for
+they may depend on the meta-parameters, and from the same seeds at every call."""
+
+
+def meta_loss(learner: Learner, state: State, episode: Episode) -> MetaLoss:
+    """The mean cross-entropy of all predictions, each made before its label was seen."""
+    logits, state = learner.unroll(state, episode.inputs, episode.labels)
+    loss = stepwise_loss(logits, episode.labels).mean()
+    accuracy = (logits.argmax(-1) == episode.labels).to(loss.dtype).mean()
+    return MetaLoss(loss, accuracy, logits, state)
