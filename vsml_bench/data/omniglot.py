@@ -25,7 +25,7 @@ FOLDERS = ("omniglot-py", "omniglot")
 """torchvision's folder, then that of the authors' own repository."""
 SIDE = 105
 """Pixels along each side of an image."""
-BY_HAND = "copy it from the folder `python` of github.com/brendenlake/omniglot"
+BY_HAND = "copy it from github.com/brendenlake/omniglot, folder `python`"
 
 
 @dataclass(frozen=True)

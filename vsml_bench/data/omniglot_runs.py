@@ -69,7 +69,7 @@ class OmniglotRuns(Source):
         if folder is None:
             raise UnavailableError(
                 f"dataset '{self.name}' is not here: no {FOLDERS[0]}/{FOLDER} in the data root; "
-                f"{BY_HAND}/one-shot-classification, where it is zipped."
+                f"{BY_HAND}, where it is zipped."
             )
         runs = sorted(path.parent for path in folder.glob(f"*/{LABELS}"))
         if not runs:
