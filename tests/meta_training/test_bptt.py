@@ -11,7 +11,8 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.meta_training.objective import Objective, meta_loss
-from vsml_bench.protocols.online import stepwise_loss
+from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.seeds import generator
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
@@ -46,7 +47,10 @@ def _fresh(learner: VSML) -> State:
 
 def _objective(episode: Episode) -> Objective:
     return lambda learner: meta_loss(
-        learner, learner.init_state(LIFETIMES, SHAPE, generator(4)), episode
+        learner,
+        learner.init_state(LIFETIMES, SHAPE, generator(4)),
+        episode,
+        Online(len(episode.labels)),
     )
 
 

@@ -20,6 +20,7 @@ from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.es import Population
 from vsml_bench.meta_training.job import change_recipe
 from vsml_bench.meta_training.objective import MetaLoss, Objective, meta_loss
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_suite
 from vsml_bench.seeds import generator
 from vsml_bench.vsml.learner import VSML, VSMLConfig
@@ -103,7 +104,7 @@ def lifetimes_of(seed: int = 4, dtype: torch.dtype = torch.float64) -> Objective
 
     def objective(learner: Learner) -> MetaLoss:
         state = learner.init_state(LIFETIMES, SHAPE, generator(seed))
-        return meta_loss(learner, state, Episode(inputs, labels))
+        return meta_loss(learner, state, Episode(inputs, labels), Online(len(labels)))
 
     return objective
 
@@ -321,7 +322,9 @@ def test_as_many_pairs_at_once_as_the_stated_memory_allows() -> None:
     wide = Episode(torch.zeros(1, 1, *large.inputs), torch.zeros(1, 1, dtype=torch.int64))
 
     def too_large(given: Learner) -> MetaLoss:
-        return meta_loss(given, given.init_state(1, large, generator(0)), wide)
+        return meta_loss(
+            given, given.init_state(1, large, generator(0)), wide, Online(len(wide.labels))
+        )
 
     learner = LearnedRates(learned_start=False)
     assert es.prepare(learner, too_large, recipe(chunk_mib=1), "x").pairs_at_once == 1

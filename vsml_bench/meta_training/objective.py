@@ -9,14 +9,14 @@ from torch import Tensor
 
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, State
-from vsml_bench.protocols.online import stepwise_loss
+from vsml_bench.protocols.protocol import Protocol, stepwise_loss
 
 
 class MetaLoss(NamedTuple):
     """What a learner made of some lifetimes."""
 
-    loss: Tensor  # mean cross-entropy over lifetimes and steps, nats []
-    accuracy: Tensor  # cumulative accuracy []
+    loss: Tensor  # mean cross-entropy over lifetimes and scored predictions, nats []
+    accuracy: Tensor  # of the same predictions []
     logits: Tensor  # [T, E, K]
     state: State  # at the end of the lifetimes
 
@@ -33,9 +33,10 @@ Objective: TypeAlias = Callable[[Learner], MetaLoss]
 they may depend on the meta-parameters, and from the same seeds at every call."""
 
 
-def meta_loss(learner: Learner, state: State, episode: Episode) -> MetaLoss:
-    """The mean cross-entropy of all predictions, each made before its label was seen."""
-    logits, state = learner.unroll(state, episode.inputs, episode.labels)
-    loss = stepwise_loss(logits, episode.labels).mean()
-    accuracy = (logits.argmax(-1) == episode.labels).to(loss.dtype).mean()
+def meta_loss(learner: Learner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
+    """The mean cross-entropy of the predictions that the protocol scores, each made before its
+    label was seen, if ever."""
+    logits, labels, state = protocol.run(learner, state, episode)
+    loss = stepwise_loss(logits, labels).mean()
+    accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
     return MetaLoss(loss, accuracy, logits, state)
