@@ -32,7 +32,7 @@ def make_learner(config: GPICLConfig = CONFIG) -> GPICL:
     learner.init_meta_parameters(generator(1))
     with torch.no_grad():
         for index, parameter in enumerate(learner.parameters()):
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator(index))
+            parameter.add_(torch.randn(parameter.shape, generator=generator(index)), alpha=0.3)
     return learner
 
 
@@ -170,8 +170,9 @@ def test_the_gradient_is_that_of_the_loop_and_reaches_every_meta_parameter():
 def test_attention_starts_as_a_similarity_of_examples():
     learner = SmallGPICL(CONFIG)
     learner.init_meta_parameters(generator(1))
-    for layer in learner.layers:
-        query, key, value = layer.queries_keys_values.weight.chunk(3)
+    for index in range(CONFIG.layers):
+        weight = learner.get_parameter(f"layers.{index}.queries_keys_values.weight")
+        query, key, value = weight.chunk(3)
         assert torch.equal(query, key) and not torch.equal(query, value)
 
 
