@@ -10,6 +10,7 @@ from tests.baselines.streams import double_precision, fresh_state, loop, make_st
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Shape
 from vsml_bench.registry import LearnerEntry, learners
+from vsml_bench.vsml.learner import VSML
 
 ENTRIES = [entry for entry in learners().values() if entry.cls.family == "VSML"]
 LIFETIMES, STEPS = 3, 8
@@ -50,7 +51,7 @@ def test_it_is_described_and_can_be_meta_trained(entry: LearnerEntry):
     assert entry.cls.source and entry.cls.__doc__
     recipe = entry.cls.recipe
     assert recipe is not None
-    assert recipe.examples <= 4_000_000, "more than two cores can do in half an hour"
+    assert recipe.examples <= VSML.recipe.examples, "none costs less per example than vsml"
     assert (recipe.size is None) == (entry.create().fixed_shape is not None)
 
 
