@@ -288,7 +288,8 @@ def test_a_learner_that_was_compiled_for_its_validation_stays_a_population(doubl
     expected = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
     learner.compile()
     es.meta_gradient(learner, objective, POPULATION, seed=2)
-    assert all(map(torch.equal, (p.grad for p in learner.parameters()), expected))
+    found = [p.grad for p in learner.parameters() if p.grad is not None]
+    assert all(map(torch.equal, found, expected))
 
 
 def test_nothing_is_recorded_for_backpropagation_and_no_parameter_moves() -> None:
