@@ -49,7 +49,7 @@ def sweep(
     new state, the messages going up [E, B, M] and those going down [E, A, M].
     """
     hidden, cell = state
-    tensors = (forward_messages, backward_messages, hidden, cell)
+    tensors = (forward_messages, backward_messages, sub_rnn.gates_from_hidden, hidden, cell)
     if sub_rnn.fits_kernel and kernel.applies(ticks, *tensors):
         from_inputs, from_outputs = sub_rnn.incoming(forward_messages, backward_messages)
         hidden, cell, over_inputs, over_outputs = kernel.sweep(
