@@ -1,8 +1,8 @@
 """Fast weight memory: an LSTM beside an associative memory that it writes and reads every step.
 
 Schlag, Munkhdalai & Schmidhuber 2021, section 3. The LSTM sees the example x_t with the previous
-error e = softmax(logits) - onehot(label) and label y, and controls the memory F [M, M^2], whose keys
-are outer products of two vectors (*):
+error e = softmax(logits) - onehot(label) and label y, and controls the memory F [M, M^2], whose
+keys are outer products of two vectors (*):
 
     i, f, g, o = W_x x_t + W_e e_{t-1} + W_y y_{t-1} + W_h h + b
     c <- sigmoid(f) c + sigmoid(i) tanh(g),   h <- sigmoid(o) tanh(c)
@@ -85,9 +85,9 @@ class FastWeightMemory(Learner):
         self.readout = nn.Linear(hidden, classes)  # W_o, b_o
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a label
-        counts as one input, since only few of its entries are far from zero; biases 0, but for the
-        forget gate's."""
+        """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a
+        label counts as one input, since only few of its entries are far from zero; biases 0, but
+        for the forget gate's."""
         hidden = self.config.hidden
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
             bound = 1.0 if layer is self.from_feedback else 1 / sqrt(layer.in_features)

@@ -1,7 +1,7 @@
-"""Hebbian plasticity: every weight has a part that experience changes, and learns how plastic it is.
+"""Hebbian plasticity: each weight has a part that experience changes, and how much is learned.
 
 Differentiable plasticity (Miconi, Clune & Stanley 2018, eq. 1 to 3) in one layer. The weight from
-input j to unit i is w_ij + alpha_ij F_ij: w and alpha are meta-parameters, the trace F is the state.
+input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the trace F is state.
 Two passes per example: the first predicts, the second gets error e = softmax(logits) -
 onehot(label) and label y as further inputs and writes,
 

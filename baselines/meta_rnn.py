@@ -71,9 +71,9 @@ class MetaRNN(Learner):
         self.readout = nn.Linear(config.hidden, classes)  # W_o, b_o
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a label
-        counts as one input, since only few of its entries are far from zero; biases 0, but for the
-        forget gate's."""
+        """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a
+        label counts as one input, since only few of its entries are far from zero; biases 0, but
+        for the forget gate's."""
         hidden = self.config.hidden
         for layer, fan_in in (
             (self.from_inputs, self.fixed_shape.features),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.registry import LearnerEntry, find_learners
+
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
 
 FILES = sorted(paths.baselines().glob("*.py"))
 ENTRIES: list[LearnerEntry] = [entry for file in FILES for entry in find_learners(str(file))]
@@ -59,9 +61,9 @@ def double_precision() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def resized(cls: type[Learner], shape: Shape, config: Any, seed: int = 3) -> Learner:
+def resized(cls: type[AnyLearner], shape: Shape, config: Any, seed: int = 3) -> AnyLearner:
     """A learner of fixed shape made for another one, with fresh meta-parameters."""
-    learner = type(f"Small{cls.__name__}", (cls,), {"fixed_shape": shape})(config)
+    learner: AnyLearner = type(f"Small{cls.__name__}", (cls,), {"fixed_shape": shape})(config)
     learner.init_meta_parameters(generator(seed))
     return learner
 
@@ -74,8 +76,8 @@ def meta_train_briefly(
     lifetime: int = 20,
     lifetimes: int = 24,
 ) -> list[float]:
-    """The meta-losses of a short meta-training on easy streams, whose classes lie elsewhere in every
-    lifetime, so that only learning within the lifetime helps."""
+    """The meta-losses of a short meta-training on easy streams. Their classes lie elsewhere in
+    every lifetime, so that only learning within the lifetime helps."""
     optimizer = torch.optim.Adam(learner.parameters(), lr=learning_rate)
     losses = []
     for update in range(updates):

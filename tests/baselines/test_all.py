@@ -79,7 +79,7 @@ def test_it_says_what_it_is(entry: LearnerEntry):
 
 @every_learner
 def test_meta_parameters_come_with_a_recipe_and_from_their_seed(entry: LearnerEntry):
-    parameters = []
+    parameters: list[list[torch.Tensor]] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(parameters))  # what happens elsewhere must not matter
         parameters.append(list(entry.create(seed).parameters()))

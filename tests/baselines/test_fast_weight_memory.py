@@ -33,9 +33,7 @@ LIFETIMES, STEPS = 3, 12
 
 
 def small(config: FastWeightMemoryConfig, shape: Shape = SHAPE) -> FastWeightMemory:
-    learner = resized(FastWeightMemory, shape, config)
-    assert isinstance(learner, FastWeightMemory)
-    return learner
+    return resized(FastWeightMemory, shape, config)
 
 
 def textbook_logits(learner: FastWeightMemory, inputs: torch.Tensor, labels: torch.Tensor):

@@ -26,9 +26,7 @@ both_rules = pytest.mark.parametrize("delta_rule", [True, False], ids=["delta", 
 
 def small(delta_rule: bool, shape: Shape = SHAPE) -> FastWeightProgrammer:
     config = FastWeightProgrammerConfig(keys=5, values=3, delta_rule=delta_rule)
-    learner = resized(FastWeightProgrammer, shape, config)
-    assert isinstance(learner, FastWeightProgrammer)
-    return learner
+    return resized(FastWeightProgrammer, shape, config)
 
 
 def textbook_logits(learner: FastWeightProgrammer, inputs: np.ndarray, labels: np.ndarray):
@@ -39,8 +37,8 @@ def textbook_logits(learner: FastWeightProgrammer, inputs: np.ndarray, labels: n
     outputs = []
 
     def phi(u: np.ndarray) -> np.ndarray:
-        activated = u / (1 + np.exp(-u))
-        return activated / math.sqrt((activated**2).sum())
+        activated: np.ndarray = u / (1 + np.exp(-u))
+        return activated / np.linalg.norm(activated)
 
     for x, y in zip(inputs, labels, strict=True):
         logits = p["readout.weight"] @ fast @ phi(p["query.weight"] @ x) + p["readout.bias"]
@@ -63,7 +61,9 @@ def test_it_follows_its_equations(delta_rule: bool):
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
         for e in range(LIFETIMES):
-            expected = textbook_logits(learner, inputs[:, e].flatten(1).numpy(), labels[:, e])
+            expected = textbook_logits(
+                learner, inputs[:, e].flatten(1).numpy(), labels[:, e].numpy()
+            )
             np.testing.assert_allclose(logits[:, e], expected, rtol=1e-9, atol=1e-9)
 
 

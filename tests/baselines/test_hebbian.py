@@ -26,9 +26,7 @@ both_rules = pytest.mark.parametrize("use_oja", [True, False], ids=["oja", "hebb
 
 
 def small(use_oja: bool, shape: Shape = SHAPE) -> Hebbian:
-    learner = resized(Hebbian, shape, HebbianConfig(oja=use_oja))
-    assert isinstance(learner, Hebbian)
-    return learner
+    return resized(Hebbian, shape, HebbianConfig(oja=use_oja))
 
 
 def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -42,7 +40,8 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
     outputs = []
 
     def unit(i: int, x: np.ndarray) -> float:
-        return bias[i] + sum((w[i, j] + alpha[i, j] * trace[i, j]) * x[j] for j in range(size))
+        weighted = ((w[i, j] + alpha[i, j] * trace[i, j]) * x[j] for j in range(size))
+        return float(bias[i]) + sum(map(float, weighted))
 
     for example, y in zip(inputs, labels, strict=True):
         nothing = np.zeros(2 * classes)
@@ -69,7 +68,9 @@ def test_it_follows_its_equations(use_oja: bool):
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
         for e in range(LIFETIMES):
-            expected = textbook_logits(learner, inputs[:, e].flatten(1).numpy(), labels[:, e])
+            expected = textbook_logits(
+                learner, inputs[:, e].flatten(1).numpy(), labels[:, e].numpy()
+            )
             np.testing.assert_allclose(logits[:, e], expected, rtol=1e-9, atol=1e-9)
 
 

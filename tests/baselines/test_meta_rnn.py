@@ -49,7 +49,6 @@ def textbook_logits(learner: MetaRNN, inputs: torch.Tensor, labels: torch.Tensor
 def test_it_is_torchs_lstm_fed_with_the_previous_error_and_label():
     with double_precision(), torch.no_grad():
         learner = resized(MetaRNN, SHAPE, MetaRNNConfig(hidden=5, ticks=3))
-        assert isinstance(learner, MetaRNN)
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
         for e in range(LIFETIMES):
@@ -66,7 +65,6 @@ def test_the_model_of_the_board():
 
 def test_a_fresh_lstm_remembers():
     learner = resized(MetaRNN, SHAPE, MetaRNNConfig(hidden=5))
-    assert isinstance(learner, MetaRNN)
     _, forget, _, _ = learner.from_inputs.bias.chunk(4)
     assert (forget == 1).all() and learner.from_inputs.bias.sum() == 5
     for gate in learner.from_hidden.weight.chunk(4):

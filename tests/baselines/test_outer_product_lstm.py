@@ -23,9 +23,7 @@ LIFETIMES, STEPS = 2, 6
 
 
 def small(hidden: int, heads: int, shape: Shape = SHAPE) -> OuterProductLSTM:
-    learner = resized(OuterProductLSTM, shape, OuterProductLSTMConfig(hidden, heads))
-    assert isinstance(learner, OuterProductLSTM)
-    return learner
+    return resized(OuterProductLSTM, shape, OuterProductLSTMConfig(hidden, heads))
 
 
 def sigmoid(x: float) -> float:
@@ -71,7 +69,9 @@ def test_it_follows_its_equations():
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
         for e in range(LIFETIMES):
-            expected = textbook_logits(learner, inputs[:, e].flatten(1).numpy(), labels[:, e])
+            expected = textbook_logits(
+                learner, inputs[:, e].flatten(1).numpy(), labels[:, e].numpy()
+            )
             np.testing.assert_allclose(logits[:, e], expected, rtol=1e-9, atol=1e-9)
 
 
