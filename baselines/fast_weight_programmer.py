@@ -64,10 +64,11 @@ class FastWeightProgrammer(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=4000, lifetime=100, learning_rate=3e-3),
-            Phase(steps=1000, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-4),
+            Phase(steps=2500, lifetime=100, learning_rate=3e-3),
+            Phase(steps=800, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-3),
+            Phase(steps=300, lifetime=400, learning_rate=1e-3, final_learning_rate=1e-4),
         ),
-        lifetimes=32,
+        validate_every=200,
     )
 
     def __init__(self, config: FastWeightProgrammerConfig) -> None:

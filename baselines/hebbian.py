@@ -58,10 +58,11 @@ class Hebbian(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=600, lifetime=100, learning_rate=3e-3),
-            Phase(steps=200, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-4),
+            Phase(steps=3500, lifetime=50, learning_rate=1e-2),
+            Phase(steps=700, lifetime=100, learning_rate=3e-3, final_learning_rate=3e-4),
         ),
         lifetimes=8,
+        validate_every=500,
     )
 
     def __init__(self, config: HebbianConfig) -> None:

@@ -56,10 +56,10 @@ class MetaRNN(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=4000, lifetime=100, learning_rate=3e-3),
-            Phase(steps=1000, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-4),
+            Phase(steps=10_000, lifetime=50, learning_rate=2e-3),
+            Phase(steps=2000, lifetime=100, learning_rate=1e-3, final_learning_rate=1e-4),
         ),
-        lifetimes=32,
+        validate_every=500,
     )
 
     def __init__(self, config: MetaRNNConfig) -> None:

@@ -37,8 +37,8 @@ def textbook_logits(learner: FastWeightProgrammer, inputs: np.ndarray, labels: n
     outputs = []
 
     def phi(u: np.ndarray) -> np.ndarray:
-        activated: np.ndarray = u / (1 + np.exp(-u))
-        return activated / np.linalg.norm(activated)
+        activated = u / (1 + np.exp(-u))
+        return np.asarray(activated / np.linalg.norm(activated))
 
     for x, y in zip(inputs, labels, strict=True):
         logits = p["readout.weight"] @ fast @ phi(p["query.weight"] @ x) + p["readout.bias"]
