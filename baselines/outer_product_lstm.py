@@ -80,10 +80,13 @@ class OuterProductLSTM(Learner):
         self.readout = nn.Linear(width, classes)  # W_o, b_o
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """Weights uniform in +-1/sqrt(fan in), where an error or a label counts as one input, since
-        only few of its entries are far from zero; biases and s 0."""
+        """Weights uniform with variance 1/fan in (LeCun et al. 1998), where an error or a label
+        counts as one input, since only few of its entries are far from zero; biases and s 0.
+
+        A third of that variance, as is common elsewhere, makes the gates, products of two small
+        numbers, so small that meta-training may not leave its first plateau."""
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
-            bound = 1.0 if layer is self.from_feedback else 1 / sqrt(layer.in_features)
+            bound = sqrt(3 / (1 if layer is self.from_feedback else layer.in_features))
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
