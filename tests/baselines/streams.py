@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from vsml_bench import paths
+from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
+from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.registry import LearnerEntry, find_learners
+
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
 
 FILES = sorted(paths.baselines().glob("*.py"))
 ENTRIES: list[LearnerEntry] = [entry for file in FILES for entry in find_learners(str(file))]
@@ -55,3 +59,42 @@ def double_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def resized(cls: type[AnyLearner], shape: Shape, config: Any, seed: int = 3) -> AnyLearner:
+    """A learner of fixed shape made for another one, with fresh meta-parameters."""
+    learner: AnyLearner = type(f"Small{cls.__name__}", (cls,), {"fixed_shape": shape})(config)
+    learner.init_meta_parameters(generator(seed))
+    return learner
+
+
+def meta_train_briefly(
+    learner: Learner,
+    shape: Shape,
+    updates: int,
+    learning_rate: float,
+    lifetime: int = 20,
+    lifetimes: int = 24,
+) -> list[float]:
+    """The meta-losses of a short meta-training on easy streams. Their classes lie elsewhere in
+    every lifetime, so that only learning within the lifetime helps."""
+    optimizer = torch.optim.Adam(learner.parameters(), lr=learning_rate)
+    losses = []
+    for update in range(updates):
+        inputs, labels = make_stream(shape, lifetime, lifetimes, seed=update, noise=0.3)
+        state = fresh_state(learner, lifetimes, shape)
+        losses.append(meta_gradient(learner, state, Episode(inputs, labels)).loss)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        optimizer.step()
+    return losses
+
+
+def parameters_without_gradient(learner: Learner, shape: Shape) -> list[str]:
+    """Names of meta-parameters that the meta-loss of a few steps does not depend on."""
+    inputs, labels = make_stream(shape, 5, 3)
+    meta_gradient(learner, fresh_state(learner, 3, shape), Episode(inputs, labels))
+    return [
+        name
+        for name, parameter in learner.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]

@@ -1,0 +1,129 @@
+"""Hebbian plasticity: each weight has a part that experience changes, and how much is learned.
+
+Differentiable plasticity (Miconi, Clune & Stanley 2018, eq. 1 to 3) in one layer. The weight from
+input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the trace F is state.
+Two passes per example: the first predicts, the second gets error e = softmax(logits) -
+onehot(label) and label y as further inputs and writes,
+
+    first    logits = (W + alpha F) (x_t, 0, 0) + b
+    second   u = tanh((W + alpha F) (x_t, e_t, y_t) + b)
+             F_ij <- F_ij + eta u_i (x_j - u_i F_ij)     Oja's rule (eq. 3)
+             F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
+
+where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
+
+INITIAL_PLASTICITY = 0.01  # alpha
+INITIAL_RATE_LOG_ODDS = -4.5  # eta = sigmoid(-4.5) = 0.011
+
+
+@dataclass(frozen=True)
+class HebbianConfig:
+    """How traces are written."""
+
+    oja: bool = True
+    """Oja's rule; False is Hebb's with decay."""
+
+
+class HebbianState(NamedTuple):
+    """The traces, and the example that the second pass sees again. A = D + 2K inputs."""
+
+    traces: Tensor  # F [E, K, A]
+    inputs: Tensor  # x_t [E, D]
+    logits: Tensor  # of the last prediction [E, K]
+
+
+class Hebbian(Learner):
+    """One layer of plastic weights from (example, error, label) to classes."""
+
+    variants: ClassVar[Mapping[str, HebbianConfig]] = {
+        "hebbian-oja": HebbianConfig(),
+        "hebbian": HebbianConfig(oja=False),
+    }
+    family = "plastic weights"
+    source = "Miconi, Clune & Stanley 2018, arXiv 1804.02464; Oja 1982, J. Math. Biology 15"
+    fixed_shape: Shape = Shape((1, 28, 28), 62)
+    recipe = Recipe(
+        phases=(
+            Phase(steps=3500, lifetime=50, learning_rate=1e-2),
+            Phase(steps=700, lifetime=100, learning_rate=3e-3, final_learning_rate=3e-4),
+        ),
+        lifetimes=8,
+        validate_every=500,
+    )
+
+    def __init__(self, config: HebbianConfig) -> None:
+        super().__init__(config)
+        classes = self.fixed_shape.classes
+        size = (classes, self.fixed_shape.features + 2 * classes)
+        self.weight = nn.Parameter(torch.empty(size))  # W [K, A]
+        self.plasticity = nn.Parameter(torch.empty(size))  # alpha [K, A]
+        self.bias = nn.Parameter(torch.empty(classes))  # b
+        self.rate_log_odds = nn.Parameter(torch.empty(()))
+
+    def init_meta_parameters(self, generator: torch.Generator) -> None:
+        """W uniform in +-1/sqrt(fan in), where an error or a label counts as one input, since only
+        few of its entries are far from zero; alpha = 0.01, eta = sigmoid(-4.5), b = 0."""
+        features = self.fixed_shape.features
+        from_example, from_feedback = self.weight[:, :features], self.weight[:, features:]
+        bound = 1 / sqrt(features)
+        nn.init.uniform_(from_example, -bound, bound, generator=generator)
+        nn.init.uniform_(from_feedback, -1.0, 1.0, generator=generator)
+        nn.init.constant_(self.plasticity, INITIAL_PLASTICITY)
+        nn.init.constant_(self.rate_log_odds, INITIAL_RATE_LOG_ODDS)
+        nn.init.zeros_(self.bias)
+
+    def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> HebbianState:
+        """No traces; draws nothing."""
+        zeros = self.weight.new_zeros
+        return HebbianState(
+            traces=zeros(lifetimes, *self.weight.shape),
+            inputs=zeros(lifetimes, shape.features),
+            logits=zeros(lifetimes, shape.classes),
+        )
+
+    def predict(self, state: HebbianState, inputs: Tensor) -> tuple[Tensor, HebbianState]:
+        """The first pass, with no error or label."""
+        x = inputs.flatten(1)
+        logits = self._layer(state.traces[..., : x.shape[-1]], x)
+        return logits, state._replace(inputs=x, logits=logits)
+
+    def observe(self, state: HebbianState, labels: Tensor) -> HebbianState:
+        """The second pass, which writes the traces."""
+        error = cross_entropy_error(state.logits, labels)
+        label = one_hot(labels, error.shape[-1]).to(error.dtype)
+        x = torch.cat([state.inputs, error, label], -1)  # [E, A]
+        u = torch.tanh(self._layer(state.traces, x))  # [E, K]
+        rule = oja if self.config.oja else hebb
+        return state._replace(traces=rule(state.traces, x, u, torch.sigmoid(self.rate_log_odds)))
+
+    def _layer(self, traces: Tensor, x: Tensor) -> Tensor:
+        """(W + alpha F) x + b over the first inputs, x [E, a] and F [E, K, a]; returns [E, K]."""
+        size = x.shape[-1]
+        fixed = nn.functional.linear(x, self.weight[:, :size], self.bias)
+        return fixed + (self.plasticity[:, :size] * traces * x.unsqueeze(-2)).sum(-1)
+
+
+def oja(traces: Tensor, x: Tensor, u: Tensor, rate: Tensor) -> Tensor:
+    """Oja's rule: Hebb's, with a decay that grows with the unit's activity, so that traces stay
+    bounded. traces [E, K, A], presynaptic x [E, A], postsynaptic u [E, K]."""
+    u = u.unsqueeze(-1)
+    return (1 - rate * u * u) * traces + (rate * u) * x.unsqueeze(-2)
+
+
+def hebb(traces: Tensor, x: Tensor, u: Tensor, rate: Tensor) -> Tensor:
+    """Hebb's rule with a constant decay, on the same shapes."""
+    return (1 - rate) * traces + (rate * u).unsqueeze(-1) * x.unsqueeze(-2)
