@@ -80,7 +80,9 @@ def test_list_in_json() -> None:
 
 
 def test_list_for_people() -> None:
-    assert re.search(r"^vsml +VSML +online +2384", call("list", "learners").out, re.MULTILINE)
+    assert re.search(
+        r"^vsml +VSML +few_shot, online +2384", call("list", "learners").out, re.MULTILINE
+    )
 
 
 def test_data_root(tmp_path: Path) -> None:

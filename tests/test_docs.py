@@ -299,8 +299,9 @@ def test_the_options_of_vsml_are_documented_with_their_defaults() -> None:
 def test_the_recipe_is_the_one_described() -> None:
     text = " ".join((ROOT / "docs" / "vsml.md").read_text("utf-8").split())
     recipe = VSML.recipe
-    first, second, third = (phase.lifetime for phase in recipe.phases)
-    assert f"start at {first} examples and grow to {second} and {third}" in text
+    first, second, third, fourth = (f"{phase.lifetime:,}" for phase in recipe.phases)
+    grow = f"start at {first} examples and grow to {second}, {third} and {fourth}"
+    assert f"{grow} ({recipe.phases[-1].lifetimes} a step, then)" in text
     assert f"{recipe.lifetimes} lifetimes a step" in text
     assert f"norm clipped at {recipe.clip:g}" in text
     assert f"Images are {recipe.size}x{recipe.size} in meta-training" in text

@@ -13,6 +13,8 @@ from vsml_bench import paths
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.meta_training.bptt import meta_gradient
+from vsml_bench.meta_training.objective import MetaGradient, meta_loss
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import LearnerEntry, find_learners
 
 AnyLearner = TypeVar("AnyLearner", bound=Learner)
@@ -68,6 +70,14 @@ def resized(cls: type[AnyLearner], shape: Shape, config: Any, seed: int = 3) -> 
     return learner
 
 
+def online_meta_gradient(
+    learner: Learner, state: Any, inputs: Tensor, labels: Tensor
+) -> MetaGradient:
+    """Backpropagation through the lifetimes that start in `state`."""
+    episode, protocol = Episode(inputs, labels), Online(len(labels))
+    return meta_gradient(learner, lambda given: meta_loss(given, state, episode, protocol))
+
+
 def meta_train_briefly(
     learner: Learner,
     shape: Shape,
@@ -83,7 +93,7 @@ def meta_train_briefly(
     for update in range(updates):
         inputs, labels = make_stream(shape, lifetime, lifetimes, seed=update, noise=0.3)
         state = fresh_state(learner, lifetimes, shape)
-        losses.append(meta_gradient(learner, state, Episode(inputs, labels)).loss)
+        losses.append(online_meta_gradient(learner, state, inputs, labels).loss)
         torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimizer.step()
     return losses
@@ -92,7 +102,7 @@ def meta_train_briefly(
 def parameters_without_gradient(learner: Learner, shape: Shape) -> list[str]:
     """Names of meta-parameters that the meta-loss of a few steps does not depend on."""
     inputs, labels = make_stream(shape, 5, 3)
-    meta_gradient(learner, fresh_state(learner, 3, shape), Episode(inputs, labels))
+    online_meta_gradient(learner, fresh_state(learner, 3, shape), inputs, labels)
     return [
         name
         for name, parameter in learner.named_parameters()

@@ -10,10 +10,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from baselines.gpicl import BLOCK, GPICL, GPICLConfig
-from tests.baselines.streams import double_precision, fresh_state, generator, loop, make_stream
-from vsml_bench.data.episodes import Episode
+from tests.baselines.streams import (
+    double_precision,
+    fresh_state,
+    generator,
+    loop,
+    make_stream,
+    online_meta_gradient,
+)
 from vsml_bench.learner import Shape
-from vsml_bench.meta_training.bptt import meta_gradient
 
 SHAPE = Shape((1, 3, 2), 4)
 CONFIG = GPICLConfig(width=12, layers=3, heads=2, widening=2)
@@ -156,7 +161,7 @@ def test_the_gradient_is_that_of_the_loop_and_reaches_every_meta_parameter():
         learner = make_learner()
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         state = fresh_state(learner, LIFETIMES, SHAPE)
-        meta_gradient(learner, state, Episode(inputs, labels))
+        online_meta_gradient(learner, state, inputs, labels)
         unrolled = {name: p.grad for name, p in learner.named_parameters()}
         learner.zero_grad()
         logits, _ = loop(learner, state, inputs, labels)
@@ -187,7 +192,7 @@ def test_meta_training_learns_to_associate(one_thread: None):
     for update in range(200):
         inputs, labels = make_stream(SHAPE, steps, lifetimes, seed=update, noise=0.0)
         state = fresh_state(learner, lifetimes, SHAPE)
-        outcome = meta_gradient(learner, state, Episode(inputs, labels))
+        outcome = online_meta_gradient(learner, state, inputs, labels)
         optimizer.step()
         untrained = outcome.accuracy if update == 0 else untrained
         trained = outcome.accuracy

@@ -13,6 +13,7 @@ from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
+from vsml_bench.meta_training.objective import meta_loss
 from vsml_bench.protocols import few_shot
 from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
 from vsml_bench.protocols.few_shot import FewShot
@@ -171,7 +172,7 @@ def test_the_meta_loss_is_the_mean_over_queries(sampler: EpisodeSampler) -> None
             ]
         return float(torch.stack(losses).mean())
 
-    found = meta_gradient(one, start, episode, PROTOCOL)
+    found = meta_gradient(one, lambda given: meta_loss(given, start, episode, PROTOCOL))
     assert found.loss == pytest.approx(loss(), abs=1e-12)
     parameter = max(one.parameters(), key=lambda p: 0.0 if p.grad is None else p.grad.abs().max())
     assert parameter.grad is not None
