@@ -20,11 +20,23 @@ from tests.baselines.streams import (
     loop,
     make_stream,
 )
-from vsml_bench.learner import Shape
+from vsml_bench.learner import Learner, Shape
 from vsml_bench.registry import LearnerEntry
 
 SHAPE = Shape((1, 3, 2), 4)
 LIFETIMES, STEPS = 3, 14
+
+
+def shape_of(learner: Learner) -> Shape:
+    """The shape to test a learner at: its own where it has only one."""
+    return learner.fixed_shape or SHAPE
+
+
+def shapes_of(entry: LearnerEntry) -> tuple[Shape, ...]:
+    """Shapes that a learner has to take."""
+    fixed = entry.create().fixed_shape
+    return (Shape((3, 4, 5), 2), Shape((7,), 13), Shape((1,), 3)) if fixed is None else (fixed,)
+
 
 every_learner = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -63,14 +75,28 @@ def test_a_file_is_short_and_needs_only_torch_and_the_contract(file):
 def test_it_says_what_it_is(entry: LearnerEntry):
     assert entry.cls.family and entry.cls.source and entry.cls.__doc__
     assert entry.cls.invariances <= {"inputs", "labels"}
-    assert not list(entry.create(0).parameters())
+
+
+@every_learner
+def test_meta_parameters_come_with_a_recipe_and_from_their_seed(entry: LearnerEntry):
+    parameters: list[list[torch.nn.Parameter]] = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(parameters))  # what happens elsewhere must not matter
+        parameters.append(list(entry.create(seed).parameters()))
+    assert bool(parameters[0]) == (entry.cls.recipe is not None)
+    assert entry.cls.recipe is None or entry.cls.tuning is None
+    if entry.cls.recipe is not None:
+        assert all(p.isfinite().all() and p.is_leaf and p.requires_grad for p in parameters[0])
+        assert all(map(torch.equal, parameters[0], parameters[1]))
+        assert not all(map(torch.equal, parameters[0], parameters[2]))
 
 
 @every_learner
 def test_every_value_of_its_grid_is_one_it_takes(entry: LearnerEntry):
     grid = entry.cls.tuning
     if grid is None:
-        assert entry.plain_config() == {}, "something to configure, yet nothing is tuned"
+        learned = entry.cls.recipe is not None
+        assert learned or entry.plain_config() == {}, "something to configure, yet nothing is tuned"
         return
     inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
     outcomes = []
@@ -87,8 +113,8 @@ def test_every_value_of_its_grid_is_one_it_takes(entry: LearnerEntry):
 def test_unroll_is_the_loop_and_can_be_continued(entry: LearnerEntry):
     with double_precision():
         learner = entry.create(0)
-        inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-        state = fresh_state(learner, LIFETIMES, SHAPE)
+        inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+        state = fresh_state(learner, LIFETIMES, shape_of(learner))
         expected, expected_state = loop(learner, state, inputs, labels)
         logits, last = learner.unroll(state, inputs, labels)
         first_part, middle = learner.unroll(state, inputs[:5], labels[:5])
@@ -106,11 +132,11 @@ def test_unroll_is_the_loop_and_can_be_continued(entry: LearnerEntry):
 @every_learner
 def test_no_lifetime_moves_another(entry: LearnerEntry):
     learner = entry.create(0)
-    inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-    state = fresh_state(learner, LIFETIMES, SHAPE)
+    inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+    state = fresh_state(learner, LIFETIMES, shape_of(learner))
     other_inputs, other_labels = inputs.clone(), labels.clone()
     other_inputs[:, 1] = 5 * torch.randn(inputs[:, 1].shape, generator=generator(9))
-    other_labels[:, 1] = (labels[:, 1] + 1) % SHAPE.classes
+    other_labels[:, 1] = (labels[:, 1] + 1) % shape_of(learner).classes
     for run in (learner.unroll, lambda *args: loop(learner, *args)):
         before, _ = run(state, inputs, labels)
         after, _ = run(state, other_inputs, other_labels)
@@ -122,8 +148,8 @@ def test_lifetimes_side_by_side_are_the_lifetimes_alone(entry: LearnerEntry):
     """The harness draws each lifetime's state from a seed of its own and joins them."""
     with double_precision():
         learner = entry.create(0)
-        inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-        alone = [fresh_state(learner, 1, SHAPE, seed) for seed in range(LIFETIMES)]
+        inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+        alone = [fresh_state(learner, 1, shape_of(learner), seed) for seed in range(LIFETIMES)]
         joined = pytree.tree_map(lambda *parts: torch.cat(parts), *alone)
         together, _ = learner.unroll(joined, inputs, labels)
         for index, state in enumerate(alone):
@@ -136,11 +162,11 @@ def test_lifetimes_side_by_side_are_the_lifetimes_alone(entry: LearnerEntry):
 @pytest.mark.parametrize("now", [0, 6, STEPS - 1])
 def test_no_prediction_knows_its_label_or_the_future(entry: LearnerEntry, now: int):
     learner = entry.create(0)
-    inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-    state = fresh_state(learner, LIFETIMES, SHAPE)
+    inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+    state = fresh_state(learner, LIFETIMES, shape_of(learner))
     other_inputs, other_labels = inputs.clone(), labels.clone()
     other_inputs[now + 1 :] = 7 - 2 * inputs[now + 1 :]
-    other_labels[now:] = (labels[now:] + 1) % SHAPE.classes
+    other_labels[now:] = (labels[now:] + 1) % shape_of(learner).classes
     before, _ = learner.unroll(state, inputs, labels)
     after, _ = learner.unroll(state, other_inputs, other_labels)
     assert torch.equal(before[: now + 1], after[: now + 1])
@@ -149,8 +175,8 @@ def test_no_prediction_knows_its_label_or_the_future(entry: LearnerEntry, now: i
 @every_learner
 def test_states_are_never_written_to(entry: LearnerEntry):
     learner = entry.create(0)
-    inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
-    _, state = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
+    inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+    _, state = learner.unroll(fresh_state(learner, LIFETIMES, shape_of(learner)), inputs, labels)
     _, predicted = learner.predict(state, inputs[0])
     for given, step in (
         (state, lambda s: learner.predict(s, inputs[0])),
@@ -165,12 +191,12 @@ def test_states_are_never_written_to(entry: LearnerEntry):
 
 @every_learner
 def test_the_seed_decides_everything(entry: LearnerEntry):
-    inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
     runs: list[torch.Tensor] = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(runs))  # what happens elsewhere must not matter
         learner = entry.create(0)
-        state = fresh_state(learner, LIFETIMES, SHAPE, seed)
+        inputs, labels = make_stream(shape_of(learner), STEPS, LIFETIMES)
+        state = fresh_state(learner, LIFETIMES, shape_of(learner), seed)
         same = (
             torch.stack([inputs[:, 0]] * LIFETIMES, 1),
             torch.stack([labels[:, 0]] * LIFETIMES, 1),
@@ -182,12 +208,15 @@ def test_the_seed_decides_everything(entry: LearnerEntry):
     assert draws == neighbours_differ, "lifetimes of one seed must differ where seeds differ"
 
 
-@every_learner
 @pytest.mark.parametrize(
-    "shape", [Shape((3, 4, 5), 2), Shape((7,), 13), Shape((1,), 3)], ids=lambda s: str(s.inputs)
+    ("entry", "shape"),
+    [(entry, shape) for entry in ENTRIES for shape in shapes_of(entry)],
+    ids=lambda value: value.name if isinstance(value, LearnerEntry) else str(value.inputs),
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_any_shape_and_number_of_classes(entry: LearnerEntry, shape: Shape, dtype: torch.dtype):
+def test_every_shape_and_number_of_classes_that_it_takes(
+    entry: LearnerEntry, shape: Shape, dtype: torch.dtype
+):
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -228,10 +257,13 @@ def test_it_has_the_invariances_it_claims(entry: LearnerEntry, invariance: str):
 
 
 @pytest.mark.parametrize(
-    "entry", [e for e in ENTRIES if e.cls.family != "blind"], ids=lambda entry: entry.name
+    "entry",
+    [e for e in ENTRIES if e.cls.family != "blind" and e.cls.recipe is None],
+    ids=lambda entry: entry.name,
 )
 def test_it_learns_to_read_digits(entry: LearnerEntry):
-    """Cumulative accuracy far above chance, and better at the end than at the beginning."""
+    """Cumulative accuracy far above chance, and better at the end than at the beginning, for all
+    that learn without being meta-trained first."""
     digits = load_digits()
     order = torch.randperm(len(digits.target), generator=generator(5))[:1200].view(600, 2)
     images = torch.as_tensor(digits.data, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1

@@ -44,7 +44,7 @@ class CellPlan:
     hashes: dict[str, str]
     """What the cell depends on, part by part: split, data, learner, config, recipe, protocol."""
     unavailable: str
-    """Why the data cannot be had; "" where they can."""
+    """Why data or a package that the learner needs cannot be had; "" where they can."""
 
     @property
     def key(self) -> str:
@@ -80,7 +80,8 @@ def plan_suite(
     if overrides:
         entries = [entry.overridden(overrides) for entry in entries]
     for entry in entries:
-        probe(entry)
+        if not entry.unavailable:
+            probe(entry)
     for name in suite.recipes:
         if name not in suite.learners:
             raise VsmlBenchError(
@@ -191,7 +192,7 @@ def _plan(
         data_hashes=sides.hashes,
         meta_train_hash=sides.meta_train_hash,
         hashes=hashes,
-        unavailable=sides.unavailable,
+        unavailable=sides.unavailable or entry.unavailable,
     )
 
 
