@@ -29,7 +29,8 @@ from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.leaderboard.board import build_board
 from vsml_bench.leaderboard.render import to_markdown
-from vsml_bench.protocols.online import evaluate, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
+from vsml_bench.protocols.online import Online
 from vsml_bench.specs import Relation, TaskDistribution
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
@@ -183,7 +184,7 @@ def test_the_example_keeps_the_contract_and_beats_chance(tmp_path: Path) -> None
     seeds = lifetime_seeds(4, "test of the documents")
     execution = Execution(torch.device("cpu"), 1)
     accuracy = {
-        entry.name: evaluate(entry.create(), sampler, seeds, 200, execution).correct.mean()
+        entry.name: evaluate(entry.create(), sampler, seeds, Online(200), execution).correct.mean()
         for entry in (example, chance)
     }
     assert accuracy["fading-mean"] > 0.5 > 2 * accuracy["chance"]

@@ -15,7 +15,14 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.evaluation.cost import CostModel
-from vsml_bench.evaluation.planning import CellPlan, plan_suite, recipe_of
+from vsml_bench.evaluation.planning import (
+    CellPlan,
+    check_numbers,
+    check_protocol,
+    few_shot_of,
+    plan_suite,
+    recipe_of,
+)
 from vsml_bench.evaluation.runner import Policy, RunOptions, RunReport, run_cells
 from vsml_bench.execution import decide
 from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
@@ -128,7 +135,9 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
         lacks_data = p.unavailable and not p.data_hashes
         key = _unchecked_key(p, cells) if lacks_data else p.key
         planned.append(
-            PlannedCell(p.id, key, p.relation, p.has_meta_parameters, p.hashes, p.family)
+            PlannedCell(
+                p.id, key, p.relation, p.has_meta_parameters, p.hashes, p.family, p.protocol
+            )
         )
     return build_board(registry.find_suite(suite).name, cells, planned, problems)
 
@@ -165,8 +174,8 @@ def meta_train(
     """Meta-trains (or tunes) a learner on a split's meta-train side, from its last checkpoint where
     there is one, and returns the path of the result.
 
-    suite: use that suite's recipe. recipe, overrides: fields of the recipe and of the learner's
-    configuration to change.
+    suite: use that suite's protocol and recipe. recipe, overrides: fields of the recipe and of the
+    learner's configuration to change.
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
     if not needs_artifact(job):
@@ -192,14 +201,21 @@ def meta_training_job(
 ) -> MetaTrainingJob:
     """What `meta_train` with the same arguments trains."""
     entry = registry.find_learner(learner).overridden(overrides or {})
-    used = recipe_of(entry, registry.find_suite(suite) if suite else None)
+    of = registry.find_suite(suite) if suite else None
+    used = recipe_of(entry, of)
+    side = registry.find_split(split).meta_train
+    few_shot = None
+    if of is not None:
+        check_numbers(of)
+        check_protocol(entry, of)
+        few_shot = few_shot_of(of, side, f"meta_train of '{split}'")
     if recipe:
         if used is None:
             raise VsmlBenchError(
                 f"learner '{entry.name}' is not meta-trained, so it has no recipe to change."
             )
         used = replace(used, recipe, f"recipe of {entry.name}")
-    return MetaTrainingJob(entry, registry.find_split(split).meta_train, seed, used)
+    return MetaTrainingJob(entry, side, seed, used, few_shot)
 
 
 def checkpoint_of(job: MetaTrainingJob, folder: Path) -> Path:

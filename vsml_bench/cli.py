@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--split", required=True, help="whose meta-train side is trained on")
     train.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--suite", help="use this suite's recipe instead of the learner's own")
+    train.add_argument("--suite", help="use this suite's protocol and recipe")
     train.add_argument("--out", default="runs/checkpoints", help="folder (default: %(default)s)")
     _assignments(train, "--recipe", "a field of the recipe to change")
     _assignments(train, "--set", "a field of the learner's configuration to change")

@@ -55,7 +55,7 @@ class Phase:
     steps: int
     """Meta-updates in this phase."""
     lifetime: int
-    """T, examples per lifetime."""
+    """T, examples per lifetime. Few-shot episodes have the suite's number, whatever this says."""
     learning_rate: float
     """Adam's learning rate at the start of the phase."""
     final_learning_rate: float | None = None
@@ -68,7 +68,8 @@ class Phase:
 @dataclass(frozen=True)
 class Recipe:
     """How a learner's meta-parameters are found. The meta-loss is the mean cross-entropy of all
-    predictions of a lifetime, each made before its label was seen."""
+    predictions of a lifetime, each made before its label was seen; under few_shot that of the
+    queries."""
 
     phases: tuple[Phase, ...]
     lifetimes: int = 16
@@ -121,7 +122,8 @@ class Learner(nn.Module, ABC):
     """The kind of learner, e.g. "gradient descent"."""
     source: ClassVar[str]
     """The paper or book it comes from."""
-    protocols: ClassVar[frozenset[str]] = frozenset({"online"})
+    protocols: ClassVar[frozenset[str]] = frozenset({"online", "few_shot"})
+    """What it can be run under; `adapt` below makes every online learner a few-shot learner."""
     input_kinds: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
     invariances: ClassVar[frozenset[str]] = frozenset()
     """What it claims to ignore: "inputs" (their order), "labels" (their naming), or both."""

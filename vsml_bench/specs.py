@@ -19,6 +19,7 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
+ProtocolName: TypeAlias = Literal["online", "few_shot"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class TaskDistribution:
     """Share of tasks that see each example through a random permutation of its inputs."""
     label_permutation: bool = False
     """Whether each task renames its labels by a random permutation."""
+    groups: tuple[str, ...] = ()
+    """Only classes of these groups, such as alphabets; () takes all."""
+    rotations: bool = False
+    """Whether each class becomes four: as it is and turned by 90, 180 and 270 degrees."""
     diversity: int = 0
     """Number of distinct tasks (draws of dataset and transforms); 0 is unlimited."""
 
@@ -65,11 +70,16 @@ class Suite:
     learners: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     """Meta-train seeds of learners with meta-parameters; the others run once, as seed 0."""
-    protocol: Literal["online"] = "online"
+    protocol: ProtocolName = "online"
     lifetimes: int = 32
-    """Meta-test lifetimes per cell, pinned: the same for every learner and seed."""
+    """Meta-test lifetimes (few_shot: episodes) per cell, pinned: the same for every learner and
+    seed."""
     steps: int = 2000
-    """Examples per lifetime, or as many as the meta-test partition has."""
+    """online: examples per lifetime, or as many as the meta-test partition has."""
+    shots: int | None = None
+    """few_shot: K, support examples of each of the N classes that the split's sides say."""
+    queries: int | None = None
+    """few_shot: Q, queries of each class."""
     time_limit: float = 1800.0
     """Seconds after which one cell's meta-test is killed, with the status `timeout`."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

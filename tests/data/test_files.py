@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from tests.data import omniglot_files as omniglot
 from vsml_bench.data import datasets
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 
@@ -84,64 +85,117 @@ def test_a_truncated_svhn_file(tmp_path: Path) -> None:
         datasets.load("svhn", "train", tmp_path)
 
 
-def _png(seed: int, side: int = 105) -> bytes:
-    ink = np.random.default_rng(seed).integers(0, 2, (side, side)).astype(bool)
-    buffer = io.BytesIO()
-    Image.fromarray(~ink).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _archive(path: Path, alphabets: dict[str, int], seed: int = 0) -> None:
-    """Alphabet -> number of characters, two drawings each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        for alphabet, characters in alphabets.items():
-            for character in range(1, characters + 1):
-                for drawing in (1, 2):
-                    seed += 1
-                    name = f"{path.stem}/{alphabet}/character{character:02}/{drawing:02}.png"
-                    archive.writestr(name, _png(seed))
-
-
 def test_omniglots_official_archives(tmp_path: Path) -> None:
-    _archive(tmp_path / "omniglot-py" / "images_background.zip", {"Greek": 3, "Tifinagh": 2})
-    _archive(tmp_path / "omniglot-py" / "images_evaluation.zip", {"Ge_ez": 2}, seed=100)
+    omniglot.write_archive(
+        tmp_path / "omniglot-py" / "images_background.zip", {"Greek": 3, "Tifinagh": 2}
+    )
+    omniglot.write_archive(
+        tmp_path / "omniglot-py" / "images_evaluation.zip", {"Ge_ez": 2}, seed=100
+    )
     train, test = (datasets.load("omniglot", p, tmp_path) for p in ("train", "test"))
     assert train.examples is not None and test.examples is not None
     assert (train.inputs_shape, train.classes, test.classes) == ((1, 105, 105), 5, 2)
     assert train.examples.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    first = np.asarray(Image.open(io.BytesIO(_png(1))).convert("L"))
+    first = np.asarray(Image.open(io.BytesIO(omniglot.png(1))).convert("L"))
     assert np.array_equal(train.examples.inputs[0, 0], first)
     assert set(np.unique(first)) == {0, 255}
     status = datasets.status("omniglot", tmp_path)
     assert (status.train, status.test, status.reason) == (10, 4, "")
 
 
-def test_omniglots_small_archives_share_no_alphabet(tmp_path: Path) -> None:
+def test_the_small_archives_of_omniglot_are_a_dataset_of_their_own(tmp_path: Path) -> None:
     folder = tmp_path / "omniglot"
-    _archive(folder / "images_background_small1.zip", {"Greek": 1, "Balinese": 2, "Latin": 1})
-    _archive(folder / "images_background_small2.zip", {"Greek": 1, "Latin": 1, "Korean": 3}, 50)
-    train, test = (datasets.load("omniglot", p, tmp_path) for p in ("train", "test"))
-    assert (train.classes, test.classes) == (4, 3)
-
-
-def test_omniglots_small_archives_are_no_test_partition_of_the_full_one(tmp_path: Path) -> None:
-    for name in ("images_background_small1", "images_background_small2", "images_background"):
-        _archive(tmp_path / "omniglot" / f"{name}.zip", {"Korean": 1})
-    assert datasets.status("omniglot", tmp_path).test is None
-    with pytest.raises(UnavailableError, match=r"no images_evaluation\.zip"):
+    omniglot.write_archive(folder / "images_background_small1.zip", {"Greek": 1, "Balinese": 2})
+    omniglot.write_archive(folder / "images_background_small2.zip", {"Greek": 1, "Korean": 3}, 50)
+    train, test = (datasets.load("omniglot_small", p, tmp_path) for p in ("train", "test"))
+    assert train.examples is not None and test.examples is not None
+    assert train.examples.groups == ("Balinese", "Balinese", "Greek")
+    assert test.examples.groups == ("Greek", "Korean", "Korean", "Korean")
+    assert not datasets.status("omniglot", tmp_path).available
+    with pytest.raises(UnavailableError, match=r"no images_evaluation\.zip.*data fetch omniglot"):
         datasets.load("omniglot", "test", tmp_path)
+    with pytest.raises(UnavailableError, match=r"no images_background_small1\.zip.*copy it from"):
+        datasets.load("omniglot_small", "train", tmp_path / "elsewhere")
+
+
+def test_groups_are_part_of_a_dataset_standardised_as_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "omniglot" / "images_background_small1.zip"
+    omniglot.write_archive(path, {"Balinese": 2, "Greek": 1, "Latin": 2})
+    whole = datasets.load("omniglot_small", "train", tmp_path)
+    part = datasets.load("omniglot_small", "train", tmp_path, ("Latin", "Balinese"))
+    assert whole.examples is not None and part.examples is not None
+    rows = [0, 1, 2, 3, 6, 7, 8, 9]
+    assert np.array_equal(part.examples.inputs, whole.examples.inputs[rows])
+    assert part.examples.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert part.classes == part.examples.classes == 4
+    assert part.examples.groups == ("Balinese", "Balinese", "Latin", "Latin")
+    assert part.statistics == whole.statistics and part.content_hash != whole.content_hash
+    assert datasets.load("omniglot_small", "train", tmp_path, ("Latin", "Balinese")) is part
+    with pytest.raises(VsmlBenchError, match=r"has no group 'Latn'; did you mean 'Latin'"):
+        datasets.load("omniglot_small", "train", tmp_path, ("Latn",))
+    with pytest.raises(VsmlBenchError, match=r"'digits' \(test\) has no groups"):
+        datasets.load("digits", "test", None, ("Latin",))
+
+
+def test_lakes_runs_are_a_fixed_list_of_episodes(tmp_path: Path) -> None:
+    drawn = omniglot.write_runs(tmp_path / "omniglot" / "all_runs", runs=3, characters=4)
+    dataset = datasets.load("omniglot_runs", "test", tmp_path)
+    examples = dataset.examples
+    assert examples is not None and examples.support is not None and dataset.is_fixed_list
+    assert examples.groups == ("run01",) * 4 + ("run02",) * 4 + ("run03",) * 4
+    assert examples.labels.tolist() == [label for label in range(12) for _ in range(2)]
+    assert examples.support.tolist() == [True, False] * 12
+    for image, label, learned in zip(
+        examples.inputs, examples.labels, examples.support, strict=True
+    ):
+        run, character = divmod(int(label), 4)
+        assert np.array_equal(image[0], drawn[run, character, "training" if learned else "test"])
+    status = datasets.status("omniglot_runs", tmp_path)
+    assert (status.train, status.test, status.reason) == (None, 24, "")
+    with pytest.raises(UnavailableError, match="has no train partition"):
+        datasets.load("omniglot_runs", "train", tmp_path)
+    with pytest.raises(UnavailableError, match=r"no omniglot-py/all_runs.*copy it from"):
+        datasets.load("omniglot_runs", "test", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "words"),
+    [
+        ("no labels", "folders with a class_labels.txt"),
+        ("one name on a line", "a test and a training image on each line"),
+        ("a training image twice", "one test image for each training image"),
+        ("no image", r"run01/training/class02\.png is broken: expected a PNG image"),
+        ("wrong size", r"run01/training/class02\.png is broken: expected a PNG image"),
+    ],
+)
+def test_broken_runs(tmp_path: Path, breakage: str, words: str) -> None:
+    folder = tmp_path / "omniglot-py" / "all_runs"
+    omniglot.write_runs(folder, runs=1, characters=3)
+    labels, image = folder / "run01/class_labels.txt", folder / "run01/training/class02.png"
+    if breakage == "no labels":
+        labels.unlink()
+    elif breakage == "one name on a line":
+        labels.write_text("run01/test/item01.png\n")
+    elif breakage == "a training image twice":
+        labels.write_text(labels.read_text().replace("class02", "class01"))
+    else:
+        image.write_bytes(b"text" if breakage == "no image" else omniglot.png(0, 28))
+    with pytest.raises(VsmlBenchError, match=words) as caught:
+        datasets.load("omniglot_runs", "test", tmp_path)
+    assert not isinstance(caught.value, UnavailableError)
 
 
 @pytest.mark.parametrize("breakage", ["truncated", "empty", "no images", "not png", "wrong size"])
 def test_broken_omniglot_archives(tmp_path: Path, breakage: str) -> None:
     path = tmp_path / "omniglot-py" / "images_background.zip"
-    _archive(path, {"Greek": 2})
+    omniglot.write_archive(path, {"Greek": 2})
     whole = path.read_bytes()
     if breakage in ("truncated", "empty"):
         path.write_bytes(whole[: len(whole) // 2 if breakage == "truncated" else 0])
     else:
-        content = {"no images": b"", "not png": b"text", "wrong size": _png(0, 28)}[breakage]
+        content = {"no images": b"", "not png": b"text", "wrong size": omniglot.png(0, 28)}[
+            breakage
+        ]
         with zipfile.ZipFile(path, "w") as archive:
             name = "readme.txt" if breakage == "no images" else "x/Greek/character01/01.png"
             archive.writestr(name, content)

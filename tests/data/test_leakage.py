@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data import idx_files
+from tests.data import idx_files, omniglot_files
 from vsml_bench.data import datasets
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.registry import find_split
 from vsml_bench.specs import Split, TaskDistribution
 
 
@@ -70,6 +72,46 @@ def test_shared_finite_tasks_share_generated_points() -> None:
         check_disjoint(split(train, test))
     check_disjoint(split(train, TaskDistribution(("random",), "test", size=4)))
     check_disjoint(split(train, TaskDistribution(("random",), "test", size=5, diversity=5)))
+
+
+SMALL_1 = {"Balinese": 2, "Greek": 2, "Latin": 1}
+SMALL_2 = {"Greek": 2, "Latin": 1, "Sanskrit": 3}
+
+
+def small(partition: Any, *groups: str) -> TaskDistribution:
+    return TaskDistribution(("omniglot_small",), partition, size=28, classes=2, groups=groups)
+
+
+def test_alphabets_in_both_archives_of_omniglot_are_caught(tmp_path: Path) -> None:
+    for name, alphabets, seed in (("small1", SMALL_1, 1000), ("small2", SMALL_2, 2000)):
+        path = tmp_path / "omniglot" / f"images_background_{name}.zip"
+        omniglot_files.write_archive(path, alphabets, seed, same=5000)
+
+    def check(train: TaskDistribution, test: TaskDistribution) -> None:
+        check_disjoint(split(train, test, "unseen_classes"), tmp_path)
+
+    with pytest.raises(VsmlBenchError, match=r"\(train\).*\(test\) share 6 examples by content"):
+        check(small("train"), small("test"))
+    with pytest.raises(VsmlBenchError, match="share 4 examples by content.*or groups"):
+        check(small("train", "Greek", "Balinese"), small("test", "Greek", "Sanskrit"))
+    check(small("train"), small("test", "Sanskrit"))
+    check(small("train", "Balinese"), small("test"))
+    check(small("train", "Balinese"), small("train", "Greek"))  # one archive, two sides
+
+
+@pytest.mark.skipif(
+    not Path(
+        os.environ.get("VSML_BENCH_DATA", ""), "omniglot/images_background_small2.zip"
+    ).is_file(),
+    reason="VSML_BENCH_DATA has no small archives of Omniglot",
+)
+def test_the_shipped_split_keeps_greek_and_latin_apart() -> None:
+    shipped = find_split("omniglot-small")
+    check_disjoint(shipped)
+    # 24 + 26 characters, 20 drawings of each
+    everything = dataclasses.replace(shipped.meta_test, groups=())
+    with pytest.raises(VsmlBenchError, match="share 1000 examples by content"):
+        check_disjoint(dataclasses.replace(shipped, meta_test=everything))
 
 
 def test_absent_data_are_unavailable(tmp_path: Path) -> None:

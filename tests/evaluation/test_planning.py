@@ -13,7 +13,7 @@ from tests.data import idx_files
 from tests.harness import LEARNER, write, write_split, write_suite
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite, unique_jobs
-from vsml_bench.protocols.online import lifetime_seeds
+from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.registry import find_suite
 from vsml_bench.specs import Suite
 

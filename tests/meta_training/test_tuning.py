@@ -25,7 +25,8 @@ from vsml_bench.meta_training.artifact import (
 )
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
-from vsml_bench.protocols.online import evaluate, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner, find_split
 from vsml_bench.storage import seal
 
@@ -90,7 +91,7 @@ def test_the_best_of_the_whole_grid_is_kept(tmp_path: Path) -> None:
     by_hand = {}
     for trial in record["trials"]:
         learner = given.entry.configured(trial["values"]).create(0)
-        scores = evaluate(learner, sampler, lifetime_seeds(2, "tuning"), 25, EXECUTION)
+        scores = evaluate(learner, sampler, lifetime_seeds(2, "tuning"), Online(25), EXECUTION)
         assert trial["accuracy"] == float(scores.correct.mean())
         if np.isfinite(scores.loss).all():
             by_hand[json.dumps(trial["values"])] = trial["accuracy"]

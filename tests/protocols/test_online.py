@@ -13,8 +13,9 @@ from tests.harness import LEARNER, write
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.protocols import online
-from vsml_bench.protocols.online import evaluate, fresh_states, lifetime_seeds
+from vsml_bench.protocols import evaluation
+from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
 from vsml_bench.seeds import derive_seed, generator
 from vsml_bench.specs import TaskDistribution
@@ -54,7 +55,7 @@ def learner(name: str) -> Learner:
 
 @pytest.mark.parametrize("name", ["vsml", "sgd-linear", "nearest-mean"])
 def test_scores_equal_a_hand_written_loop(sampler: EpisodeSampler, name: str) -> None:
-    scores = evaluate(learner(name), sampler, SEEDS, 12, EXECUTION, learner_seed=7)
+    scores = evaluate(learner(name), sampler, SEEDS, Online(12), EXECUTION, learner_seed=7)
     assert scores.correct.shape == scores.loss.shape == (5, 12)
     assert scores.correct.dtype == np.bool_ and scores.loss.dtype == np.float32
     for index, seed in enumerate(SEEDS):
@@ -75,20 +76,20 @@ def test_scores_equal_a_hand_written_loop(sampler: EpisodeSampler, name: str) ->
 def test_a_lifetime_does_not_depend_on_its_neighbours(
     sampler: EpisodeSampler, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = evaluate(learner(name), sampler, SEEDS, 10, EXECUTION)
-    alone = evaluate(learner(name), sampler, SEEDS[3:4], 10, EXECUTION)
+    whole = evaluate(learner(name), sampler, SEEDS, Online(10), EXECUTION)
+    alone = evaluate(learner(name), sampler, SEEDS[3:4], Online(10), EXECUTION)
     np.testing.assert_allclose(alone.loss, whole.loss[3:4], atol=1e-5)
-    back = evaluate(learner(name), sampler, SEEDS[::-1], 10, EXECUTION)
+    back = evaluate(learner(name), sampler, SEEDS[::-1], Online(10), EXECUTION)
     np.testing.assert_allclose(back.loss[::-1], whole.loss, atol=1e-5)
-    monkeypatch.setattr(online, "LIFETIMES_AT_ONCE", 2)
-    chunked = evaluate(learner(name), sampler, SEEDS, 10, EXECUTION)
+    monkeypatch.setattr(evaluation, "LIFETIMES_AT_ONCE", 2)
+    chunked = evaluate(learner(name), sampler, SEEDS, Online(10), EXECUTION)
     np.testing.assert_allclose(chunked.loss, whole.loss, atol=1e-5)
     assert chunked.correct.shape == whole.correct.shape
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not(sampler: EpisodeSampler) -> None:
     def losses(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return evaluate(learner("sgd-linear"), sampler, SEEDS, 8, EXECUTION, seed).loss
+        return evaluate(learner("sgd-linear"), sampler, SEEDS, Online(8), EXECUTION, seed).loss
 
     assert np.array_equal(losses(0), losses(0))
     assert not np.array_equal(losses(0), losses(1)), "fresh weights must depend on the seed"
@@ -109,7 +110,7 @@ def test_lifetime_seeds_are_distinct_and_named_by_their_axes() -> None:
 def test_progress_and_cost_are_reported(sampler: EpisodeSampler) -> None:
     shares: list[float] = []
     seeds = lifetime_seeds(10, "online")
-    scores = evaluate(learner("vsml"), sampler, seeds, 3, EXECUTION, 0, shares.append)
+    scores = evaluate(learner("vsml"), sampler, seeds, Online(3), EXECUTION, 0, shares.append)
     assert shares == [0.8, 1.0]
     assert scores.seconds > 0 and scores.compile_seconds > 0
     # h and c of 64 x 10 sub-RNNs with N = 16, feedback 10 x 8, logits 10 and the turn
@@ -118,7 +119,7 @@ def test_progress_and_cost_are_reported(sampler: EpisodeSampler) -> None:
 
 def test_fixed_shapes_are_padded_by_the_harness(sampler: EpisodeSampler, tmp_path: Path) -> None:
     fixed = find_learner(str(write(tmp_path / "fixed.py", FIXED))).create()
-    scores = evaluate(fixed, sampler, SEEDS, 6, EXECUTION)
+    scores = evaluate(fixed, sampler, SEEDS, Online(6), EXECUTION)
     total = sampler.sample(SEEDS, 6).inputs.flatten(2).sum(2)  # padding adds nothing to a sum
     start = fresh_states(
         fixed,
@@ -135,7 +136,7 @@ def test_fixed_shapes_are_padded_by_the_harness(sampler: EpisodeSampler, tmp_pat
 
 
 def test_uniform_predictions_cost_the_logarithm_of_the_classes(sampler: EpisodeSampler) -> None:
-    scores = evaluate(learner("nearest-mean"), sampler, SEEDS, 1, EXECUTION)
+    scores = evaluate(learner("nearest-mean"), sampler, SEEDS, Online(1), EXECUTION)
     np.testing.assert_allclose(scores.loss, math.log(10), atol=1e-5)
 
 
@@ -143,6 +144,6 @@ def test_uniform_predictions_cost_the_logarithm_of_the_classes(sampler: EpisodeS
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("name", ["vsml", "sgd-linear"])
 def test_a_gpu_gives_the_same_scores(sampler: EpisodeSampler, name: str) -> None:
-    cpu = evaluate(learner(name), sampler, SEEDS, 20, EXECUTION)
-    gpu = evaluate(learner(name), sampler, SEEDS, 20, Execution(torch.device("cuda"), 1))
+    cpu = evaluate(learner(name), sampler, SEEDS, Online(20), EXECUTION)
+    gpu = evaluate(learner(name), sampler, SEEDS, Online(20), Execution(torch.device("cuda"), 1))
     np.testing.assert_allclose(gpu.loss, cpu.loss, rtol=1e-3, atol=1e-3)

@@ -14,8 +14,10 @@ from pathlib import Path
 from vsml_bench.data.bundled import MlxtendDigits, SklearnDigits, SklearnTable
 from vsml_bench.data.files import Cifar10, Svhn
 from vsml_bench.data.generated import Generated, RandomPoints, SumSign
+from vsml_bench.data.groups import keep_groups
 from vsml_bench.data.idx import IdxImages
-from vsml_bench.data.omniglot import Omniglot
+from vsml_bench.data.omniglot import FULL, SMALL, Omniglot
+from vsml_bench.data.omniglot_runs import OmniglotRuns
 from vsml_bench.data.source import (
     Dataset,
     DatasetStatus,
@@ -56,7 +58,9 @@ SOURCES: dict[str, Source] = {
     ),
     "cifar10": Cifar10(),
     "svhn": Svhn(),
-    "omniglot": Omniglot(),
+    "omniglot": Omniglot("omniglot", FULL),
+    "omniglot_small": Omniglot("omniglot_small", SMALL),
+    "omniglot_runs": OmniglotRuns(),
 }
 
 
@@ -77,13 +81,19 @@ def data_root(root: Path | str | None = None) -> Path:
     return Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
 
 
-def load(name: str, partition: PartitionName, root: Path | None = None) -> Dataset:
-    """One partition of a dataset, cached for the life of the process.
+def load(
+    name: str,
+    partition: PartitionName,
+    root: Path | None = None,
+    groups: tuple[str, ...] = (),
+) -> Dataset:
+    """One partition of a dataset, or its classes of some groups, cached for the life of the
+    process.
 
-    UnavailableError where it is not here, VsmlBenchError where the name is unknown or a file is
+    UnavailableError where it is not here, VsmlBenchError where a name is unknown or a file is
     broken.
     """
-    return _load(source(name), name, partition, data_root(root).resolve())
+    return _load(source(name), name, partition, data_root(root).resolve(), groups)
 
 
 def status(name: str, root: Path | None = None) -> DatasetStatus:
@@ -98,7 +108,11 @@ def status(name: str, root: Path | None = None) -> DatasetStatus:
 
 
 @lru_cache(maxsize=8)
-def _load(where: Source, name: str, partition: PartitionName, root: Path) -> Dataset:
+def _load(
+    where: Source, name: str, partition: PartitionName, root: Path, groups: tuple[str, ...]
+) -> Dataset:
+    if groups:
+        return keep_groups(_load(where, name, partition, root, ()), groups)
     if isinstance(where, Generated):
         made = where.generator
         unchanged = Statistics((0.0,), (1.0,), "none")

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vsml_bench.data import transforms
 from vsml_bench.data.datasets import load
+from vsml_bench.data.source import Dataset
 from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
+from vsml_bench.data.subsets import Subset
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.seeds import derive_seed
 from vsml_bench.specs import TaskDistribution
 
-Subset: TypeAlias = Literal["all", "fit", "validation"]
+Draw: TypeAlias = Callable[
+    [Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]
+]
+"""Examples of one lifetime, from a stream and the randomness of the task and of the lifetime."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +48,9 @@ class Episode:
 class EpisodeSampler:
     """Draws lifetimes of one side of a split.
 
-    subset: "validation" is the last sixth of each stored partition in the order of content
-    hashes, "fit" the rest, "all" everything; of a generated dataset they are three independent
-    streams. Raises UnavailableError where a dataset is not here, VsmlBenchError where the
-    distribution makes no sense.
+    subset: which examples or classes of each stored partition, see `subset_rows`; of a generated
+    dataset subsets are independent streams. Raises UnavailableError where a dataset is not here,
+    VsmlBenchError where the distribution makes no sense.
     """
 
     shape: Shape
@@ -53,7 +58,10 @@ class EpisodeSampler:
     max_steps: int | None
     """The longest lifetime without repeating an example; None where examples are generated."""
     content_hashes: dict[str, str]
-    """Dataset -> content hash of the partition."""
+    """Dataset -> content hash of the partition, or of its groups that are used."""
+    fixed_episodes: int | None
+    """Length of the fixed list of few-shot episodes that the dataset is, where it is one: seeds are
+    then their numbers."""
 
     def __init__(
         self,
@@ -65,7 +73,10 @@ class EpisodeSampler:
         _check(distribution)
         self.distribution = distribution
         self.subset = subset
-        loaded = [load(name, distribution.partition, root) for name in distribution.datasets]
+        loaded = [
+            load(name, distribution.partition, root, distribution.groups)
+            for name in distribution.datasets
+        ]
         channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}
         gray = len(channels) > 1
         self._streams: list[Stream] = []
@@ -75,9 +86,14 @@ class EpisodeSampler:
                     GeneratedStream(dataset, distribution.size, distribution.classes)
                 )
             else:
-                self._streams.append(
-                    StoredStream(dataset, distribution.size, distribution.classes, gray, subset)
-                )
+                self._streams += [
+                    StoredStream(dataset, distribution, gray, subset, episode)
+                    for episode in _episodes(dataset)
+                ]
+        fixed = any(dataset.is_fixed_list for dataset in loaded)
+        self.fixed_episodes = len(self._streams) if fixed else None
+        if fixed:
+            _check_fixed_list(distribution, loaded)
         shapes = {s.dataset.name: s.shape.inputs for s in self._streams}
         if len(set(shapes.values())) > 1:
             raise VsmlBenchError(
@@ -101,13 +117,39 @@ class EpisodeSampler:
                 f"{', '.join(self.distribution.datasets)} ({self.distribution.partition}, "
                 f"{self.subset}) allow at most {self.max_steps} without repetition."
             )
+        return self._sample(seeds, steps, lambda stream, task, own: stream.draw(task, own, steps))
+
+    def check_shots(self, shots: int, queries: int) -> None:
+        """VsmlBenchError where `sample_shots` is impossible."""
+        if self.distribution.classes is None:
+            raise VsmlBenchError(
+                f"few_shot: a task on {', '.join(self.distribution.datasets)} must say how many "
+                "classes it has; give the split's side `classes`."
+            )
+        for stream in self._streams:
+            stream.check_shots(shots, queries)
+
+    def sample_shots(self, seeds: Sequence[int], shots: int, queries: int) -> Episode:
+        """One few-shot episode of N = shape.classes classes per seed, on the CPU: N x `shots`
+        support examples, then N x `queries` queries, both in random order.
+
+        VsmlBenchError where there are too few classes with that many examples.
+        """
+        self.check_shots(shots, queries)
+        return self._sample(
+            seeds,
+            self.shape.classes * (shots + queries),
+            lambda stream, task, own: stream.draw_shots(task, own, shots, queries),
+        )
+
+    def _sample(self, seeds: Sequence[int], steps: int, draw: Draw) -> Episode:
         inputs = torch.empty(steps, len(seeds), *self.shape.inputs)
         labels = torch.empty(steps, len(seeds), dtype=torch.int64)
         for e, seed in enumerate(seeds):
-            inputs[:, e], labels[:, e] = self._lifetime(seed, steps)
+            inputs[:, e], labels[:, e] = self._lifetime(seed, draw)
         return Episode(inputs, labels)
 
-    def _lifetime(self, seed: int, steps: int) -> tuple[Tensor, Tensor]:
+    def _lifetime(self, seed: int, draw: Draw) -> tuple[Tensor, Tensor]:
         distribution = self.distribution
         side = (distribution.partition, self.subset)
         stream_generator = _philox(derive_seed(seed, "stream", *side))
@@ -118,11 +160,13 @@ class EpisodeSampler:
         else:
             task_seed = derive_seed(seed, "task", *side)
             which = derive_seed(task_seed, "dataset") % len(self._streams)
+        if self.fixed_episodes is not None:
+            which = seed % len(self._streams)
         task = _philox(task_seed)
         # These draws keep their order for ever: it is what pins meta-test lifetimes.
         shuffled, projected = task.random(2) < (distribution.pixel_shuffle, distribution.projection)
         stream = self._streams[which]
-        inputs, labels = stream.draw(task, stream_generator, steps)
+        inputs, labels = draw(stream, task, stream_generator)
         if distribution.label_permutation:
             labels = task.permutation(stream.shape.classes)[labels]
         if shuffled:
@@ -144,6 +188,22 @@ def task_identity(distribution: TaskDistribution) -> str:
         and getattr(distribution, field.name) != field.default
     }
     return json.dumps(varying, sort_keys=True)
+
+
+def _episodes(dataset: Dataset) -> list[str | None]:
+    """The groups of a fixed list of episodes, in the order of their names; [None] for others."""
+    if dataset.examples is None or not dataset.is_fixed_list:
+        return [None]
+    return [*sorted(set(dataset.examples.groups))]
+
+
+def _check_fixed_list(distribution: TaskDistribution, loaded: Sequence[Dataset]) -> None:
+    (name, *others) = distribution.datasets
+    if others or distribution.rotations or distribution.diversity:
+        raise VsmlBenchError(
+            f"dataset '{name}' is a fixed list of few-shot episodes; leave other datasets, "
+            "`rotations` and `diversity` out."
+        )
 
 
 def _philox(seed: int) -> np.random.Generator:

@@ -95,8 +95,10 @@ def fetch(name: str, root: Path, report: Callable[[str], None]) -> Path:
     """
     source(name)
     if name not in DOWNLOADS:
-        origin = status(name, root).origin
-        kind = "is generated" if origin == "generated" else f"comes with {origin}"
+        found = status(name, root)
+        if found.origin == "data root":
+            raise VsmlBenchError(f"nothing fetches dataset '{name}': {found.reason or 'it is here.'}")
+        kind = "is generated" if found.origin == "generated" else f"comes with {found.origin}"
         raise VsmlBenchError(
             f"dataset '{name}' {kind}, so there is nothing to fetch; those that can be fetched "
             f"are {', '.join(DOWNLOADS)}."

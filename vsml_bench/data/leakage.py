@@ -9,7 +9,7 @@ from vsml_bench.data.datasets import load
 from vsml_bench.data.episodes import task_identity
 from vsml_bench.data.source import Dataset
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import Split
+from vsml_bench.specs import Split, TaskDistribution
 
 
 def check_disjoint(split: Split, root: Path | None = None) -> None:
@@ -23,15 +23,14 @@ def check_disjoint(split: Split, root: Path | None = None) -> None:
     """
     if split.relation == "same_tasks":
         return
-    train = [load(name, split.meta_train.partition, root) for name in split.meta_train.datasets]
-    test = [load(name, split.meta_test.partition, root) for name in split.meta_test.datasets]
+    train, test = _datasets(split.meta_train, root), _datasets(split.meta_test, root)
     for one, other in product(train, test):
         shared = len(set(one.example_hashes).intersection(other.example_hashes))
         if shared:
             raise VsmlBenchError(
                 f"split '{split.name}': meta-train on {_name(one)} and meta-test on {_name(other)} "
-                f"share {shared} examples by content; give the sides disjoint partitions, or "
-                "the relation 'same_tasks'."
+                f"share {shared} examples by content; give the sides disjoint partitions "
+                "or groups, or the relation 'same_tasks'."
             )
         if one.name == other.name and _shares_points(split, one):
             raise VsmlBenchError(
@@ -39,6 +38,10 @@ def check_disjoint(split: Split, root: Path | None = None) -> None:
                 f"with them the same points of {one.name}; set `diversity` to 0 on one side, or "
                 "give the relation 'same_tasks'."
             )
+
+
+def _datasets(side: TaskDistribution, root: Path | None) -> list[Dataset]:
+    return [load(name, side.partition, root, side.groups) for name in side.datasets]
 
 
 def _shares_points(split: Split, dataset: Dataset) -> bool:

@@ -1,9 +1,10 @@
 """Omniglot, read from its authors' zip archives without unpacking them.
 
-Images keep their native 105x105 pixels (one byte each, 213 MB for the whole train partition); a
-class is one character. Partitions are the authors': background to train on, evaluation to test.
-Where only the authors' two small background archives are present, the first is the train
-partition and the second, without the two alphabets that both contain, the test partition.
+Images keep their native 105x105 pixels (one byte each, 213 MB for the full background set); a class
+is one character, a group of classes is an alphabet. The authors publish their characters twice: in
+full, a background set to train on and an evaluation set; and as two small background sets, parts of
+the full one, both of which have the alphabets Greek and Latin. Each way is a dataset of its own, so
+that a name never means other data on another machine.
 """
 
 from __future__ import annotations
@@ -12,27 +13,44 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 
-from vsml_bench.data.source import Examples, Found, Source, worst_reason
+from vsml_bench.data.source import Array, Examples, Found, Source, worst_reason
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
 FOLDERS = ("omniglot-py", "omniglot")
 """torchvision's folder, then that of the authors' own repository."""
-OFFICIAL = {"train": "images_background.zip", "test": "images_evaluation.zip"}
-SMALL = {"train": "images_background_small1.zip", "test": "images_background_small2.zip"}
-IN_BOTH_SMALL = frozenset({"Greek", "Latin"})
 SIDE = 105
 """Pixels along each side of an image."""
+BY_HAND = "copy it from github.com/brendenlake/omniglot, folder `python`"
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Which archive is which partition, and how to get them."""
+
+    train: str
+    test: str
+    remedy: str
+
+
+FULL = Archives(
+    "images_background.zip",
+    "images_evaluation.zip",
+    "get it with `vsml-bench data fetch omniglot`",
+)
+SMALL = Archives("images_background_small1.zip", "images_background_small2.zip", BY_HAND)
 
 
 @dataclass(frozen=True)
 class Omniglot(Source):
     """Handwritten characters of many alphabets, 20 drawings of each."""
 
-    name: str = "omniglot"
+    name: str
+    archives: Archives
 
     def find(self, root: Path) -> Found:
         """Counts from the archives' tables of contents."""
@@ -47,57 +65,60 @@ class Omniglot(Source):
 
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """Images uint8 [n, 1, 105, 105], ink 0 on white 255, in the order of their names."""
-        from PIL import Image, UnidentifiedImageError
-
         path, members = self._members(partition, root)
         images = np.empty((len(members), 1, SIDE, SIDE), np.uint8)
         try:
             with zipfile.ZipFile(path) as archive:
                 for index, member in enumerate(members):
-                    with archive.open(member) as file, Image.open(file) as image:
-                        images[index, 0] = np.asarray(image.convert("L"))
+                    with archive.open(member) as file:
+                        images[index, 0] = read_drawing(file)
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            kind = "PNG images" if isinstance(error, UnidentifiedImageError) else "a whole archive"
-            raise _broken(path, f"{kind} of {SIDE}x{SIDE} pixels") from error
+            raise self._broken(path, f"a whole archive of PNG images of {SIDE}x{SIDE}") from error
         characters = [PurePosixPath(member).parent for member in members]
         number = {character: i for i, character in enumerate(dict.fromkeys(characters))}
         labels = np.array([number[character] for character in characters], np.int64)
-        return Examples(images, labels, len(number))
+        alphabets = tuple(character.parent.name for character in number)
+        return Examples(images, labels, len(number), alphabets)
 
     def _members(self, partition: PartitionName, root: Path) -> tuple[Path, list[str]]:
-        """The archive of a partition and the names of the images in it that belong to it."""
-        path = _archive(root, OFFICIAL[partition])
-        left_out: frozenset[str] = frozenset()
-        # The small archives are part of the full background set: never mix the two kinds.
-        if path is None and all(_archive(root, name) is None for name in OFFICIAL.values()):
-            path = _archive(root, SMALL[partition])
-            left_out = IN_BOTH_SMALL if partition == "test" else left_out
+        """The archive of a partition and the names of the images in it."""
+        name = self.archives.train if partition == "train" else self.archives.test
+        path = locate(root, name)
         if path is None:
             raise UnavailableError(
-                f"the {partition} partition of dataset '{self.name}' is not here: no "
-                f"{OFFICIAL[partition]} in {FOLDERS[0]}/ of the data root; "
-                f"`vsml-bench data fetch {self.name}` gets it."
+                f"the {partition} partition of dataset '{self.name}' is not here: no {name} in "
+                f"{FOLDERS[0]}/ of the data root; {self.archives.remedy}."
             )
         try:
             with zipfile.ZipFile(path) as archive:
-                names = sorted(name for name in archive.namelist() if name.endswith(".png"))
+                members = sorted(name for name in archive.namelist() if name.endswith(".png"))
         except (OSError, zipfile.BadZipFile) as error:
-            raise _broken(path, "a whole zip archive") from error
-        members = [n for n in names if not left_out.intersection(PurePosixPath(n).parts)]
+            raise self._broken(path, "a whole zip archive") from error
         if not members:
-            raise _broken(path, "PNG images in it")
+            raise self._broken(path, "PNG images in it")
         return path, members
 
+    def _broken(self, path: Path, expected: str) -> VsmlBenchError:
+        return VsmlBenchError(
+            f"{path.parent.name}/{path.name} is broken: expected {expected}; delete it, then "
+            f"{self.archives.remedy}."
+        )
 
-def _archive(root: Path, name: str) -> Path | None:
+
+def locate(root: Path, name: str) -> Path | None:
+    """The file or folder of that name in one of Omniglot's folders of the data root."""
     for folder in FOLDERS:
-        if (root / folder / name).is_file():
+        if (root / folder / name).exists():
             return root / folder / name
     return None
 
 
-def _broken(path: Path, expected: str) -> VsmlBenchError:
-    return VsmlBenchError(
-        f"{path.parent.name}/{path.name} is broken: expected {expected}; delete it and run "
-        "`vsml-bench data fetch omniglot`."
-    )
+def read_drawing(file: Path | IO[bytes]) -> Array:
+    """One PNG image as uint8 [105, 105]; OSError or ValueError where it is something else."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        drawing = np.asarray(image.convert("L"))
+    if drawing.shape != (SIDE, SIDE):
+        raise ValueError(f"an image of {drawing.shape[1]}x{drawing.shape[0]} pixels")
+    return drawing

@@ -63,6 +63,12 @@ class Examples:
     inputs: Array
     labels: NDArray[np.int64]
     classes: int
+    groups: tuple[str, ...] = ()
+    """The group that each class belongs to, such as a character's alphabet; () where there are
+    none."""
+    support: NDArray[np.bool_] | None = None
+    """Only of a fixed list of few-shot episodes, where each group is one episode: which examples
+    are its support. The others are its queries."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -113,6 +119,11 @@ class Dataset:
     def std(self) -> tuple[float, ...]:
         """Standard deviation over the same examples as `mean`; 1 where nothing varies."""
         return self.statistics.std
+
+    @property
+    def is_fixed_list(self) -> bool:
+        """Whether it is a fixed list of few-shot episodes."""
+        return self.examples is not None and self.examples.support is not None
 
     @property
     def statistics_from(self) -> StatisticsFrom:

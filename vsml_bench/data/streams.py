@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vsml_bench.data import transforms
+from vsml_bench.data.shots import ShotSampler
 from vsml_bench.data.source import Dataset, Examples
+from vsml_bench.data.subsets import Subset, subset_rows
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
+from vsml_bench.specs import TaskDistribution
 
 CHUNK = 4096
 """Images that are resized at once."""
+TURNS = 4
+"""Quarter turns of an image, the first of them none."""
 
 
 class Stream(Protocol):
@@ -32,6 +37,18 @@ class Stream(Protocol):
         """One lifetime: inputs float32 [steps, *shape.inputs], labels [steps].
 
         task: randomness of the task, stream: of the lifetime.
+        """
+
+    def check_shots(self, shots: int, queries: int) -> None:
+        """VsmlBenchError where `draw_shots` is impossible."""
+
+    def draw_shots(
+        self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """One few-shot episode of N = shape.classes classes that `task` draws: first the support,
+        K = `shots` examples of each class, then `queries` others of each, both shuffled.
+
+        Returns inputs float32 [N K + N Q, *shape.inputs] and labels [N K + N Q].
         """
 
 
@@ -61,14 +78,37 @@ class GeneratedStream:
         )
         return torch.from_numpy(inputs), labels
 
+    def check_shots(self, shots: int, queries: int) -> None:
+        """Always refuses: the generator decides which labels come."""
+        raise VsmlBenchError(
+            f"dataset '{self.dataset.name}' makes examples as it goes, so that a number of each "
+            "class cannot be asked for; few_shot needs a dataset of stored examples."
+        )
+
+    def draw_shots(
+        self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """Never returns, see `check_shots`."""
+        self.check_shots(shots, queries)
+        raise AssertionError
+
 
 class StoredStream:
-    """Stored examples in a random order of each lifetime's own, none twice."""
+    """Stored examples in a random order of each lifetime's own, none twice.
+
+    episode: only the classes of this group, one of a fixed list of few-shot episodes.
+    """
 
     def __init__(
-        self, dataset: Dataset, size: int | None, classes: int | None, gray: bool, subset: str
+        self,
+        dataset: Dataset,
+        distribution: TaskDistribution,
+        gray: bool,
+        subset: Subset,
+        episode: str | None = None,
     ) -> None:
         assert dataset.examples is not None
+        examples, size, classes = dataset.examples, distribution.size, distribution.classes
         if size is not None and dataset.modality != "image":
             raise VsmlBenchError(
                 f"dataset '{dataset.name}' holds vectors, which cannot be resized to {size}; leave "
@@ -76,8 +116,12 @@ class StoredStream:
             )
         self.dataset = dataset
         self._size, self._gray, self._subset_of_classes = size, gray, classes
-        self._rows = subset_rows(dataset, subset)
-        self._labels = dataset.examples.labels[self._rows]
+        rows = subset_rows(dataset, subset, classes or 1)
+        if episode is not None:
+            rows = rows[np.array(examples.groups)[examples.labels[rows]] == episode]
+        turns = TURNS if distribution.rotations else 1
+        self._rows, self._turns = np.tile(rows, turns), np.repeat(np.arange(turns), len(rows))
+        self._labels = examples.labels[self._rows] + dataset.classes * self._turns
         present, counts = np.unique(self._labels, return_counts=True)
         if classes is not None and classes > len(present):
             raise VsmlBenchError(
@@ -91,7 +135,12 @@ class StoredStream:
         if dataset.modality == "image":
             height_width = native[1:] if size is None else (size, size)
             inputs_shape = (1 if gray else native[0], *height_width)
-        self.shape = Shape(inputs_shape, classes or dataset.classes)
+        if distribution.rotations and len(set(inputs_shape[1:])) != 1:
+            raise VsmlBenchError(
+                f"dataset '{dataset.name}' has inputs of shape {inputs_shape}, and only square "
+                "images can be turned; leave `rotations` out."
+            )
+        self.shape = Shape(inputs_shape, classes or dataset.classes * turns)
 
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
@@ -105,21 +154,36 @@ class StoredStream:
             candidates = np.flatnonzero(np.isin(self._labels, kept))
             chosen = stream.permutation(candidates)[:steps]
             labels = transforms.relabel(self._labels[chosen], kept)
-        return gather(self.dataset, self._rows[chosen], self._size, self._gray), labels
+        return self._inputs(chosen), labels
 
+    def check_shots(self, shots: int, queries: int) -> None:
+        """Whether there are enough classes with enough examples."""
+        ways, found = self.shape.classes, len(self._shots.classes(shots, queries))
+        if found < ways:
+            raise VsmlBenchError(
+                f"{ways}-way episodes with {shots} support and {queries} query examples of each "
+                f"class were asked for, but dataset '{self.dataset.name}' "
+                f"({self.dataset.partition}) has {found} classes with that many here."
+            )
 
-def subset_rows(dataset: Dataset, subset: str) -> NDArray[np.int64]:
-    """Row numbers of a subset, in the order of content hashes.
+    def draw_shots(
+        self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """See `Stream.draw_shots`."""
+        chosen, labels = self._shots.draw(task, stream, self.shape.classes, shots, queries)
+        return self._inputs(chosen), labels
 
-    The last sixth is "validation", the rest "fit", with duplicates on one side; "all" is both.
-    """
-    hashes = dataset.example_hashes
-    order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    cut = len(order) - len(order) // 6
-    while 0 < cut < len(order) and hashes[order[cut]] == hashes[order[cut - 1]]:
-        cut += 1
-    start, stop = {"all": (0, len(order)), "fit": (0, cut), "validation": (cut, len(order))}[subset]
-    return np.array(order[start:stop], np.int64)
+    @cached_property
+    def _shots(self) -> ShotSampler:
+        assert self.dataset.examples is not None
+        support = self.dataset.examples.support
+        return ShotSampler(self._labels, None if support is None else support[self._rows])
+
+    def _inputs(self, chosen: NDArray[np.int64]) -> Tensor:
+        """The examples at these positions: float32 [len(chosen), *shape.inputs]."""
+        inputs = gather(self.dataset, self._rows[chosen], self._size, self._gray)
+        turns = self._turns[chosen]
+        return transforms.rotate(inputs, turns) if turns.any() else inputs
 
 
 def gather(dataset: Dataset, rows: NDArray[np.int64], size: int | None, gray: bool) -> Tensor:

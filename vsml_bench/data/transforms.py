@@ -1,8 +1,8 @@
 """What a task does to a dataset's examples. Each function is one transform; none draws a dataset.
 
 The order is: standardise, convert to grayscale (only where colour images share a task
-distribution with others), resize, keep a subset of the classes, permute labels, shuffle pixels,
-project.
+distribution with others), resize, turn, keep a subset of the classes, permute labels, shuffle
+pixels, project.
 """
 
 from __future__ import annotations
@@ -48,6 +48,15 @@ def resize(images: Tensor, size: int) -> Tensor:
     return torch.nn.functional.interpolate(
         images, size=(size, size), mode="bilinear", align_corners=False
     )
+
+
+def rotate(images: Tensor, turns: NDArray[np.int64]) -> Tensor:
+    """Each image of [n, C, H, H] turned counter-clockwise by `turns` [n] times 90 degrees."""
+    rotated = torch.empty_like(images)
+    for turn in range(4):
+        chosen = torch.from_numpy(np.flatnonzero(turns == turn))
+        rotated[chosen] = torch.rot90(images[chosen], turn, (-2, -1))
+    return rotated
 
 
 def draw_projection(features: int, generator: np.random.Generator) -> Tensor:

@@ -16,6 +16,10 @@ from vsml_bench.evaluation.cell import CellId
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.protocols.evaluation import lifetime_seeds
+from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
 from vsml_bench.specs import Split, Suite, TaskDistribution
 from vsml_bench.storage import canonical_json
@@ -34,8 +38,14 @@ class CellPlan:
     recipe: Recipe | None
     relation: str
     protocol: str
+    few_shot: FewShot | None
+    """The episodes of its meta-training; None is the online protocol."""
+    meta_test_protocol: Protocol
     lifetimes: int
     steps: int
+    """Scored predictions of a lifetime."""
+    fixed_episodes: bool
+    """Whether the meta-test lifetimes are a fixed list."""
     time_limit: float
     family: str
     has_meta_parameters: bool
@@ -50,6 +60,13 @@ class CellPlan:
     def key(self) -> str:
         """SHA-256 over all of `hashes`."""
         return _sha256(self.hashes)
+
+    @property
+    def meta_test_seeds(self) -> list[int]:
+        """Seeds of the pinned meta-test lifetimes; numbers of episodes where they are a list."""
+        if self.fixed_episodes:
+            return list(range(self.lifetimes))
+        return lifetime_seeds(self.lifetimes, *meta_test_axes(self.split.meta_test))
 
 
 def plan_suite(
@@ -69,7 +86,7 @@ def plan_suite(
     of the learners that run. Raises VsmlBenchError for unknown names and for splits whose two
     sides share examples.
     """
-    _check_numbers(suite)
+    check_numbers(suite)
     for name in splits:
         if name not in suite.splits:
             raise VsmlBenchError(
@@ -80,6 +97,7 @@ def plan_suite(
     if overrides:
         entries = [entry.overridden(overrides) for entry in entries]
     for entry in entries:
+        check_protocol(entry, suite)
         if not entry.unavailable:
             probe(entry)
     for name in suite.recipes:
@@ -91,7 +109,7 @@ def plan_suite(
     plans = []
     for name in dict.fromkeys(splits or suite.splits):
         split = find_split(name)
-        sides = _Sides(split, root)
+        sides = _Sides(split, root, suite)
         for entry in entries:
             recipe = recipe_of(entry, suite)
             for seed in dict.fromkeys(seeds or suite.seeds) if entry.has_meta_parameters else (0,):
@@ -99,7 +117,8 @@ def plan_suite(
     return plans
 
 
-def _check_numbers(suite: Suite) -> None:
+def check_numbers(suite: Suite) -> None:
+    """VsmlBenchError for numbers that make no sense, or not under the suite's protocol."""
     for field in ("lifetimes", "steps", "time_limit"):
         if not getattr(suite, field) > 0:
             raise VsmlBenchError(
@@ -109,6 +128,23 @@ def _check_numbers(suite: Suite) -> None:
     for field in ("splits", "learners", "seeds"):
         if not getattr(suite, field):
             raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+    if suite.protocol == "few_shot" and suite.steps != Suite.steps:
+        raise VsmlBenchError(
+            f"suite '{suite.name}': steps: few_shot episodes are as long as `shots` and `queries` "
+            "make them; leave steps out."
+        )
+    for field in ("shots", "queries"):
+        value = getattr(suite, field)
+        if suite.protocol == "online" and value is not None:
+            raise VsmlBenchError(
+                f"suite '{suite.name}': {field}: the protocol 'online' has none; leave it out, or "
+                'set protocol = "few_shot".'
+            )
+        if suite.protocol == "few_shot" and (value is None or value < 1):
+            found = "none" if value is None else value
+            raise VsmlBenchError(
+                f"suite '{suite.name}': {field}: few_shot needs at least 1, found {found}."
+            )
 
 
 def _distinct(entries: Iterable[LearnerEntry]) -> list[LearnerEntry]:
@@ -134,19 +170,49 @@ def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:
     return replace(recipe, overrides, f"suite '{suite.name}': recipes.{entry.name}")
 
 
+def check_protocol(entry: LearnerEntry, suite: Suite) -> None:
+    """VsmlBenchError where the learner cannot be run under the suite's protocol."""
+    if suite.protocol not in entry.cls.protocols:
+        known = ", ".join(sorted(entry.cls.protocols))
+        raise VsmlBenchError(
+            f"learner '{entry.name}' cannot be run in suite '{suite.name}', whose protocol is "
+            f"'{suite.protocol}': it knows only {known}."
+        )
+
+
+def few_shot_of(suite: Suite, side: TaskDistribution, where: str) -> FewShot | None:
+    """The episodes of a suite on one side of a split; None where its protocol is another.
+
+    where: what to call the side in the VsmlBenchError that it gets without `classes`.
+    """
+    if suite.protocol != "few_shot":
+        return None
+    if side.classes is None:
+        raise VsmlBenchError(
+            f"suite '{suite.name}' is few_shot, but {where} does not say how many classes a task "
+            "has; give it `classes`."
+        )
+    assert suite.shots is not None and suite.queries is not None
+    return FewShot(side.classes, suite.shots, suite.queries)
+
+
 def job_of(plan: CellPlan, entry: LearnerEntry) -> MetaTrainingJob:
     """The meta-training that a cell starts from; cells with equal ones share it."""
-    return MetaTrainingJob(entry, plan.split.meta_train, plan.id.seed, plan.recipe)
+    return MetaTrainingJob(entry, plan.split.meta_train, plan.id.seed, plan.recipe, plan.few_shot)
 
 
 class _Sides:
     """A split's data as far as this machine has them, looked at once for all its cells."""
 
-    def __init__(self, split: Split, root: Path | None) -> None:
+    def __init__(self, split: Split, root: Path | None, suite: Suite) -> None:
         self.split = split
+        self.few_shot = few_shot_of(suite, split.meta_train, f"meta_train of '{split.name}'")
+        few_shot = few_shot_of(suite, split.meta_test, f"meta_test of '{split.name}'")
+        self.protocol: Protocol = few_shot or Online(suite.steps)
+        self.lifetimes = suite.lifetimes
+        self.fixed_episodes = False
         self.unavailable = ""
         self.hashes: dict[str, str] = {}
-        self.max_steps: int | None = None
         self.meta_train_hash = ""
         try:
             train = EpisodeSampler(split.meta_train, root=root)
@@ -154,11 +220,17 @@ class _Sides:
         except UnavailableError as error:
             self.unavailable = str(error)
             return
+        (self.few_shot or Online(1)).check(train)
+        self.protocol.check(test)
         check_disjoint(split, root)
         for side, sampler in (("meta_train", train), ("meta_test", test)):
             for dataset, content in sampler.content_hashes.items():
                 self.hashes[f"{side}/{dataset}"] = content
-        self.max_steps = test.max_steps
+        if few_shot is None and test.max_steps is not None:
+            self.protocol = Online(min(suite.steps, test.max_steps))
+        if test.fixed_episodes is not None:
+            self.fixed_episodes = True
+            self.lifetimes = min(suite.lifetimes, test.fixed_episodes)
         self.meta_train_hash = _sha256([_side(split.meta_train), train.content_hashes])
 
 
@@ -166,26 +238,29 @@ def _plan(
     suite: Suite, sides: _Sides, entry: LearnerEntry, recipe: Recipe | None, seed: int
 ) -> CellPlan:
     split = sides.split
-    steps = min(suite.steps, sides.max_steps or suite.steps)
-    job = MetaTrainingJob(entry, split.meta_train, seed, recipe)
+    job = MetaTrainingJob(entry, split.meta_train, seed, recipe, sides.few_shot)
+    numbers = identity(sides.protocol).values()  # online: steps; few_shot: ways, shots, queries
     hashes = {
         "split": _sha256([split.relation, _side(split.meta_train), _side(split.meta_test)]),
         "data": _sha256(sides.hashes),
         "learner": entry.source_hash(),
         "config": _sha256(identity(entry.config)),
         "meta_training": job.key,
-        "protocol": _sha256([suite.protocol, suite.lifetimes, steps]),
+        "protocol": _sha256([suite.protocol, sides.lifetimes, *numbers]),
     }
     return CellPlan(
         id=CellId(suite.name, split.name, entry.name, seed),
         split=split,
         reference=entry.reference,
         config=entry.plain_config(),
-        recipe=recipe,
+        recipe=job.recipe,
         relation=split.relation,
         protocol=suite.protocol,
-        lifetimes=suite.lifetimes,
-        steps=steps,
+        few_shot=sides.few_shot,
+        meta_test_protocol=sides.protocol,
+        lifetimes=sides.lifetimes,
+        steps=sides.protocol.predictions,
+        fixed_episodes=sides.fixed_episodes,
         time_limit=suite.time_limit,
         family=entry.cls.family,
         has_meta_parameters=entry.has_meta_parameters,

@@ -17,10 +17,10 @@ from vsml_bench.config import as_plain, convert
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status, scrub
-from vsml_bench.evaluation.planning import CellPlan, job_of, meta_test_axes
+from vsml_bench.evaluation.planning import CellPlan, job_of
 from vsml_bench.execution import decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, find_artifact, make_artifact, ready
-from vsml_bench.protocols.online import OnlineScores, evaluate, lifetime_seeds
+from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
 from vsml_bench.registry import LearnerEntry, find_learner
 
@@ -98,8 +98,15 @@ def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
     train = EpisodeSampler(plan.split.meta_train, root=order.root)
     learner = ready(job, find_artifact(job, order.artifact_folders), train.content_hashes)
     sampler = EpisodeSampler(plan.split.meta_test, root=order.root)
-    seeds = lifetime_seeds(plan.lifetimes, *meta_test_axes(plan.split.meta_test))
-    scores = evaluate(learner.learner, sampler, seeds, plan.steps, execution, plan.id.seed, report)
+    scores = evaluate(
+        learner.learner,
+        sampler,
+        plan.meta_test_seeds,
+        plan.meta_test_protocol,
+        execution,
+        plan.id.seed,
+        report,
+    )
     name = device_name(execution.device)
     if not np.isfinite(scores.loss).all():
         step = int(np.argwhere(~np.isfinite(scores.loss))[:, 1].min())
@@ -112,7 +119,7 @@ def _cell(
     order: WorkOrder,
     status: Status,
     reason: str,
-    scores: OnlineScores | None,
+    scores: Scores | None,
     learner: ReadyLearner | None,
     device: str,
 ) -> Cell:
@@ -145,10 +152,7 @@ def _cell(
             checkpoint=learner.sha256 if learner is not None else None,
             tuned=learner.tuned if learner is not None else {},
             tuning_effort=tuning,
-            seeds={
-                "meta_train": plan.id.seed,
-                "meta_test": lifetime_seeds(plan.lifetimes, *meta_test_axes(plan.split.meta_test)),
-            },
+            seeds={"meta_train": plan.id.seed, "meta_test": plan.meta_test_seeds},
             git_commit=commit,
             git_dirty=dirty,
             versions=versions(),

@@ -17,7 +17,8 @@ from vsml_bench.storage import canonical_json, sha256_hex
 
 __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
 
-METRIC = "cumulative_accuracy"
+METRICS = {"online": "cumulative_accuracy", "few_shot": "accuracy"}
+"""Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (
     "crashed",
     "out_of_memory",
@@ -46,14 +47,15 @@ class Row:
     """Meta-train seeds behind the mean; 0 where there is none."""
     lifetimes: int | None
     steps: int | None
+    """Scored predictions of a lifetime."""
     status: str
     seed_variance: str | None
     """Whether the interval covers the choice of the meta-train seed: "measured", "not measured"
     (one seed) or "not applicable" (no meta-parameters)."""
     early: float | None
-    """Accuracy over the first 100 steps."""
+    """Accuracy over the first 100 steps; None where predictions are no stream (few_shot)."""
     final: float | None
-    """Accuracy over the last 100 steps."""
+    """Accuracy over the last 100 steps; likewise."""
     gap: float | None
     """Generalisation gap: accuracy on the meta-train side's own tasks minus this one, over as many
     steps as both have."""
@@ -152,6 +154,7 @@ class _Entry:
             identity=self.identity,
             relation=self.plans[0].relation,
             has_meta_parameters=self.plans[0].has_meta_parameters,
+            is_stream=self.plans[0].protocol == "online",
             meta_train_hash=first.provenance.meta_train_hash,
             seeds=tuple(cell.id.seed for cell in self.found),
             outcomes=tuple(cell.outcomes for cell in self.found if cell.outcomes is not None),
@@ -166,7 +169,7 @@ class _Entry:
             split=plan.id.split,
             relation=plan.relation,
             learner=plan.id.learner,
-            metric=METRIC,
+            metric=METRICS[plan.protocol],
             mean=n.mean,
             ci_low=n.ci_low,
             ci_high=n.ci_high,

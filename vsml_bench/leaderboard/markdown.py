@@ -9,8 +9,12 @@ from vsml_bench.leaderboard.board import Board, Row
 
 _Labels: TypeAlias = dict[tuple[str, str], str]
 
+_MEANS = {
+    "cumulative_accuracy": "Cumulative accuracy in % over all steps of a lifetime",
+    "accuracy": "Accuracy in % over all queries of an episode",
+}
 _LEGEND = (
-    "Cumulative accuracy in % over all steps of a lifetime, ± half the 95 % interval; **bold**: no "
+    "{}, ± half the 95 % interval; **bold**: no "
     "other learner on the split is better by a paired difference whose 95 % interval leaves out 0."
 )
 _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary between seeds."
@@ -20,7 +24,9 @@ def to_markdown(board: Board) -> str:
     """A matrix of learners and splits, best mean rank first; then each split in detail; then notes,
     what failed or is missing, and stale or damaged records."""
     labels = _labels(board)
-    parts = [f"# Leaderboard: {board.suite}", _matrix(board, labels), _LEGEND]
+    metrics = dict.fromkeys(row.metric for row in board.rows)
+    means = "; ".join(_MEANS[metric] for metric in metrics)
+    parts = [f"# Leaderboard: {board.suite}", _matrix(board, labels), _LEGEND.format(means)]
     if any(row.seed_variance == "not measured" for row in board.rows):
         parts.append(_ONE_SEED)
     for split in _splits(board):
@@ -87,16 +93,19 @@ def _mean_ranks(board: Board, labels: _Labels) -> dict[str, float]:
 
 
 def _details(rows: Sequence[Row]) -> str:
-    headers = ["rank", "learner", "mean", "95 % interval", "first 100", "last 100", "gap"]
-    headers += ["95 % interval of the gap", "seeds", "lifetimes", "steps", "device"]
+    stream = any(row.early is not None for row in rows)  # few-shot queries have no first and last
+    headers = ["rank", "learner", "mean", "95 % interval"]
+    headers += ["first 100", "last 100"] if stream else []
+    headers += ["gap", "95 % interval of the gap", "seeds"]
+    headers += ["lifetimes", "steps"] if stream else ["episodes", "queries"]
+    headers += ["device"]
     lines = [
         [
             _rank(row),
             row.learner,
             _percent(row.mean) or row.status,
             _range(row.ci_low, row.ci_high),
-            _percent(row.early),
-            _percent(row.final),
+            *([_percent(row.early), _percent(row.final)] if stream else []),
             _percent(row.gap),
             _range(row.gap_low, row.gap_high),
             f"{row.seeds_ok} of {row.seeds_planned}",

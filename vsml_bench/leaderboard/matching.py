@@ -24,6 +24,7 @@ class PlannedCell:
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Part by part what the key is made from, to say why another cell is stale."""
     family: str = ""
+    protocol: str = "online"
 
 
 @dataclass(frozen=True)

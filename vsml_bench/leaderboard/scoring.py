@@ -28,6 +28,9 @@ class Contender:
     identity: Identity
     relation: str
     has_meta_parameters: bool
+    is_stream: bool
+    """Whether predictions follow one another, so that the first and the last ones mean something.
+    Few-shot queries are all answered from one state."""
     meta_train_hash: str
     seeds: tuple[int, ...]
     outcomes: tuple[Outcomes, ...]
@@ -40,7 +43,7 @@ class Contender:
 
     @cached_property
     def scores(self) -> Scores:
-        """Cumulative accuracy [seeds, lifetimes]."""
+        """Accuracy over all predictions of a lifetime [seeds, lifetimes]."""
         return statistics.lifetime_scores(self.correct)
 
 
@@ -73,8 +76,8 @@ def numbers(contenders: Sequence[Contender]) -> dict[Identity, Numbers]:
             ci_low=_rounded(estimate.low),
             ci_high=_rounded(estimate.high),
             seed_variance=estimate.seed_variance,
-            early=_accuracy(statistics.early(contender.correct)),
-            final=_accuracy(statistics.final(contender.correct)),
+            early=_accuracy(statistics.early(contender.correct)) if contender.is_stream else None,
+            final=_accuracy(statistics.final(contender.correct)) if contender.is_stream else None,
             **_gap(contender, contenders),
             **_ranks(contender, rivals),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from vsml_bench.config import identity
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
+from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.specs import TaskDistribution
 from vsml_bench.storage import canonical_json
@@ -26,11 +28,18 @@ class MetaTrainingJob:
     meta_train: TaskDistribution
     seed: int
     recipe: Recipe | None
-    """None for a learner that is tuned instead."""
+    """None for a learner that is tuned instead. Under few_shot its phases have the episodes'
+    number of examples, N (K + Q), for a lifetime, whatever was given."""
+    few_shot: FewShot | None = None
+    """The episodes of meta-training; None is the online protocol."""
 
     def __post_init__(self) -> None:
-        if self.recipe is not None:
-            _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
+        if self.recipe is None:
+            return
+        if self.few_shot is not None:
+            recipe = _for_episodes(self.recipe, self.few_shot.examples)
+            object.__setattr__(self, "recipe", recipe)
+        _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
 
     def identity(self) -> dict[str, Any]:
         """Everything the result depends on, but for the code and the data."""
@@ -46,6 +55,8 @@ class MetaTrainingJob:
         }
         if recipe is None and self.entry.cls.tuning is not None:
             found["tuning"] = identity(self.entry.cls.tuning)
+        if self.few_shot is not None:
+            found["few_shot"] = identity(self.few_shot)
         return found
 
     @property
@@ -58,6 +69,11 @@ class MetaTrainingJob:
         """A file name without ending, readable and unique."""
         datasets = "+".join(self.meta_train.datasets)
         return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+
+
+def _for_episodes(recipe: Recipe, examples: int) -> Recipe:
+    phases = tuple(dataclasses.replace(phase, lifetime=examples) for phase in recipe.phases)
+    return dataclasses.replace(recipe, phases=phases)
 
 
 def _check_recipe(recipe: Recipe, where: str) -> None:

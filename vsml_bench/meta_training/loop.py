@@ -18,7 +18,6 @@ from torch import Tensor
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.transforms import pad_inputs
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
@@ -32,7 +31,14 @@ from vsml_bench.meta_training.checkpoint import (
 )
 from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.online import evaluate, fresh_states, learner_shape, lifetime_seeds
+from vsml_bench.protocols.evaluation import (
+    evaluate,
+    fresh_states,
+    learner_shape,
+    lifetime_seeds,
+    padded,
+)
+from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 
@@ -107,13 +113,17 @@ class _Training:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.partial = folder / f"{job.name}.partial.safetensors"
         side = meta_train_side(job)
-        self.sampler = EpisodeSampler(side, root=root, subset="fit")
-        self.validation = EpisodeSampler(side, root=root, subset="validation")
         longest = max(phase.lifetime for phase in recipe.phases)
-        if self.sampler.max_steps is not None and longest > self.sampler.max_steps:
+        protocol = job.few_shot or Online(longest)
+        self.sampler = EpisodeSampler(side, root=root, subset=protocol.fit)
+        self.validation = EpisodeSampler(side, root=root, subset=protocol.validation)
+        for sampler in (self.sampler, self.validation):
+            protocol.check(sampler)
+        most = self.sampler.max_steps if job.few_shot is None else None
+        if most is not None and longest > most:
             raise VsmlBenchError(
                 f"recipe of '{job.entry.name}': lifetimes of {longest} examples are longer than "
-                f"the {self.sampler.max_steps} that {', '.join(side.datasets)} has for "
+                f"the {most} that {', '.join(side.datasets)} has for "
                 "meta-training; shorten them."
             )
         self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
@@ -134,10 +144,11 @@ class _Training:
         began = time.perf_counter()
         lifetimes, lifetime, learning_rate = schedule.at(self.recipe, step)
         seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
-        episode = self._to_device(self.sampler.sample(seeds, lifetime))
+        protocol = self.job.few_shot or Online(lifetime)
+        episode = self._to_device(protocol.sample(self.sampler, seeds))
         inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
         state = fresh_states(self.learner, inner, self.shape, self.execution.device)
-        outcome = meta_gradient(self.learner.train(), state, episode)
+        outcome = meta_gradient(self.learner.train(), state, episode, protocol)
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
         if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
             raise DivergedError(
@@ -153,12 +164,17 @@ class _Training:
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
 
     def validate(self) -> None:
-        """Scores examples of the meta-train side that no meta-gradient has seen."""
+        """Scores examples (few-shot: classes) of the meta-train side that no meta-gradient saw."""
         began = time.perf_counter()
         steps = min(VALIDATION_STEPS, self.validation.max_steps or VALIDATION_STEPS)
         seeds = lifetime_seeds(self.recipe.validation_lifetimes, "validation")
         scores = evaluate(
-            self.learner, self.validation, seeds, steps, self.execution, self.job.seed
+            self.learner,
+            self.validation,
+            seeds,
+            self.job.few_shot or Online(steps),
+            self.execution,
+            self.job.seed,
         )
         self.seconds += time.perf_counter() - began
         losses, accuracies = zip(*self._since_validation, strict=True)
@@ -225,9 +241,7 @@ class _Training:
         self._since_validation = [tuple(pair) for pair in document["since_validation"]]
 
     def _to_device(self, episode: Episode) -> Episode:
-        inputs = pad_inputs(episode.inputs, self.sampler.shape.inputs, self.shape.inputs)
-        device = self.execution.device
-        return Episode(inputs.to(device), episode.labels.to(device))
+        return padded(episode, self.sampler.shape, self.shape, self.execution.device)
 
     def _document(self) -> dict[str, Any]:
         commit, dirty = self.git

@@ -19,7 +19,8 @@ from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import TuningGrid
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.online import evaluate, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
+from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.storage import seal, unseal, write_atomically
 
@@ -45,9 +46,10 @@ def tune(
     command: str = "",
     report: Callable[[float], None] = lambda share: None,
 ) -> Path:
-    """Tries the whole grid on pinned lifetimes of the meta-train side, keeps the best cumulative
-    accuracy (the earlier one of equals; one that diverged only where all did) and writes all that
-    was tried. Returns the file's path, at once where it exists."""
+    """Tries the whole grid on pinned lifetimes of the meta-train side, keeps the best accuracy (the
+    earlier one of equals; one that diverged only where all did) and writes all that was tried.
+    Under few_shot there are as many episodes as give the grid's number of predictions. Returns the
+    file's path, at once where it exists."""
     path = tuning_path(folder, job)
     if path.exists():
         load_tuning(path)
@@ -56,8 +58,12 @@ def tune(
     if grid is None:
         raise VsmlBenchError(f"learner '{job.entry.name}' has nothing to tune.")
     sampler = EpisodeSampler(job.meta_train, root=root)
-    steps = min(grid.steps, sampler.max_steps or grid.steps)
-    seeds = lifetime_seeds(grid.lifetimes, "tuning")
+    protocol = job.few_shot or Online(min(grid.steps, sampler.max_steps or grid.steps))
+    protocol.check(sampler)
+    lifetimes = grid.lifetimes
+    if job.few_shot is not None:
+        lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
+    seeds = lifetime_seeds(lifetimes, "tuning")
     commit, dirty = git_state()
     began = time.perf_counter()
     trials: list[dict[str, Any]] = []
@@ -66,7 +72,7 @@ def tune(
     for values in candidates:
         torch.compiler.reset()  # only so many compilations of one function are kept
         learner = job.entry.configured(values).create(job.seed)
-        scores = evaluate(learner, sampler, seeds, steps, execution, job.seed)
+        scores = evaluate(learner, sampler, seeds, protocol, execution, job.seed)
         accuracy = float(scores.correct.mean())
         bar.update()
         report((len(trials) + 1) / len(candidates))
@@ -78,8 +84,8 @@ def tune(
         "identity": job.identity(),
         "best": best["values"],
         "trials": [{**t, "loss": repr(t["loss"])} for t in trials],
-        "lifetimes": grid.lifetimes,
-        "steps": steps,
+        "lifetimes": lifetimes,
+        "steps": protocol.predictions,
         "seconds": time.perf_counter() - began,
         "meta_train": as_plain(job.meta_train),
         "data_hashes": sampler.content_hashes,

@@ -2,112 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
-
-from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.transforms import pad_inputs
-from vsml_bench.execution import Execution, synchronize
-from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.seeds import derive_seed, generator
-
-LIFETIMES_AT_ONCE = 8
-"""Lifetimes in one batch on a CPU: as many as keep VSML's state within the last-level cache. It is
-fixed because the batch size may change the last bit of a matrix product."""
+from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.data.subsets import Subset
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.learner import Learner, State
+from vsml_bench.protocols.protocol import Predictions, Protocol
 
 
 @dataclass(frozen=True)
-class OnlineScores:
-    """Raw outcomes of an evaluation and what it took."""
+class Online(Protocol):
+    """Lifetimes of T examples, each predicted before its label is seen."""
 
-    correct: npt.NDArray[np.bool_]  # [lifetimes, T]
-    loss: npt.NDArray[np.float32]  # cross-entropy in nats [lifetimes, T]
-    seconds: float
-    """Learning and predicting, without making the data and without the first, compiling call."""
-    compile_seconds: float
-    state_floats: int
-    """Numbers in one lifetime's state, at its end: a memory grows."""
+    steps: int
+    """T."""
 
+    fit: ClassVar[Subset] = "fit"
+    validation: ClassVar[Subset] = "validation"
 
-def learner_shape(learner: Learner, shape: Shape) -> Shape:
-    """The shape a learner is run with: its fixed one where it has one, else the task's."""
-    return learner.fixed_shape or shape
+    @property
+    def predictions(self) -> int:
+        """Every step is scored."""
+        return self.steps
 
+    @property
+    def learning_steps(self) -> int:
+        """Every step is learned from."""
+        return self.steps
 
-def fresh_states(
-    learner: Learner, seeds: Sequence[int], shape: Shape, device: torch.device
-) -> State:
-    """One state per seed; a lifetime's state depends on its own seed only, however lifetimes are
-    batched, and is the same on every device."""
-    states = [learner.init_state(1, shape, generator(seed)) for seed in seeds]
-    joined = pytree.tree_map(lambda *parts: torch.cat(parts), *states)
-    return pytree.tree_map(lambda part: part.to(device), joined)
+    def check(self, sampler: EpisodeSampler) -> None:
+        """Refuses a fixed list of few-shot episodes, which says what is never learned from."""
+        if sampler.fixed_episodes is not None:
+            raise VsmlBenchError(
+                f"dataset '{sampler.distribution.datasets[0]}' is a fixed list of few-shot "
+                "episodes; use it in a suite with the protocol 'few_shot'."
+            )
 
+    def sample(self, sampler: EpisodeSampler, seeds: Sequence[int]) -> Episode:
+        """Streams of T examples."""
+        return sampler.sample(seeds, self.steps)
 
-def lifetime_seeds(count: int, *axes: str | int) -> list[int]:
-    """Seeds of `count` lifetimes of the stream that `axes` name."""
-    return [derive_seed(0, *axes, index) for index in range(count)]
+    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+        """Predicts and observes every example."""
+        logits, state = learner.unroll(state, episode.inputs, episode.labels)
+        return Predictions(logits, episode.labels, state)
 
-
-def evaluate(
-    learner: Learner,
-    sampler: EpisodeSampler,
-    seeds: Sequence[int],
-    steps: int,
-    execution: Execution,
-    learner_seed: int = 0,
-    report: Callable[[float], None] = lambda share: None,
-) -> OnlineScores:
-    """Runs one lifetime per seed and scores every prediction.
-
-    seeds: lifetimes, pinned by whoever calls. learner_seed: enters the learner's own randomness
-    (its fresh states). report: called with the share of the lifetimes that is done.
-    """
-    batch = LIFETIMES_AT_ONCE if execution.device.type == "cpu" else len(seeds)
-    learner = learner.to(execution.device).eval()
-    shape = learner_shape(learner, sampler.shape)
-    correct, loss = [], []
-    seconds = compile_seconds = 0.0
-    state_floats = 0
-    with torch.inference_mode():
-        if execution.worth_compiling(steps * -(-len(seeds) // batch)):
-            learner.compile(dynamic=False)
-        for start in range(0, len(seeds), batch):
-            chosen = seeds[start : start + batch]
-            episode = sampler.sample(chosen, steps)
-            inputs = pad_inputs(episode.inputs, sampler.shape.inputs, shape.inputs)
-            inputs = inputs.to(execution.device)
-            labels = episode.labels.to(execution.device)
-            inner = [derive_seed(learner_seed, "inner", seed) for seed in chosen]
-            state = fresh_states(learner, inner, shape, execution.device)
-            if start == 0:
-                began = time.perf_counter()
-                learner.unroll(state, inputs[:2], labels[:2])
-                synchronize(execution.device)
-                compile_seconds = time.perf_counter() - began
-            began = time.perf_counter()
-            logits, state = learner.unroll(state, inputs, labels)
-            synchronize(execution.device)
-            seconds += time.perf_counter() - began
-            correct.append((logits.argmax(-1) == labels).T.cpu().numpy())
-            loss.append(stepwise_loss(logits, labels).T.float().cpu().numpy())
-            state_floats = sum(p.numel() for p in pytree.tree_leaves(state)) // len(chosen)
-            report((start + len(chosen)) / len(seeds))
-    return OnlineScores(
-        np.concatenate(correct), np.concatenate(loss), seconds, compile_seconds, state_floats
-    )
-
-
-def stepwise_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats of each prediction; logits [T, E, K], labels [T, E], returns [T, E]."""
-    flat = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), reduction="none"
-    )
-    return flat.view_as(labels)
+    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+        """Two steps: the second is the first that follows another."""
+        learner.unroll(state, episode.inputs[:2], episode.labels[:2])
