@@ -60,7 +60,7 @@ class Learn2LearnMAML(Learner):
 
     variants: ClassVar[Mapping[str, ReferenceConfig]] = {
         "maml-learn2learn": ReferenceConfig(hidden=(64,)),
-        "maml-conv-learn2learn": ReferenceConfig(filters=(64,) * 4),
+        "maml-conv-learn2learn": ReferenceConfig(filters=(32,) * 4),
     }
     family = "gradient-based meta-learning"
     source = (
@@ -160,14 +160,15 @@ def _clone(maml: Any, weights: Any) -> Any:
 def _network(config: ReferenceConfig, shape: Shape) -> nn.Module:
     """The same layers, with the same names of parameters, as those of `maml` and `maml-conv`."""
     layers: list[nn.Module] = []
-    channels = shape.inputs[0]
+    channels, height, width = shape.inputs
     for filters in config.filters:
         convolution = nn.Conv2d(channels, filters, 3, stride=2, padding=1)
         layers += [convolution, nn.GroupNorm(1, filters), nn.ReLU()]
         channels = filters
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if config.filters else [nn.Flatten()]
-    width = channels if config.filters else shape.features
+        height, width = -(-height // 2), -(-width // 2)
+    layers.append(nn.Flatten())
+    features = channels * height * width
     for hidden in config.hidden:
-        layers += [nn.Linear(width, hidden), nn.ReLU()]
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, shape.classes))
+        layers += [nn.Linear(features, hidden), nn.ReLU()]
+        features = hidden
+    return nn.Sequential(*layers, nn.Linear(features, shape.classes))

@@ -222,8 +222,8 @@ def test_the_networks_of_the_board():
         for name, config in cls.variants.items()
     }
     mlp = [(64, 784), (64,), (62, 64), (62,)]
-    block = [(64, 64, 3, 3), (64,), (64,), (64,)]
-    conv = [(64, 1, 3, 3), (64,), (64,), (64,), *block * 3, (62, 64), (62,)]
+    block = [(32, 32, 3, 3), (32,), (32,), (32,)]
+    conv = [(32, 1, 3, 3), (32,), (32,), (32,), *block * 3, (62, 4 * 32), (62,)]
     assert sizes == {
         **dict.fromkeys(("maml", "fomaml", "meta-sgd"), mlp),
         **dict.fromkeys(("maml-conv", "fomaml-conv", "meta-sgd-conv"), conv),

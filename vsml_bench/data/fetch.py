@@ -97,7 +97,9 @@ def fetch(name: str, root: Path, report: Callable[[str], None]) -> Path:
     if name not in DOWNLOADS:
         found = status(name, root)
         if found.origin == "data root":
-            raise VsmlBenchError(f"nothing fetches dataset '{name}': {found.reason or 'it is here.'}")
+            raise VsmlBenchError(
+                f"nothing fetches dataset '{name}': {found.reason or 'it is here.'}"
+            )
         kind = "is generated" if found.origin == "generated" else f"comes with {found.origin}"
         raise VsmlBenchError(
             f"dataset '{name}' {kind}, so there is nothing to fetch; those that can be fetched "
