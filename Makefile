@@ -11,7 +11,7 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install leaderboard test smoke lint format readme lock clean
+.PHONY: help install reference leaderboard test smoke lint format readme lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +27,28 @@ install: .venv/.installed ## set up .venv, with the versions in constraints.txt
 	@echo "Installing into .venv (PyTorch is large: minutes, the first time) ..."
 	@$(PIP_INSTALL) $(WITH_PINS) hatchling
 	@$(PIP_INSTALL) $(WITH_PINS) --no-build-isolation -e '.[dev]'
+	@{ $(build_learn2learn); } || echo "Could not build learn2learn, the reference for MAML, so learners" \
+	    "that need it will be unavailable; all else works. 'make reference' shows why."
 	@touch $@
 	@echo "Installed."
+
+reference: .venv/.installed ## build learn2learn, the reference that MAML is checked against
+	@$(build_learn2learn)
+
+# The newest release of learn2learn ships C code that Python 3.11 and newer refuse. So it is made
+# again from its Cython sources, which its setup.py does only if told to build_ext, and which need an
+# older Cython and setuptools than the pinned ones; these stay in a folder of their own. vsml-bench
+# uses nothing of the C code, and to optimise it would only take time.
+define build_learn2learn
+.venv/bin/python -c 'import learn2learn' 2>/dev/null || { \
+    echo "Building learn2learn ..."; \
+    tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+    $(PIP_INSTALL) --target "$$tools" cython==0.29.37 setuptools==80.9.0 wheel==0.45.1 && \
+    export PYTHONPATH="$$tools" CYTHON_FORCE_REGEN=1 CFLAGS=-O0 && \
+    $(PIP_INSTALL) $(WITH_PINS) --no-build-isolation -e '.[reference]' && \
+    $(PIP_INSTALL) --no-deps --no-build-isolation --use-pep517 \
+        --config-settings=--global-option=build_ext learn2learn==0.2.0; }
+endef
 
 # Failed cells (exit code 1) are rows of the board, so it is shown before the failure is passed on.
 define run_and_show

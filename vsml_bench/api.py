@@ -131,7 +131,8 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
     cells, problems = load_cells(folder / "cells")
     planned = []
     for p in plans:
-        key = _unchecked_key(p, cells) if p.unavailable else p.key
+        lacks_data = p.unavailable and not p.data_hashes
+        key = _unchecked_key(p, cells) if lacks_data else p.key
         planned.append(
             PlannedCell(
                 p.id, key, p.relation, p.has_meta_parameters, p.hashes, p.family, p.protocol

@@ -256,11 +256,18 @@ def _learner_row(entry: registry.LearnerEntry) -> dict[str, Any]:
         "name": entry.name,
         "family": entry.cls.family,
         "protocols": sorted(entry.cls.protocols),
-        "meta_parameters": sum(p.numel() for p in entry.create().parameters()),
+        "meta_parameters": _meta_parameters(entry),
         "tuned": entry.cls.tuning is not None,
         "source": entry.cls.source,
         "origin": entry.origin,
     }
+
+
+def _meta_parameters(entry: registry.LearnerEntry) -> int | None:
+    """Their number; None where the learner cannot be made here, for lack of a package."""
+    if entry.unavailable:
+        return None
+    return sum(p.numel() for p in entry.create().parameters())
 
 
 def _split_rows() -> Any:

@@ -150,6 +150,9 @@ class Learner(nn.Module, ABC):
     """How it is meta-trained; None for a learner without meta-parameters."""
     tuning: ClassVar[TuningGrid | None] = None
     """What is tuned on the meta-train side instead; None where there is nothing to tune."""
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Packages that vsml-bench itself does not need -> how to install them. Import them where they
+    are used, not at the top of the file: its cells are then `unavailable` without them."""
     fixed_shape: Shape | None = None
     """Set it where inputs and classes have one fixed size: the harness then pads inputs with zeros
     and labels simply never use the classes beyond the task's. None: any shape."""

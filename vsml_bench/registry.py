@@ -25,7 +25,7 @@ import torch
 
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build, read_toml, replace
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
 from vsml_bench.source_hash import learner_hash
 from vsml_bench.specs import Split, Suite
@@ -50,6 +50,17 @@ class LearnerEntry:
         """Whether there is anything to meta-train."""
         return self.cls.recipe is not None
 
+    @property
+    def unavailable(self) -> str:
+        """Which package it lacks here, and how to install it; "" where it can run."""
+        for package, remedy in self.cls.requires.items():
+            if importlib.util.find_spec(package) is None:
+                return (
+                    f"learner '{self.name}' ({self.origin}) needs the package {package}, which is "
+                    f"not installed: {remedy}."
+                )
+        return ""
+
     def configured(self, values: dict[str, Any]) -> LearnerEntry:
         """The same learner with some configuration fields overridden, checked against them."""
         config = replace(self.config, values, f"configuration of {self.name}")
@@ -70,7 +81,8 @@ class LearnerEntry:
     def create(self, seed: int | None = None) -> Learner:
         """An instance; with a seed its meta-parameters are drawn afresh from it.
 
-        Raises VsmlBenchError where the class does not fulfil the contract.
+        Raises VsmlBenchError where the class does not fulfil the contract, UnavailableError where
+        a package that it needs is not installed.
         """
         missing = sorted(getattr(self.cls, "__abstractmethods__", ()))
         if missing:
@@ -78,6 +90,8 @@ class LearnerEntry:
                 f"learner '{self.name}' ({self.origin}): class {self.cls.__name__} lacks "
                 f"{', '.join(f'{m}()' for m in missing)}; see vsml_bench/learner.py."
             )
+        if self.unavailable:
+            raise UnavailableError(self.unavailable)
         learner = self.cls(self.config)
         if seed is not None:
             learner.init_meta_parameters(torch.Generator().manual_seed(seed))

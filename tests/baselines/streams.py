@@ -20,7 +20,9 @@ from vsml_bench.registry import LearnerEntry, find_learners
 AnyLearner = TypeVar("AnyLearner", bound=Learner)
 
 FILES = sorted(paths.baselines().glob("*.py"))
-ENTRIES: list[LearnerEntry] = [entry for file in FILES for entry in find_learners(str(file))]
+KNOWN: list[LearnerEntry] = [entry for file in FILES for entry in find_learners(str(file))]
+ENTRIES = [entry for entry in KNOWN if not entry.unavailable]
+"""Those whose packages are installed here."""
 
 
 def generator(seed: int) -> torch.Generator:

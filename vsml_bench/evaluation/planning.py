@@ -54,7 +54,7 @@ class CellPlan:
     hashes: dict[str, str]
     """What the cell depends on, part by part: split, data, learner, config, recipe, protocol."""
     unavailable: str
-    """Why the data cannot be had; "" where they can."""
+    """Why data or a package that the learner needs cannot be had; "" where they can."""
 
     @property
     def key(self) -> str:
@@ -98,7 +98,8 @@ def plan_suite(
         entries = [entry.overridden(overrides) for entry in entries]
     for entry in entries:
         check_protocol(entry, suite)
-        probe(entry)
+        if not entry.unavailable:
+            probe(entry)
     for name in suite.recipes:
         if name not in suite.learners:
             raise VsmlBenchError(
@@ -266,7 +267,7 @@ def _plan(
         data_hashes=sides.hashes,
         meta_train_hash=sides.meta_train_hash,
         hashes=hashes,
-        unavailable=sides.unavailable,
+        unavailable=sides.unavailable or entry.unavailable,
     )
 
 
