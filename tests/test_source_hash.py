@@ -65,6 +65,8 @@ def hash_of(tmp_path, monkeypatch):
         ("# twice", "# two times"),
         ("FACTOR * x ", "(FACTOR *\n            x)"),
         ("UNUSED = 3.0", "UNUSED = 4.0"),
+        ('{"example": NoConfig()}', '{"example": NoConfig(), "another": NoConfig()}'),
+        ("    variants =", '    source = "a paper"\n    variants ='),
     ],
 )
 def test_tidying_leaves_the_hash(hash_of, before, after):
@@ -77,6 +79,7 @@ def test_tidying_leaves_the_hash(hash_of, before, after):
     [
         ("FACTOR = 2.0", "FACTOR = 2.5"),
         ("FACTOR * x", "FACTOR + x"),
+        ("    variants =", "    fixed_shape = None\n    variants ="),
         ("return double(inputs), scale(state)", "return double(inputs), state"),
     ],
 )
@@ -100,4 +103,5 @@ def test_vsml_reaches_its_equations():
     source_hash._reach(Path(inspect.getfile(VSML)), "VSML", reached)
     names = {name for _, name in reached}
     assert {"SubRNN", "sweep", "fast_tanh", "FORGET_OFFSET", "cross_entropy_error"} <= names
+    assert not {"Recipe", "TuningGrid"} & names, "declarations have hashes of their own"
     assert sub_rnn.FORGET_OFFSET == 5.0

@@ -60,6 +60,9 @@ class Phase:
     """Adam's learning rate at the start of the phase."""
     final_learning_rate: float | None = None
     """Reached at the end of the phase along a half cosine; None keeps it constant."""
+    fresh_optimizer: bool = False
+    """Adam forgets its moments before this phase. A finished training of the phases before it can
+    then be taken up where it ended, with the same result as all phases in one go."""
     lifetimes: int | None = None
     """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
     each, so that fewer are enough."""

@@ -3,7 +3,9 @@ equation makes them stale.
 
 It covers the syntax tree, without comments, docstrings and layout, of the learner's class and of
 every definition that it reaches: in its own module and, through imports, in `vsml_bench` and in
-files beside it. Other packages are covered by the versions that a cell records.
+files beside it. What a class declares about itself is left out: its recipe, its grid and its
+configurations have hashes of their own, and the rest is description. Other packages are covered by
+the versions that a cell records.
 """
 
 from __future__ import annotations
@@ -18,6 +20,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
+_DECLARATIONS = frozenset(
+    {
+        "variants",
+        "family",
+        "source",
+        "protocols",
+        "input_kinds",
+        "invariances",
+        "recipe",
+        "tuning",
+        "requires",
+    }
+)
+"""Class attributes of the contract that say what a learner is, not what it does."""
 
 
 class _Module(NamedTuple):
@@ -66,6 +82,8 @@ def _parse(file: Path) -> _Module:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             imports.update(_local_imports(statement, file))
         else:
+            if isinstance(statement, ast.ClassDef):
+                statement.body = [s for s in statement.body if not _is_declaration(s)]
             for name in _bound_names(statement):
                 definitions.setdefault(name, []).append(statement)
     return _Module(definitions, imports)
@@ -113,6 +131,12 @@ def _bound_names(statement: ast.stmt) -> list[str]:
         for node in ast.walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
+
+
+def _is_declaration(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.Assign, ast.AnnAssign)) and bool(
+        _DECLARATIONS.intersection(_bound_names(statement))
+    )
 
 
 def _names(statement: ast.stmt) -> set[str]:

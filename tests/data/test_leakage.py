@@ -92,7 +92,7 @@ def test_alphabets_in_both_archives_of_omniglot_are_caught(tmp_path: Path) -> No
 
     with pytest.raises(VsmlBenchError, match=r"\(train\).*\(test\) share 6 examples by content"):
         check(small("train"), small("test"))
-    with pytest.raises(VsmlBenchError, match="share 4 examples by content.*or groups"):
+    with pytest.raises(VsmlBenchError, match=r"share 4 examples by content.*or groups"):
         check(small("train", "Greek", "Balinese"), small("test", "Greek", "Sanskrit"))
     check(small("train"), small("test", "Sanskrit"))
     check(small("train", "Balinese"), small("test"))

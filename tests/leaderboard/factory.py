@@ -90,6 +90,7 @@ def plan(
     relation: str = "unseen_tasks",
     has_meta_parameters: bool = True,
     hashes: Mapping[str, str] = HASHES,
+    protocol: str = "online",
 ) -> PlannedCell:
     return PlannedCell(
         CellId(suite, split, learner, seed),
@@ -97,4 +98,5 @@ def plan(
         relation,
         has_meta_parameters,
         dict(hashes),
+        protocol=protocol,
     )

@@ -61,6 +61,20 @@ def test_json(board: Board) -> None:
     assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
 
 
+def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
+    cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.7]) for name in ("vsml", "1-nn")]
+    board = build_board(
+        "few", cells, [plan(learner=name, protocol="few_shot") for name in ("vsml", "1-nn")]
+    )
+    assert {(r.metric, r.mean, r.early, r.final) for r in board.rows} == {
+        ("accuracy", 0.6, None, None)
+    }
+    text = to_markdown(board)
+    headers = "rank learner mean 95 % interval gap 95 % interval of the gap seeds episodes queries"
+    assert " ".join(table(text, "## held-out")[0][:-1]) == headers
+    assert "\nAccuracy in % over all queries of an episode, ±" in text
+
+
 def test_frame_has_a_line_per_row(board: Board) -> None:
     frame = to_frame(board)
     assert len(frame) == len(board.rows) == 6

@@ -71,6 +71,26 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert not any(torch.equal(t, fresh[n]) for n, t in one.tensors.items() if "weight" in n)
 
 
+def test_a_longer_recipe_takes_up_a_shorter_ones_end(tmp_path: Path) -> None:
+    first = "{steps=4, lifetime=10, learning_rate=0.02}"
+    second = "{steps=3, lifetime=15, learning_rate=0.02, fresh_optimizer=true, lifetimes=1}"
+    both = f"phases=[{first}, {second}]"
+    shorter = train(tmp_path / "taken-up", "--recipe", f"phases=[{first}]")
+    taken_up = train(tmp_path / "taken-up", "--recipe", both)
+    whole = train(tmp_path / "whole", "--recipe", both)
+    start, one, other = (load_checkpoint(Path(r.out.strip())) for r in (shorter, taken_up, whole))
+    for name, tensor in one.tensors.items():
+        assert torch.equal(tensor, other.tensors[name]), name
+    assert any(not torch.equal(t, start.tensors[n]) for n, t in one.tensors.items())
+    assert one.document["begun_by"]["checkpoint"] == start.sha256
+    assert one.document["begun_by"]["steps"] == 4 and one.document["steps"] == 7
+    assert one.document["seconds"] > start.document["seconds"]
+    assert other.document["begun_by"] is None
+    moments_kept = both.replace(", fresh_optimizer=true", "")
+    unrelated = train(tmp_path / "taken-up", "--recipe", moments_kept)
+    assert load_checkpoint(Path(unrelated.out.strip())).document["begun_by"] is None
+
+
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first = train(tmp_path / "out")
     path = Path(first.out.strip())

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from vsml_bench.learner import Phase, Recipe
-from vsml_bench.meta_training.schedule import at
+from vsml_bench.meta_training.schedule import at, beginnings
 
 RECIPE = Recipe(
     phases=(
         Phase(steps=2, lifetime=10, learning_rate=0.5),
         Phase(steps=5, lifetime=30, learning_rate=0.8, final_learning_rate=0.2),
-        Phase(steps=1, lifetime=40, learning_rate=0.3, final_learning_rate=0.1, lifetimes=4),
+        Phase(1, 40, 0.3, final_learning_rate=0.1, fresh_optimizer=True, lifetimes=4),
     ),
     lifetimes=16,
 )
@@ -29,6 +29,11 @@ def test_every_update_by_hand() -> None:
     rates = [u.learning_rate for u in found]
     assert rates == pytest.approx([rate for _, rate in expected], abs=1e-15)
     assert [u.lifetimes for u in found] == [16] * 7 + [4]
+    assert [u.fresh_optimizer for u in found] == [False] * 7 + [True]
+
+
+def test_what_a_recipe_can_take_up() -> None:
+    assert [shorter.phases for shorter in beginnings(RECIPE)] == [RECIPE.phases[:2]]
 
 
 def test_what_a_recipe_costs() -> None:

@@ -7,7 +7,12 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from tests.vsml.textbook import TextbookNetwork
+from tests.vsml.comparison import (
+    assert_same_outputs_and_meta_gradients,
+    noise_stream,
+    with_large_meta_parameters,
+)
+from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
 from vsml_bench.vsml import kernel
 from vsml_bench.vsml.learner import VSML, VSMLConfig
@@ -40,40 +45,11 @@ LIFETIMES, STEPS = 2, 6
 
 
 def make(config: VSMLConfig, scale: float = 3.0) -> VSML:
-    """A float64 learner whose meta-parameters are large enough for every gate to matter."""
-    generator = torch.Generator().manual_seed(1)
-    learner = VSML(config)
-    learner.init_meta_parameters(generator)
-    learner = learner.double()
-    with torch.no_grad():
-        for parameter in learner.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.mul_(scale).add_(0.3 * noise)
-    return learner
+    return with_large_meta_parameters(VSML(config), scale)
 
 
 def stream(seed: int = 2):
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=generator, dtype=torch.float64)
-    labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=generator)
-    return inputs, labels
-
-
-def textbook_logits(learner: VSML, state, inputs, labels):
-    batch = learner.config.batch
-    logits = []
-    for e in range(LIFETIMES):
-        network = TextbookNetwork(
-            learner,
-            [layer.hidden[e] for layer in state.layers],
-            [layer.cell[e] for layer in state.layers],
-        )
-        steps = [
-            network.step(inputs[t : t + batch, e], labels[t : t + batch, e])
-            for t in range(0, STEPS, batch)
-        ]
-        logits.append(torch.cat(steps))
-    return torch.stack(logits, 1)
+    return noise_stream(SHAPE, STEPS, LIFETIMES, seed)
 
 
 @pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS.keys())
@@ -81,26 +57,12 @@ def test_outputs_and_meta_gradients_equal_the_textbook_form(config):
     learner = make(config)
     inputs, labels = stream()
     state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
-    results = []
-    for run in (
+    assert_same_outputs_and_meta_gradients(
+        learner,
         lambda: learner.unroll(state, inputs, labels)[0],
         lambda: textbook_logits(learner, state, inputs, labels),
-    ):
-        learner.zero_grad()
-        logits = run()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        loss.backward()
-        gradients = {
-            name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
-            for name, p in learner.named_parameters()
-        }
-        results.append((logits.detach(), gradients))
-    (fast, fast_gradients), (slow, slow_gradients) = results
-    assert fast.std() > 1e-3, "the outputs must vary for the comparison to mean anything"
-    torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-9)
-    for name, gradient in slow_gradients.items():
-        torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-5, atol=1e-9)
-    assert any(g.abs().max() > 1e-4 for g in slow_gradients.values())
+        labels,
+    )
 
 
 def test_size_of_the_papers_model():

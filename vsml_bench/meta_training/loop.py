@@ -6,6 +6,7 @@ that continues from its last checkpoint ends in the same meta-parameters, bit fo
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -111,6 +112,7 @@ class _Training:
         command: str,
     ) -> None:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
+        self.folder = folder
         self.partial = folder / f"{job.name}.partial.safetensors"
         side = meta_train_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
@@ -136,13 +138,16 @@ class _Training:
         self.done = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
+        self.begun_by: dict[str, Any] | None = None
         self.latest: dict[str, str] = {}
         self._since_validation: list[tuple[float, float]] = []
 
     def update(self, step: int) -> None:
         """One meta-update."""
         began = time.perf_counter()
-        lifetimes, lifetime, learning_rate = schedule.at(self.recipe, step)
+        lifetimes, lifetime, learning_rate, fresh_optimizer = schedule.at(self.recipe, step)
+        if fresh_optimizer:
+            self.optimizer.state.clear()
         seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
         protocol = self.job.few_shot or Online(lifetime)
         episode = self._to_device(protocol.sample(self.sampler, seeds))
@@ -208,14 +213,25 @@ class _Training:
         save_checkpoint(path, tensors, self._document())
 
     def resume(self) -> None:
-        """Continues from the last checkpoint, if there is one."""
-        if not self.partial.exists():
+        """Continues from the last checkpoint, if there is one, else from the finished training of
+        a shorter recipe that this one goes on from."""
+        if self.partial.exists():
+            self._take_up(self.partial, self.job)
             return
-        checkpoint = load_checkpoint(self.partial)
+        for recipe in schedule.beginnings(self.recipe):
+            shorter = dataclasses.replace(self.job, recipe=recipe)
+            path = checkpoint_path(self.folder, shorter)
+            if path.exists():
+                self.begun_by = self._take_up(path, shorter)
+                return
+
+    def _take_up(self, path: Path, job: MetaTrainingJob) -> dict[str, Any]:
+        """Loads the state of `job`'s training and returns how it came about."""
+        checkpoint = load_checkpoint(path)
         adam = {n: t for n, t in checkpoint.tensors.items() if n.startswith("adam/")}
         own = {n: t for n, t in checkpoint.tensors.items() if n not in adam}
         load_meta_parameters(
-            self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), self.partial.name
+            self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), path.name
         )
         for name, parameter in self.learner.named_parameters():
             moments = {
@@ -229,16 +245,27 @@ class _Training:
                 self.optimizer.state[parameter] = moments
         document = checkpoint.document
         if (document.get("identity"), document.get("data_hashes")) != (
-            as_plain(self.job.identity()),
+            as_plain(job.identity()),
             self.sampler.content_hashes,
         ):
             raise VsmlBenchError(
-                f"{self.partial.name} comes from another meta-training or from other data, so it "
+                f"{path.name} comes from another meta-training or from other data, so it "
                 "cannot be continued; delete it and meta-train again."
             )
         self.done, self.seconds = document["steps"], document["seconds"]
         self.history = document["history"]
+        self.begun_by = document.get("begun_by")
         self._since_validation = [tuple(pair) for pair in document["since_validation"]]
+        provenance = (
+            "steps",
+            "seconds",
+            "command",
+            "git_commit",
+            "git_dirty",
+            "versions",
+            "device",
+        )
+        return {"checkpoint": checkpoint.sha256, **{key: document[key] for key in provenance}}
 
     def _to_device(self, episode: Episode) -> Episode:
         return padded(episode, self.sampler.shape, self.shape, self.execution.device)
@@ -257,6 +284,7 @@ class _Training:
             "seconds": self.seconds,
             "history": self.history,
             "since_validation": self._since_validation,
+            "begun_by": self.begun_by,
             "command": self.command,
             "git_commit": commit,
             "git_dirty": dirty,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from math import cos, pi
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ class Update(NamedTuple):
     lifetimes: int  # E
     lifetime: int  # T, examples in each
     learning_rate: float
+    fresh_optimizer: bool  # whether Adam forgets its moments before it
 
 
 def at(recipe: Recipe, step: int) -> Update:
@@ -21,10 +24,21 @@ def at(recipe: Recipe, step: int) -> Update:
     for phase in recipe.phases:
         if step < phase.steps:
             return Update(
-                phase.lifetimes or recipe.lifetimes, phase.lifetime, _learning_rate(phase, step)
+                lifetimes=phase.lifetimes or recipe.lifetimes,
+                lifetime=phase.lifetime,
+                learning_rate=_learning_rate(phase, step),
+                fresh_optimizer=phase.fresh_optimizer and step == 0,
             )
         step -= phase.steps
     raise IndexError("the recipe has no such step")
+
+
+def beginnings(recipe: Recipe) -> Iterator[Recipe]:
+    """Shorter recipes whose finished training this one can take up, the longest first: those that
+    end where the optimiser starts afresh."""
+    for count in reversed(range(1, len(recipe.phases))):
+        if recipe.phases[count].fresh_optimizer:
+            yield replace(recipe, phases=recipe.phases[:count])
 
 
 def _learning_rate(phase: Phase, step: int) -> float:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from math import prod
 
-import torch
 from torch import Tensor
 
 from vsml_bench.vsml import kernel
-from vsml_bench.vsml.sub_rnn import SubRNN, truncated_normal_
+from vsml_bench.vsml.layers import LayerState, Units
+from vsml_bench.vsml.sub_rnn import SubRNN
 
 
-class LayerState(NamedTuple):
-    """States of one layer's sub-RNNs."""
+class DenseLayer:
+    """Every input meets every output; inputs of any arrangement are taken as one row."""
 
-    hidden: Tensor  # h [E, A, B, N]
-    cell: Tensor  # c [E, A, B, N]
+    def fan_in(self, inputs: Units) -> int:
+        """All of them."""
+        return prod(inputs)
 
+    def outputs(self, inputs: Units, width: int) -> Units:
+        """A row of `width` units."""
+        return (width,)
 
-def init_layer_state(
-    sub_rnn: SubRNN, lifetimes: int, inputs: int, outputs: int, generator: torch.Generator
-) -> LayerState:
-    """Fresh sub-RNNs: h = 0; the first half of c is truncated normal with std 1/sqrt(inputs), which
-    breaks the symmetry between sub-RNNs, and the second half is 0."""
-    like = sub_rnn.gates_bias
-    size = (lifetimes, inputs, outputs, sub_rnn.state_size)
-    cell = torch.zeros(size, dtype=like.dtype)
-    truncated_normal_(cell[..., : sub_rnn.state_size // 2], inputs, generator)
-    return LayerState(torch.zeros_like(cell).to(like.device), cell.to(like.device))
+    def sweep(
+        self,
+        sub_rnn: SubRNN,
+        ticks: int,
+        state: LayerState,
+        forward_messages: Tensor,
+        backward_messages: Tensor,
+    ) -> tuple[LayerState, Tensor, Tensor]:
+        """See `Layer.sweep`."""
+        row = forward_messages.flatten(1, -2)  # [E, A, M]
+        state, upward, downward = sweep(sub_rnn, ticks, state, row, backward_messages)
+        return state, upward, downward.reshape(forward_messages.shape)
 
 
 def sweep(
@@ -37,20 +43,21 @@ def sweep(
     forward_messages: Tensor,
     backward_messages: Tensor,
 ) -> tuple[LayerState, Tensor, Tensor]:
-    """Runs the micro-ticks of one layer for one example; all ticks see the same messages.
+    """Runs the micro-ticks of a grid of sub-RNNs; all ticks see the same messages.
 
     forward_messages [E, A, M] come from below, backward_messages [E, B, M] from above. Returns the
     new state, the messages going up [E, B, M] and those going down [E, A, M].
     """
     hidden, cell = state
-    from_inputs, from_outputs = sub_rnn.incoming(forward_messages, backward_messages)
-    if sub_rnn.fits_kernel and kernel.applies(ticks, from_inputs, from_outputs, hidden, cell):
+    tensors = (forward_messages, backward_messages, sub_rnn.gates_from_hidden, hidden, cell)
+    if sub_rnn.fits_kernel and kernel.applies(ticks, *tensors):
+        from_inputs, from_outputs = sub_rnn.incoming(forward_messages, backward_messages)
         hidden, cell, over_inputs, over_outputs = kernel.sweep(
             ticks, from_inputs, from_outputs, sub_rnn.gates_from_hidden, hidden, cell
         )
         upward, downward = sub_rnn.heads(over_inputs, over_outputs)
     else:
-        incoming = from_inputs.unsqueeze(2) + from_outputs.unsqueeze(1)  # [E, A, B, 4N]
+        incoming = sub_rnn.incoming_grid(forward_messages, backward_messages)
         for _ in range(ticks):
             hidden, cell = sub_rnn.tick(incoming, hidden, cell)
         upward, downward = sub_rnn.outgoing(hidden)

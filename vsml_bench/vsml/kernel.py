@@ -39,7 +39,12 @@ def applies(ticks: int, *tensors: Tensor) -> bool:
     machine, now."""
     if torch.compiler.is_compiling() or ticks > MAX_TICKS:
         return False
-    plain = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    plain = all(
+        t.device.type == "cpu"
+        and t.dtype == torch.float32
+        and not torch._C._functorch.is_functorch_wrapped_tensor(t)  # has no memory to point at
+        for t in tensors
+    )
     return plain and load() is not None
 
 

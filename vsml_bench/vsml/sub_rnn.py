@@ -42,13 +42,21 @@ class SubRNN(nn.Module):
     once per output, instead of once per sub-RNN: the same sum.
     """
 
-    def __init__(self, state_size: int, message_size: int, layer_norm: bool) -> None:
+    def __init__(
+        self,
+        state_size: int,
+        message_size: int,
+        layer_norm: bool = False,
+        received_size: int | None = None,
+    ) -> None:
+        """received_size: channels of a message that comes in, where they are not the message_size
+        that it sends out."""
         super().__init__()
         self.state_size = state_size
-        self.message_size = message_size
-        gates = 4 * state_size
-        self.gates_from_forward = nn.Parameter(torch.empty(message_size, gates))  # W_a, transposed
-        self.gates_from_backward = nn.Parameter(torch.empty(message_size, gates))  # W_b
+        self.received_size = received_size or message_size
+        received, gates = self.received_size, 4 * state_size
+        self.gates_from_forward = nn.Parameter(torch.empty(received, gates))  # W_a, transposed
+        self.gates_from_backward = nn.Parameter(torch.empty(received, gates))  # W_b
         self.gates_from_hidden = nn.Parameter(torch.empty(state_size, gates))  # W_h
         self.gates_bias = nn.Parameter(torch.empty(gates))
         self.forward_head = nn.Linear(state_size, message_size)
@@ -58,7 +66,7 @@ class SubRNN(nn.Module):
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """Draws all weights from truncated normals with std 1/sqrt(fan in); biases start at 0."""
-        fan_in = 2 * self.message_size + self.state_size
+        fan_in = 2 * self.received_size + self.state_size
         for part in (self.gates_from_forward, self.gates_from_backward, self.gates_from_hidden):
             truncated_normal_(part, fan_in, generator)
         for head in (self.forward_head, self.backward_head):
@@ -85,9 +93,18 @@ class SubRNN(nn.Module):
         from_inputs = forward_messages @ self.gates_from_forward + self.gates_bias
         return from_inputs, backward_messages @ self.gates_from_backward
 
+    def incoming_grid(self, forward_messages: Tensor, backward_messages: Tensor) -> Tensor:
+        """`incoming` added up for every sub-RNN, [E, A, B, 4N]."""
+        from_inputs, from_outputs = self.incoming(forward_messages, backward_messages)
+        return from_inputs.unsqueeze(2) + from_outputs.unsqueeze(1)
+
+    def recurrent(self, hidden: Tensor) -> Tensor:
+        """W_h h of every sub-RNN, [E, A, B, N] to [E, A, B, 4N]."""
+        return hidden @ self.gates_from_hidden
+
     def tick(self, incoming: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """One LSTM update of every sub-RNN; hidden and cell are [E, A, B, N]."""
-        gates = incoming + hidden @ self.gates_from_hidden
+        gates = incoming + self.recurrent(hidden)
         i, g, f, o = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(f + FORGET_OFFSET) * cell + torch.sigmoid(
             i - FORGET_OFFSET

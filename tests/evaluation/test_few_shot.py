@@ -1,0 +1,269 @@
+"""Few-shot suites from their file to their board: identity, refusals, meta-training, tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.data import omniglot_files
+from tests.harness import LEARNER, TINY_RECIPE, Outcome, call, refusal, write, write_split
+from vsml_bench.api import meta_training_job
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.evaluation.planning import CellPlan, plan_suite
+from vsml_bench.execution import Execution
+from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.loop import meta_train
+from vsml_bench.meta_training.tuning import load_tuning
+from vsml_bench.protocols.evaluation import lifetime_seeds
+from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.registry import find_split, find_suite
+from vsml_bench.specs import Suite
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+TUNED = (
+    LEARNER.replace("import Learner", "import Learner, TuningGrid")
+    + """
+class Sure(Base):
+    # More or less sure of the class that it was born with.
+    variants = {"sure": Config("little")}
+    tuning = TuningGrid({"how": ("little", "very")}, lifetimes=3, steps=10)
+
+    def predict(self, state, inputs):
+        return state.logits * (9.0 if self.config.how == "very" else 1.0), state
+
+
+class OnlineOnly(Base):
+    variants = {"online-only": Config("")}
+    protocols = frozenset({"online"})
+"""
+)
+
+
+def write_few_shot(
+    folder: Path,
+    learners: list[object],
+    *,
+    train: str = "classes = 3\n",
+    test: str = "classes = 4",
+    more: str = "shots = 2\nqueries = 3",
+    split: object = None,
+) -> Path:
+    """A few-shot suite on the digits, 8 pinned episodes."""
+    if split is None:
+        split = write_split(folder / "few.toml", more=test)
+        text = split.read_text().replace("\n[meta_test]", f"\n{train}[meta_test]")
+        split.write_text(text)
+    recipe = "".join(f"{key} = {value}\n" for key, value in TINY_RECIPE.items())
+    recipes = f"[recipes.vsml]\n{recipe}" if "vsml" in learners else ""
+    return write(
+        folder / "tiny.toml",
+        f'description = "test"\nprotocol = "few_shot"\nsplits = {json.dumps([str(split)])}\n'
+        f"learners = {json.dumps([str(name) for name in learners])}\nlifetimes = 8\n"
+        f"{more}\n{recipes}",
+    )
+
+
+def planned(suite: Path | Suite, root: Path | None = None) -> dict[str, CellPlan]:
+    found = suite if isinstance(suite, Suite) else find_suite(str(suite))
+    return {plan.id.learner: plan for plan in plan_suite(found, root)}
+
+
+def test_from_a_suite_to_its_board(tmp_path: Path) -> None:
+    mine = write(tmp_path / "mine.py", TUNED)
+    learners = ["vsml", "1-nn", "chance", f"{mine}:Sure"]
+    suite = write_few_shot(tmp_path, list(learners))
+    out = ["--out", tmp_path / "out", "--jobs", 2, "--device", "cpu"]
+    run = call("run", "--suite", suite, *out, "--json")
+    assert run.code == 0, run
+    assert {cell["status"] for cell in run.json["cells"]} == {"ok"}
+    again = call("run", "--suite", suite, *out, "--json")
+    assert again.json["reused"] == 4
+
+    cells = {cell.id.learner: cell for cell in load_cells(tmp_path / "out" / "cells")[0]}
+    for cell in cells.values():
+        assert (cell.protocol, cell.lifetimes, cell.steps) == ("few_shot", 8, 12)
+        assert cell.outcomes is not None and cell.outcomes.correct.shape == (8, 12)
+    seeds = [cell.provenance.seeds["meta_test"] for cell in cells.values()]
+    assert all(found == seeds[0] for found in seeds) and len(set(seeds[0])) == 8
+    phase = {"steps": 3, "lifetime": 15, "learning_rate": 0.01}  # 3 classes x (2 + 3) examples
+    recipe = cells["vsml"].provenance.recipe
+    assert recipe is not None and phase.items() <= recipe["phases"][0].items()
+
+    board = call("leaderboard", "--suite", suite, "--results", tmp_path / "out", "--format", "json")
+    rows: dict[str, Any] = {row["learner"]: row for row in board.json["rows"]}
+    for row in rows.values():
+        assert row["metric"] == "accuracy" and row["status"] == "ok"
+        assert row["early"] is row["final"] is None
+        assert (row["lifetimes"], row["steps"]) == (8, 12)
+    assert rows["1-nn"]["mean"] > 0.5 and rows["1-nn"]["rank"] == 1
+    assert rows["chance"]["mean"] == 0.25  # one guess for all balanced queries of an episode
+    shown = call("leaderboard", "--suite", suite, "--results", tmp_path / "out").out
+    assert "Accuracy in % over all queries of an episode" in shown
+    assert "| episodes " in shown and "| queries " in shown
+    assert "first 100" not in shown and "umulative" not in shown
+
+    (record,) = (tmp_path / "out" / "checkpoints").glob("sure--*.json")
+    document = load_tuning(record)
+    assert (document["lifetimes"], document["steps"]) == (4, 9)  # at least 3 x 10 predictions
+    assert document["identity"]["few_shot"] == {"ways": 3, "shots": 2, "queries": 3}
+    assert len(document["trials"]) == 2
+
+
+def train(suite: Path, folder: Path, *more: object) -> Outcome:
+    command = ["meta-train", "--split", suite.parent / "few.toml", "--suite", suite]
+    options = ["--learner", "vsml", "--device", "cpu", "--threads", 1, "--quiet", "--out", folder]
+    return call(*command, *options, *more)
+
+
+def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    suite = write_few_shot(tmp_path, ["vsml"])
+    often = {"checkpoint_every": 2, "validate_every": 2}
+    job = meta_training_job(str(tmp_path / "few.toml"), "vsml", 0, str(suite), often)
+    execution = Execution(torch.device("cpu"), 1)
+
+    def interrupt(share: float) -> None:
+        if share == 1.0:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        meta_train(job, folder, execution, progress=False, report=interrupt)
+    (partial,) = folder.glob("*.partial.safetensors")
+    assert load_checkpoint(partial).document["steps"] == 2
+    paths = [
+        meta_train(job, where, execution, progress=False) for where in (folder, tmp_path / "whole")
+    ]
+    one, other = map(load_checkpoint, paths)
+    assert one.tensors.keys() == other.tensors.keys()
+    assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
+    assert one.document["history"] == other.document["history"]
+    assert [entry["step"] for entry in one.document["history"]] == [2, 3]
+    assert one.document["identity"]["few_shot"] == {"ways": 3, "shots": 2, "queries": 3}
+
+
+def test_lifetimes_of_a_recipe_have_no_effect(tmp_path: Path) -> None:
+    suite = write_few_shot(tmp_path, ["vsml"])
+    paths = {
+        train(
+            suite,
+            tmp_path / "out",
+            "--recipe",
+            f"phases=[{{steps=1, lifetime={lifetime}, learning_rate=0.01}}]",
+        ).out
+        for lifetime in (1, 5000)
+    }
+    assert len(paths) == 1
+
+
+def test_keys_depend_on_the_protocol(tmp_path: Path) -> None:
+    suite = find_suite(str(write_few_shot(tmp_path, ["vsml", "sgd-linear", "1-nn"])))
+    before = planned(suite)
+    assert before["1-nn"].few_shot == FewShot(3, 2, 3)
+    assert before["1-nn"].meta_test_protocol == FewShot(4, 2, 3)
+    for field in ("shots", "queries", "lifetimes"):
+        after = planned(dataclasses.replace(suite, **{field: 4}))  # type: ignore[arg-type]
+        differing = {
+            name: {p for p, found in plan.hashes.items() if before[name].hashes[p] != found}
+            for name, plan in after.items()
+        }
+        expected = {"protocol"} if field == "lifetimes" else {"protocol", "meta_training"}
+        assert set(map(frozenset, differing.values())) == {frozenset(expected)}
+    online = dataclasses.replace(suite, protocol="online", shots=None, queries=None)
+    for name, plan in planned(online).items():
+        assert plan.few_shot is None
+        assert plan.hashes["meta_training"] != before[name].hashes["meta_training"]
+        assert plan.meta_test_seeds == before[name].meta_test_seeds
+
+
+def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
+    omniglot_files.write_runs(tmp_path / "data/omniglot/all_runs", runs=3, characters=4)
+    split = write_split(
+        tmp_path / "runs.toml", "omniglot_runs", relation="unseen_dataset", more="classes = 4"
+    )
+    split.write_text(split.read_text().replace("\n[meta_test]", "\nclasses = 4\n[meta_test]"))
+    suite = write_few_shot(tmp_path, ["1-nn"], split=split, more="shots = 1\nqueries = 1")
+    plan = planned(suite, tmp_path / "data")["1-nn"]
+    assert (plan.lifetimes, plan.steps, plan.meta_test_seeds) == (3, 4, [0, 1, 2])
+    run = call(
+        *("run", "--suite", suite, "--out", tmp_path / "out", "--jobs", 1, "--device", "cpu"),
+        *("--data-root", tmp_path / "data", "--json"),
+    )
+    assert [cell["status"] for cell in run.json["cells"]] == ["ok"], run
+    online = dataclasses.replace(
+        find_suite(str(suite)), protocol="online", shots=None, queries=None
+    )
+    with pytest.raises(VsmlBenchError, match="fixed list of few-shot episodes; use it in a suite"):
+        planned(online, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"more": "shots = 2"}, "queries: few_shot needs at least 1, found none"),
+        ({"more": "shots = 0\nqueries = 3"}, "shots: few_shot needs at least 1, found 0"),
+        ({"more": "shots = 2\nqueries = 3\nsteps = 50"}, "leave steps out"),
+        ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
+        ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
+        ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),
+        ({"more": "shots = 2\nqueries = 300"}, "3-way episodes with 2 support and 300 query"),
+    ],
+)
+def test_suites_that_make_no_sense(tmp_path: Path, change: dict[str, str], words: str) -> None:
+    suite = write_few_shot(tmp_path, ["1-nn"], **change)
+    assert words in refusal(call("run", "--suite", suite, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_shots_belong_to_few_shot(tmp_path: Path) -> None:
+    suite = write_few_shot(tmp_path, ["1-nn"])
+    suite.write_text(suite.read_text().replace('protocol = "few_shot"\n', ""))
+    assert "shots: the protocol 'online' has none" in refusal(call("run", "--suite", suite))
+
+
+@pytest.mark.parametrize("verb", ["run", "meta-train"])
+def test_a_learner_for_another_protocol_is_refused(tmp_path: Path, verb: str) -> None:
+    mine = write(tmp_path / "mine.py", TUNED)
+    suite = write_few_shot(tmp_path, ["1-nn"])
+    command = ["run"] if verb == "run" else ["meta-train", "--split", tmp_path / "few.toml"]
+    said = refusal(call(*command, "--suite", suite, "--learner", f"{mine}:OnlineOnly"))
+    assert "'online-only' cannot be run in suite 'tiny', whose protocol is 'few_shot'" in said
+
+
+def test_too_few_classes_to_hold_some_out(tmp_path: Path) -> None:
+    suite = write_few_shot(tmp_path, ["vsml"], train="classes = 6\n")
+    said = refusal(train(suite, tmp_path / "out"))
+    assert "6-way few-shot meta-training" in said and "12 are needed" in said
+
+
+@pytest.mark.parametrize("name", ["omniglot", "omniglot-runs"])
+def test_the_shipped_suites_are_sound(name: str) -> None:
+    """Without their data the cells are planned as unavailable, each with what is missing."""
+    suite = find_suite(name)
+    plans = plan_suite(suite, learners=["1-nn"])
+    assert [plan.id.split for plan in plans] == list(suite.splits)
+    assert all("is not here" in plan.unavailable for plan in plans)
+    for split in map(find_split, suite.splits):
+        assert split.relation in ("unseen_classes", "same_tasks")
+        assert split.meta_train.classes == split.meta_test.classes
+
+
+def test_online_cells_keep_their_identity() -> None:
+    """Published cells and checkpoints are filed under these, which few_shot may not touch."""
+    plan = plan_suite(find_suite("smoke"), learners=["vsml"])[0]
+    assert plan.meta_test_seeds == lifetime_seeds(4, "meta-test", META_TEST_SIDE)
+    assert {part: plan.hashes[part] for part in ONLINE} == ONLINE
+
+
+META_TEST_SIDE = "b6a8e8d408afe7bc17c480a18d8b741881fc34857721a77caabaddc5b15b5375"
+ONLINE = {
+    "split": "041be724759ab265953a258b56cf8c0845b7b5a44ab80a9efbf23959a1ac9ca4",
+    "protocol": "0b88960d493a3bd05ce1541f73c44430d5706c6410ad6f01bf4aa5b5feb4c01f",
+    "meta_training": "16ae431ed444e8d55a9cd57a3c3ade821af17929dd211f94cf93a67fb0295325",
+}
