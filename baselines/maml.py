@@ -175,14 +175,15 @@ class MAML(ModelAgnostic):
 
 class ConvMAML(ModelAgnostic):
     """The network of four strided convolutions that MAML's paper uses for Omniglot (section 5.2),
-    with layer normalisation in place of its transductive batch normalisation."""
+    with layer normalisation in place of its transductive batch normalisation, and with a recipe for
+    few-shot episodes."""
 
     variants: ClassVar[Mapping[str, MAMLConfig]] = {
         "maml-conv": ConvConfig(),
         "fomaml-conv": ConvConfig(first_order=True),
         "meta-sgd-conv": ConvConfig(learned_rates=True),
     }
-    recipe = Recipe(phases=(Phase(1000, 100, 1e-3, 1e-4),), lifetimes=16)
+    recipe = Recipe(phases=(Phase(2000, 80, 3e-3, 3e-4),), lifetimes=16)
 
     def make_network(self) -> nn.Module:
         """3x3 convolutions of stride 2 from 28x28 down to 2x2, and a dense layer on all that is

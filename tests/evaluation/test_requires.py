@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,9 @@ class Needy(Base):
         return super().init_state(lifetimes, shape, generator)
 """
 )
+PACKAGE = "vsml_test_package"
 REASON = (
-    "learner 'needy' (needy.py) needs the package vsml_test_package, which is not installed: ask "
+    f"learner 'needy' (needy.py) needs the package {PACKAGE}, which is not installed: ask "
     "its author for it."
 )
 
@@ -60,7 +62,10 @@ def test_without_its_package_a_learner_is_unavailable_and_nothing_else_changes(
     assert {cell["status"] for cell in again["cells"]} == {"ok"}
 
 
-def test_what_needs_an_instance_says_so_in_one_sentence(tmp_path: Path) -> None:
+def test_what_needs_an_instance_says_so_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)  # where another test had it
     needy = write(tmp_path / "needy.py", NEEDY)
     with pytest.raises(UnavailableError) as refused:
         find_learner(f"{needy}:Needy").create(0)

@@ -25,7 +25,7 @@ def to_markdown(board: Board) -> str:
     what failed or is missing, and stale or damaged records."""
     labels = _labels(board)
     metrics = dict.fromkeys(row.metric for row in board.rows)
-    means = "; ".join(_MEANS[metric] for metric in metrics)
+    means = "; ".join(_MEANS[metric] for metric in metrics) or "Accuracy in %"
     parts = [f"# Leaderboard: {board.suite}", _matrix(board, labels), _LEGEND.format(means)]
     if any(row.seed_variance == "not measured" for row in board.rows):
         parts.append(_ONE_SEED)
