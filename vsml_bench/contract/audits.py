@@ -175,7 +175,8 @@ def determinism(subject: Subject) -> Finding:
             learner = subject.entry.create(seed=0).eval()
             with torch.inference_mode():
                 state = learner.init_state(LIFETIMES, subject.shape, generator(1))
-                logits, _ = learner.unroll(state, *subject.stream())
+                given = pytree.tree_map(torch.clone, state)
+                logits, _ = learner.unroll(given, *subject.stream())
         return learner, state, logits
 
     (one, one_state, one_logits), (other, other_state, other_logits) = map(everything, (5, 6))

@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils import _pytree as pytree
 
 from vsml_bench.contract.audits import ROUNDING
 from vsml_bench.contract.findings import Finding, failed, passed, skipped
 from vsml_bench.contract.forms import kind
 from vsml_bench.contract.subject import (
-    CPU,
     LIFETIMES,
     STEPS,
     Stream,
     Subject,
     double_precision,
+    fresh_states,
     relative_error,
 )
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.protocols.online import fresh_states, stepwise_loss
 from vsml_bench.seeds import generator
 
 OTHER_SHAPES = (Shape((3, 5, 7), 2), Shape((13,), 9), Shape((1,), 3))
 """Sizes and class counts that are none of the usual ones, one of them the smallest there is."""
 GROWTH = 8
 """How many times longer a lifetime gets, to see whether the state grows faster than it."""
-MOST_LIFETIMES, MOST_FLOATS = 64, 10_000_000
+MOST_LIFETIMES, MOST_FLOATS = 256, 200_000
 """Bounds on what a statistical comparison runs at once: lifetimes, and numbers in their states."""
 FALSE_ALARM = 1e-3
 """Probability that a true claim of invariance is rejected, over all statistics together. Seeds are
@@ -78,7 +78,7 @@ def measure_state(learner: Learner, shape: Shape) -> StateSize:
     zeros = Stream(torch.zeros(1, 1, *shape.inputs), torch.zeros(1, 1, dtype=torch.int64))
     sizes = []
     with torch.inference_mode():
-        state = fresh_states(learner, [0], shape, CPU)
+        state = fresh_states(learner, [0], shape)
         for _ in range(2):
             _, state = learner.unroll(state, *zeros)
             sizes.append(_floats(state))
@@ -177,7 +177,7 @@ def _same_distribution(
 def _features(logits: Tensor, labels: Tensor) -> Tensor:
     """What is compared: every logit, and the loss and the spread of the logits of every step.
     logits [T, E, K], labels [T, E]; returns [E, T (K + 2)]."""
-    loss = stepwise_loss(logits, labels).unsqueeze(-1)  # [T, E, 1]
+    loss = cross_entropy(logits.movedim(-1, 1), labels, reduction="none").unsqueeze(-1)  # [T, E, 1]
     spread = logits.var(-1, keepdim=True)
     return torch.cat([logits, loss, spread], -1).transpose(0, 1).flatten(1)
 

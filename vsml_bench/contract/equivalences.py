@@ -10,31 +10,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
 
 from vsml_bench.contract.audits import ROUNDING
 from vsml_bench.contract.findings import Finding, failed, passed, skipped
 from vsml_bench.contract.subject import (
-    CPU,
     LIFETIMES,
     NUDGE,
     Stream,
     Subject,
     double_precision,
+    fresh_states,
     largest_move,
     looped,
     quiet_randomness,
     relative_error,
     unrolled,
 )
-from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, State
-from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.meta_training.checkpoint import (
     load_checkpoint,
     load_meta_parameters,
     save_checkpoint,
 )
-from vsml_bench.protocols.online import fresh_states
 from vsml_bench.seeds import generator
 
 LONG = 300
@@ -129,7 +127,8 @@ def population(subject: Subject) -> Finding:
             return logits
 
         try:
-            with torch.no_grad(), quiet_randomness():
+            # without gradients the default `unroll` writes in place, which vmap cannot follow
+            with torch.enable_grad(), quiet_randomness():
                 together = vmap(run_member, randomness="same")(members)  # [P, T, E, K]
         except Exception as error:
             reason = " ".join(str(error).split())[:120]
@@ -165,7 +164,7 @@ class _Lifetimes(nn.Module):
 
     def forward(self, stream: Stream) -> Tensor:
         """Logits [T, E, K] of lifetimes that start afresh."""
-        state = fresh_states(self.learner, range(LIFETIMES), self.subject.shape, CPU)
+        state = fresh_states(self.learner, range(LIFETIMES), self.subject.shape)
         return self.learner.unroll(state, *stream)[0]
 
 
@@ -178,7 +177,7 @@ def _members(learner: Learner) -> dict[str, Tensor]:
     }
 
 
-def meta_gradient_exists(subject: Subject) -> Finding:
+def meta_gradient(subject: Subject) -> Finding:
     """Backpropagation through a lifetime reaches the meta-parameters and gives finite numbers."""
     has_recipe = subject.entry.cls.recipe is not None
     if has_recipe != bool(subject.meta_parameters):
@@ -194,7 +193,8 @@ def meta_gradient_exists(subject: Subject) -> Finding:
     with quiet_randomness():
         state = learner.init_state(LIFETIMES, subject.shape, generator(1))
         try:
-            meta_gradient(learner, state, Episode(*stream))
+            logits, _ = learner.unroll(state, *stream)
+            cross_entropy(logits.flatten(0, 1), stream.labels.flatten()).backward()
         except RuntimeError as error:
             return failed(
                 f"the meta-loss cannot be differentiated ({' '.join(str(error).split())[:120]}); "

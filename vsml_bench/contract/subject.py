@@ -13,7 +13,6 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.contract.forms import usual_shapes
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.protocols.online import fresh_states
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
@@ -21,8 +20,6 @@ STEPS, LIFETIMES = 8, 3
 NUDGE = 0.05
 """Added noise that wakes meta-parameters whose fresh values hide the rest (a readout that starts at
 zero); the width that evolution strategies use, so learners have to bear it."""
-
-CPU = torch.device("cpu")
 
 
 class Stream(NamedTuple):
@@ -34,6 +31,12 @@ class Stream(NamedTuple):
 
 Way: TypeAlias = Callable[[Learner, State, Stream], tuple[Tensor, State]]
 """A way to run lifetimes: (learner, fresh state, stream) to logits [T, E, K] and the last state."""
+
+
+def fresh_states(learner: Learner, seeds: Sequence[int], shape: Shape) -> State:
+    """One state per seed, drawn by itself and joined with the others, as the harness does."""
+    states = [learner.init_state(1, shape, generator(seed)) for seed in seeds]
+    return pytree.tree_map(lambda *parts: torch.cat(parts), *states)
 
 
 def unrolled(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
@@ -81,7 +84,8 @@ class Subject:
 
     def learner(self) -> Learner:
         """A fresh instance, always with the same, nudged meta-parameters, in the default dtype."""
-        learner = self.entry.create(seed=0).eval()
+        with quiet_randomness():
+            learner = self.entry.create(seed=0).eval()
         noise = generator(4)
         with torch.no_grad():
             for parameter in learner.parameters():
@@ -117,7 +121,7 @@ class Subject:
         learner = learner or self.learner()
         seeds = range(stream.labels.shape[1]) if seeds is None else seeds
         with torch.inference_mode(), quiet_randomness():
-            state = fresh_states(learner, seeds, shape or self.shape, CPU)
+            state = fresh_states(learner, seeds, shape or self.shape)
             logits, last = way(learner, state, stream)
         return logits, last
 
@@ -125,7 +129,7 @@ class Subject:
         """Whether fresh states differ from seed to seed."""
         learner = self.learner()
         with torch.inference_mode(), quiet_randomness():
-            one, other = (fresh_states(learner, [seed], self.shape, CPU) for seed in (1, 2))
+            one, other = (fresh_states(learner, [seed], self.shape) for seed in (1, 2))
         return not same_state(one, other)
 
 
@@ -143,9 +147,10 @@ def double_precision() -> Iterator[None]:
 @contextmanager
 def quiet_randomness(seed: int = 0) -> Iterator[None]:
     """PyTorch's global generator from the same seed each time, put back afterwards: a learner that
-    draws from it is the business of one check and shall not disturb the others."""
+    draws from it is the business of one check and shall not disturb the others. Only the CPU's:
+    `torch.manual_seed` goes through all devices, which takes longer than a check."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 

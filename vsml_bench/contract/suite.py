@@ -60,7 +60,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "unroll and loop": equivalences.unroll_and_loop,
         "save and load": equivalences.save_and_load,
         "population": equivalences.population,
-        "meta-gradient": equivalences.meta_gradient_exists,
+        "meta-gradient": equivalences.meta_gradient,
         "state size": claims.state_size,
         "any size": claims.any_size,
         "input invariance": claims.input_invariance,
