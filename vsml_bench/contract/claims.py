@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.contract.audits import ROUNDING
 from vsml_bench.contract.findings import Finding, failed, passed, skipped
-from vsml_bench.contract.forms import kind
+from vsml_bench.contract.forms import kind, listed_shape
 from vsml_bench.contract.subject import (
     LIFETIMES,
     STEPS,
@@ -26,7 +26,8 @@ from vsml_bench.contract.subject import (
     relative_error,
 )
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, Shape, State
+from vsml_bench.learner import Shape, State
+from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
 OTHER_SHAPES = (Shape((3, 5, 7), 2), Shape((13,), 9), Shape((1,), 3))
@@ -70,17 +71,22 @@ class StateSize(NamedTuple):
     floats: int
     """After one example."""
     growth: int
-    """More with the next example; 0 for a state of constant size."""
+    """How many more after the next; 0 for a state of constant size."""
 
 
-def measure_state(learner: Learner, shape: Shape) -> StateSize:
-    """Runs two steps on zeros, in the default dtype."""
-    zeros = Stream(torch.zeros(1, 1, *shape.inputs), torch.zeros(1, 1, dtype=torch.int64))
+def measure_state(entry: LearnerEntry, shape: Shape | None = None) -> StateSize:
+    """Runs two steps on zeros, in float64, for which no code has to be compiled first.
+
+    shape: by default what sizes are listed for, 28x28 pixels and 10 classes or the learner's own.
+    """
     sizes = []
-    with torch.inference_mode():
+    with double_precision(), torch.inference_mode():
+        learner = entry.create(seed=0).eval()
+        shape = shape or listed_shape(learner)
+        inputs, labels = torch.zeros(1, 1, *shape.inputs), torch.zeros(1, 1, dtype=torch.int64)
         state = fresh_states(learner, [0], shape)
         for _ in range(2):
-            _, state = learner.unroll(state, *zeros)
+            _, state = learner.unroll(state, inputs, labels)
             sizes.append(_floats(state))
     return StateSize(sizes[0], sizes[1] - sizes[0])
 
@@ -160,7 +166,7 @@ def _invariance(
 def _same_distribution(
     subject: Subject, change: Callable[[Stream], Stream], undo: Callable[[Tensor], Tensor]
 ) -> Finding:
-    floats = measure_state(subject.learner(), subject.shape).floats
+    floats = measure_state(subject.entry, subject.shape).floats
     lifetimes = max(16, min(MOST_LIFETIMES, MOST_FLOATS // max(1, floats)))
     stream = _uneven_stream(subject, lifetimes)
     logits, _ = subject.run(stream, seeds=range(lifetimes))

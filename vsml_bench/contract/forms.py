@@ -22,6 +22,13 @@ def usual_shapes(learner: Learner) -> tuple[Shape, ...]:
     return tuple(shape for shape in SHAPES if kind(shape) in learner.input_kinds)
 
 
+def listed_shape(learner: Learner) -> Shape:
+    """The shape at which a state's size is stated: the paper's images, or what comes closest."""
+    if learner.fixed_shape is not None:
+        return learner.fixed_shape
+    return Shape((1, 28, 28) if "image" in learner.input_kinds else (784,), 10)
+
+
 def kind(shape: Shape) -> str:
     """ "image" or "vector", as in `Learner.input_kinds`."""
     return "image" if len(shape.inputs) == 3 else "vector"
