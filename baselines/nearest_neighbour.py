@@ -98,6 +98,6 @@ def _logits(distances: Tensor, labels: Tensor, classes: int) -> Tensor:
     nearest = distances.new_full((lifetimes, queries, classes), torch.inf).scatter_reduce(
         -1, labels.unsqueeze(1).expand_as(distances), distances, "amin"
     )
-    seen = nearest.isfinite()
-    beyond = 1 + 2 * nearest.where(seen, 0).amax(-1, keepdim=True)
-    return -0.5 * nearest.where(seen, beyond)
+    unseen = nearest.isposinf()  # NaN is none: it has to reach the logits
+    beyond = 1 + 2 * nearest.where(~unseen, 0).amax(-1, keepdim=True)
+    return -0.5 * nearest.where(~unseen, beyond)

@@ -19,8 +19,10 @@ import torch
 
 import vsml_bench
 from tests.conftest import Finished
+from tests.contract import wrong_learners
 from tests.data import idx_files
-from tests.harness import call, refusal, write_split, write_suite
+from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
+from vsml_bench import registry
 from vsml_bench.cli import build_parser
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -71,6 +73,13 @@ def test_list_in_json() -> None:
     learners = {row["name"]: row for row in call("list", "learners", "--json").json["learners"]}
     assert learners["vsml"]["meta_parameters"] == 2384
     assert learners["sgd-linear"]["tuned"] and not learners["chance"]["tuned"]
+    assert learners["vsml"]["family"] == "VSML" and "2012.14905" in learners["vsml"]["source"]
+    # h and c of 784 x 10 sub-RNNs with N = 16; then messages, logits and a counter
+    assert learners["vsml"]["state_floats"] == 2 * 784 * 10 * 16 + 10 * 8 + 10 + 1
+    # a softmax regression's weights and biases, the example, the logits and a counter
+    assert learners["sgd-linear"]["state_floats"] == 784 * 10 + 10 + 784 + 10 + 1
+    assert learners["sgd-linear"]["state_growth"] == 0
+    assert learners["1-nn"]["state_growth"] == 784 + 1
     suites = {row["name"]: row for row in call("list", "suites", "--json").json["suites"]}
     assert suites["paper"]["splits"] == 77 and {"smoke", "desk"} <= set(suites)
     splits = {row["name"]: row for row in call("list", "splits", "--json").json["splits"]}
@@ -83,6 +92,43 @@ def test_list_for_people() -> None:
     assert re.search(
         r"^vsml +VSML +few_shot, online +2384", call("list", "learners").out, re.MULTILINE
     )
+
+
+def test_a_learner_that_cannot_be_made_here_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = LEARNER.replace(
+        "    variants = {}\n",
+        '    variants = {"lacking": Config("")}\n\n    def __init__(self, config):\n'
+        '        raise UnavailableError("no such package here")\n',
+    )
+    (entry,) = registry.find_learners(str(write(tmp_path / "lacking.py", lacking)))
+    known = {"chance": registry.find_learner("chance"), entry.name: entry}
+    monkeypatch.setattr(registry, "learners", lambda: known)
+    rows = {row["name"]: row for row in call("list", "learners", "--json").json["learners"]}
+    assert rows["lacking"]["state_floats"] is None and rows["lacking"]["family"] == "test"
+    assert rows["chance"]["state_floats"] == 11
+    assert "no such package here" in refusal(call("check", entry.reference))
+
+
+def test_check(tmp_path: Path) -> None:
+    good = call("check", "nearest-mean")
+    assert good.code == 0 and re.search(r"^label leak +passed ", good.out, re.MULTILINE)
+    assert "nearest-mean (baselines/nearest_mean.py)" in good.out
+    assert "0 of 15 checks failed" in good.out
+    api = vsml_bench.check("nearest-mean")
+    assert api.learner == "nearest-mean" and not api.failed
+    source = write(tmp_path / "wrong.py", Path(wrong_learners.__file__).read_text("utf-8"))
+    named = "class SwallowsNaN(Right):\n    variants = {'a': NoConfig(), 'b': NoConfig()}\n"
+    write(source, source.read_text("utf-8").replace("class SwallowsNaN(Right):\n", named))
+    bad = call("check", f"{source}:SwallowsNaN", "--json")
+    assert bad.code == 1
+    assert [row["name"] for row in bad.json["learners"]] == ["a", "b"]
+    for row in bad.json["learners"]:
+        failed = [check for check in row["checks"] if check["outcome"] == "failed"]
+        assert [check["check"] for check in failed] == ["not a number"]
+        assert set(failed[0]) == {"check", "outcome", "reason", "measured"}
+    assert "did you mean 'nearest-mean'?" in refusal(call("check", "nearest-men"))
 
 
 def test_data_root(tmp_path: Path) -> None:

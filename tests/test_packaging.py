@@ -192,6 +192,57 @@ def test_an_unpacked_wheel_finds_its_tasks_and_learners(built: Built, tmp_path: 
     assert origins == sorted(["package vsml-bench", *(f"baselines/{name}" for name in files)])
 
 
+STRANGER = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "stranger"
+version = "1.0"
+
+[project.entry-points."vsml_bench.learners"]
+fading = "stranger.fading"
+"""
+
+
+def test_a_package_of_somebody_elses_appears_on_the_board(tmp_path: Path) -> None:
+    """All it has is a learner and an entry point that names its module."""
+    package, site = tmp_path / "project" / "stranger", tmp_path / "site"
+    package.mkdir(parents=True)
+    (package.parent / "pyproject.toml").write_text(STRANGER, encoding="utf-8")
+    (package / "__init__.py").touch()
+    shutil.copy(ROOT / "examples" / "my_learner.py", package / "fading.py")
+    _build(package.parent, tmp_path / "dist", "--wheel")
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(site)]
+    subprocess.run([*pip, str(_only(tmp_path / "dist", "*.whl"))], check=True, capture_output=True)
+
+    def vsml_bench_says(*arguments: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "vsml_bench", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    listed = {row["name"]: row for row in vsml_bench_says("list", "learners", "--json")["learners"]}
+    assert listed["fading-mean"]["origin"] == "package stranger"
+    command = ["--suite", "smoke", "--split", "digits-held-out"]
+    command += ["--learner", "chance", "--learner", "fading-mean"]
+    cells = vsml_bench_says("run", *command, "--device", "cpu", "--json")["cells"]
+    assert {(cell["learner"], cell["status"]) for cell in cells} == {
+        ("chance", "ok"),
+        ("fading-mean", "ok"),
+    }
+    rows = vsml_bench_says("leaderboard", *command, "--format", "json")["rows"]
+    mean = {row["learner"]: row["mean"] for row in rows}
+    assert mean["fading-mean"] > 2 * mean["chance"] > 0
+
+
 def _pins() -> list[Requirement]:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]

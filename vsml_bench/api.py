@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import vsml_bench
 from vsml_bench import paths, registry
+from vsml_bench.contract.findings import ContractReport
+from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import VsmlBenchError
@@ -38,6 +40,15 @@ if TYPE_CHECKING:
 def list_learners() -> list[LearnerEntry]:
     """All learners that are found without being pointed at."""
     return list(registry.learners().values())
+
+
+def check(learner: str) -> ContractReport:
+    """Whether a learner keeps every promise of the contract.
+
+    learner: a name, or `path/to/file.py:ClassName`.
+    Raises VsmlBenchError where it cannot be found or made.
+    """
+    return check_learner(registry.find_learner(learner))
 
 
 def plan(

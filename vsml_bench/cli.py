@@ -64,6 +64,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--best-effort", action="store_true", help="exit 0 even where one cannot be had"
     )
 
+    check = _verb(verbs, "check", "check a learner against every promise of the contract")
+    check.add_argument("learner", help="a name, or path/to/file.py:ClassName")
+    _json(check)
+
+    new = _verb(verbs, "new-learner", "write a learner that runs, to start from")
+    new.add_argument("name", help="its name on the board, such as fading-mean")
+    new.add_argument("--out", help="the file to write (default: NAME.py, with underscores)")
+    new.add_argument("--meta", action="store_true", help="one that is meta-trained")
+
     plan = _verb(verbs, "plan", "price a suite before running it")
     _selection(plan)
     _json(plan)

@@ -12,13 +12,16 @@ from tabulate import tabulate
 
 from vsml_bench import api, paths, registry
 from vsml_bench.config import as_plain, read_toml_value
+from vsml_bench.contract.claims import measure_state
+from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
 from vsml_bench.data.fetch import fetch
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell, scrub
 from vsml_bench.leaderboard import compare, render
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.tuning import load_tuning
+from vsml_bench.new_learner import write_new_learner
 from vsml_bench.storage import write_atomically
 
 
@@ -54,6 +57,39 @@ def data_command(options: argparse.Namespace) -> int:
             failed += 1
             print(f"vsml-bench: {error}", file=sys.stderr)
     return 1 if failed and not options.best_effort else 0
+
+
+def check_command(options: argparse.Namespace) -> int:
+    """`check`: every promise of the contract, for each learner that the argument stands for."""
+    reports = [check_learner(entry) for entry in registry.find_learners(options.learner)]
+    if options.json:
+        rows = [
+            {"name": r.learner, "origin": r.origin, "checks": as_plain(r.results)} for r in reports
+        ]
+        print(json.dumps({"learners": rows}, indent=2))
+    else:
+        for report in reports:
+            print(f"{report.learner} ({report.origin})")
+            table = [(r.check, r.outcome, r.reason) for r in report.results]
+            print(
+                tabulate(
+                    table, headers=("check", "result", "reason"), maxcolwidths=(None, None, 72)
+                )
+            )
+            print(f"{len(report.failed)} of {len(table)} checks failed.\n")
+    return 1 if any(report.failed for report in reports) else 0
+
+
+def new_learner_command(options: argparse.Namespace) -> int:
+    """`new-learner`: write a template with the names put in."""
+    path = write_new_learner(options.name, Path(options.out) if options.out else None, options.meta)
+    print(
+        f"{path} is written. See whether it keeps the contract, and run it:\n"
+        f"  vsml-bench check {path}\n"
+        f"  vsml-bench run --suite smoke --add-learner {path}\n"
+        f"  vsml-bench leaderboard --suite smoke --add-learner {path}"
+    )
+    return 0
 
 
 def plan_command(options: argparse.Namespace) -> int:
@@ -256,18 +292,26 @@ def _learner_row(entry: registry.LearnerEntry) -> dict[str, Any]:
         "name": entry.name,
         "family": entry.cls.family,
         "protocols": sorted(entry.cls.protocols),
-        "meta_parameters": _meta_parameters(entry),
+        **_learner_size(entry),
         "tuned": entry.cls.tuning is not None,
         "source": entry.cls.source,
         "origin": entry.origin,
     }
 
 
-def _meta_parameters(entry: registry.LearnerEntry) -> int | None:
-    """Their number; None where the learner cannot be made here, for lack of a package."""
-    if entry.unavailable:
-        return None
-    return sum(p.numel() for p in entry.create().parameters())
+def _learner_size(entry: registry.LearnerEntry) -> dict[str, int | None]:
+    """Numbers in its meta-parameters and in the state of one lifetime, at 28x28 pixels and 10
+    classes or its fixed shape; None where this machine lacks what the learner needs."""
+    try:
+        learner = entry.create()
+        state = measure_state(entry)
+    except UnavailableError:
+        return dict.fromkeys(("meta_parameters", "state_floats", "state_growth"))
+    return {
+        "meta_parameters": sum(p.numel() for p in learner.parameters()),
+        "state_floats": state.floats,
+        "state_growth": state.growth,
+    }
 
 
 def _split_rows() -> Any:

@@ -125,34 +125,34 @@ def learners() -> dict[str, LearnerEntry]:
 
 def find_learners(reference: str) -> list[LearnerEntry]:
     """The learner of that name or, for `path/to/file.py` or `path/to/file.py:ClassName`, all
-    variants that the file or class defines."""
-    path, _, class_name = reference.partition(".py:")
-    if reference.endswith(".py") or class_name:
+    variants that the file or class defines; a further `:NAME` picks one."""
+    path, _, inside = reference.partition(".py:")
+    if reference.endswith(".py") or inside:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
-        module = _load_file(file)
+        # the absolute path, since modules are kept and the working folder may change
+        module = _load_file(file.absolute())
         entries = list(_entries(module, file.name, lambda cls: f"{file}:{cls.__name__}"))
-        if class_name:
-            if class_name not in {e.cls.__name__ for e in entries}:
+        class_name, _, variant = inside.partition(":")
+        for wanted, kind, name_of in (
+            (class_name, "class", lambda entry: entry.cls.__name__),
+            (variant, "variant", lambda entry: entry.name),
+        ):
+            known = {name_of(entry) for entry in entries}
+            if wanted and wanted not in known:
                 raise VsmlBenchError(
-                    f"{file.name} defines no learner class '{class_name}'; "
-                    f"{closest(class_name, {e.cls.__name__ for e in entries})}"
+                    f"{file.name} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
                 )
-            entries = [e for e in entries if e.cls.__name__ == class_name]
+            entries = [entry for entry in entries if wanted in ("", name_of(entry))]
         return entries
-    known = learners()
-    if reference not in known:
-        raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
-    return [known[reference]]
+    learner_names = learners()
+    if reference not in learner_names:
+        raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, learner_names)}")
+    return [learner_names[reference]]
 
 
 def find_learner(reference: str) -> LearnerEntry:
-    """Like `find_learners` where exactly one is wanted: `path/to/file.py:ClassName` may carry the
-    variant's name behind a further colon."""
-    path, _, variant = reference.rpartition(":")
-    if path.partition(".py:")[2]:
-        entries = [e for e in find_learners(path) if e.name == variant]
-    else:
-        entries = find_learners(reference)
+    """Like `find_learners` where exactly one is wanted."""
+    entries = find_learners(reference)
     if len(entries) != 1:
         names = ", ".join(f"{reference}:{e.name}" for e in entries) or "none"
         raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")

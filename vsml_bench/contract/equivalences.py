@@ -1,0 +1,212 @@
+"""Two ways to the same thing, which must agree: a faster `unroll` and the loop, stored and live
+meta-parameters, a population at once and one by one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
+
+from vsml_bench.contract.audits import ROUNDING
+from vsml_bench.contract.findings import Finding, failed, passed, skipped
+from vsml_bench.contract.subject import (
+    LIFETIMES,
+    NUDGE,
+    Stream,
+    Subject,
+    double_precision,
+    fresh_states,
+    largest_move,
+    looped,
+    quiet_randomness,
+    relative_error,
+    unrolled,
+)
+from vsml_bench.learner import Learner, State
+from vsml_bench.meta_training.checkpoint import (
+    load_checkpoint,
+    load_meta_parameters,
+    save_checkpoint,
+)
+from vsml_bench.seeds import generator
+
+LONG = 300
+"""Steps that take an `unroll` of the learner's own past the end of a block of 256."""
+MEMBERS = 3
+NO_META_PARAMETERS = "it has no meta-parameters."
+
+
+def unroll_and_loop(subject: Subject) -> Finding:
+    """`unroll` gives the logits of the predict/observe loop, whole and in two halves, and each can
+    go on from where the other stopped."""
+    with double_precision():
+        stream = subject.stream()
+        expected, _ = subject.run(stream, looped)
+        errors = {
+            "unroll": relative_error(subject.run(stream)[0], expected),
+            "unroll in two halves": relative_error(subject.run(stream, _unroll_twice)[0], expected),
+            "the loop after unroll": relative_error(
+                subject.run(stream, _unroll_then_loop)[0], expected
+            ),
+        }
+        if subject.overrides_unroll:
+            long = subject.stream(LONG, lifetimes=1)
+            errors[f"unroll over {LONG} steps"] = relative_error(
+                subject.run(long)[0], subject.run(long, looped)[0]
+            )
+    worst = max(errors, key=errors.__getitem__)
+    if errors[worst] > ROUNDING:
+        return failed(
+            f"{worst} and predict/observe differ by {errors[worst]:.3g} (relative); they have to "
+            "be the same computation.",
+            errors[worst],
+        )
+    return passed(f"{', '.join(errors)}: equal to predict/observe.", errors[worst])
+
+
+def _unroll_twice(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    first, second = _halves(stream)
+    logits, state = unrolled(learner, state, first)
+    more, state = unrolled(learner, state, second)
+    return torch.cat([logits, more]), state
+
+
+def _unroll_then_loop(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    first, second = _halves(stream)
+    logits, state = unrolled(learner, state, first)
+    more, state = looped(learner, state, second)
+    return torch.cat([logits, more]), state
+
+
+def _halves(stream: Stream) -> tuple[Stream, Stream]:
+    half = len(stream.labels) // 2
+    return Stream(*(part[:half] for part in stream)), Stream(*(part[half:] for part in stream))
+
+
+def save_and_load(subject: Subject) -> Finding:
+    """Meta-parameters written to a checkpoint and read into a new instance give the same logits."""
+    if not subject.meta_parameters:
+        return skipped(NO_META_PARAMETERS)
+    learner, stream = subject.learner(), subject.stream()
+    before, _ = subject.run(stream, learner=learner)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.safetensors"
+        save_checkpoint(path, learner.state_dict(), {"purpose": "check"})
+        restored = subject.entry.create().eval()
+        load_meta_parameters(restored, load_checkpoint(path), path.name)
+    after, _ = subject.run(stream, learner=restored)
+    moved = largest_move(before, after)
+    if moved:
+        return failed(
+            f"logits after a round trip through a checkpoint differ by up to {moved:.3g}; whatever "
+            "init_meta_parameters() draws must be a parameter or a registered buffer.",
+            moved,
+        )
+    return passed("a new instance with the checkpoint's meta-parameters gives the same logits.", 0)
+
+
+def population(subject: Subject) -> Finding:
+    """Several sets of meta-parameters at once, by `torch.func.vmap`, as evolution strategies run
+    them, on an instance that has run before, against instances that hold one set each."""
+    if not subject.meta_parameters:
+        return skipped(NO_META_PARAMETERS)
+    with double_precision():
+        learner, stream = subject.learner(), subject.stream()
+        subject.run(stream, learner=learner)
+        members = _members(learner)
+        lifetimes = _Lifetimes(subject, learner)
+
+        def run_member(parameters: Mapping[str, Tensor]) -> Tensor:
+            renamed = {f"learner.{name}": value for name, value in parameters.items()}
+            logits: Tensor = functional_call(lifetimes, renamed, (stream,))
+            return logits
+
+        try:
+            # without gradients the default `unroll` writes in place, which vmap cannot follow
+            with torch.enable_grad(), quiet_randomness():
+                together = vmap(run_member, randomness="same")(members)  # [P, T, E, K]
+        except Exception as error:
+            reason = " ".join(str(error).split())[:120]
+            return skipped(
+                f"torch.func.vmap cannot take it, so that a population runs member by member "
+                f"({type(error).__name__}: {reason})."
+            )
+        worst = 0.0
+        for index in range(MEMBERS):
+            single = subject.learner()
+            with torch.no_grad():
+                for name, parameter in single.named_parameters():
+                    parameter.copy_(members[name][index])
+            worst = max(
+                worst, relative_error(together[index], subject.run(stream, learner=single)[0])
+            )
+    if worst > ROUNDING:
+        return failed(
+            f"{MEMBERS} members at once and one by one differ by {worst:.3g} (relative); nothing "
+            "computed from the meta-parameters may be kept in an attribute.",
+            worst,
+        )
+    return passed(f"{MEMBERS} members at once give what they give one by one.", worst)
+
+
+class _Lifetimes(nn.Module):
+    """Whole lifetimes as `forward`, which is what `functional_call` can reach."""
+
+    def __init__(self, subject: Subject, learner: Learner) -> None:
+        super().__init__()
+        self.subject = subject
+        self.learner = learner
+
+    def forward(self, stream: Stream) -> Tensor:
+        """Logits [T, E, K] of lifetimes that start afresh."""
+        state = fresh_states(self.learner, range(LIFETIMES), self.subject.shape)
+        return self.learner.unroll(state, *stream)[0]
+
+
+def _members(learner: Learner) -> dict[str, Tensor]:
+    """Neighbours of the learner's meta-parameters, each [P, ...]."""
+    noise = generator(5)
+    return {
+        name: p.detach() + NUDGE * torch.randn(MEMBERS, *p.shape, generator=noise, dtype=p.dtype)
+        for name, p in learner.named_parameters()
+    }
+
+
+def meta_gradient(subject: Subject) -> Finding:
+    """Backpropagation through a lifetime reaches the meta-parameters and gives finite numbers."""
+    has_recipe = subject.entry.cls.recipe is not None
+    if has_recipe != bool(subject.meta_parameters):
+        return failed(
+            "it has a recipe but no meta-parameters to train; register them as nn.Parameter."
+            if has_recipe
+            else "it has meta-parameters but no recipe; give the class one, so that they can be "
+            "meta-trained."
+        )
+    if not has_recipe:
+        return skipped(NO_META_PARAMETERS)
+    learner, stream = subject.learner(), subject.stream()
+    with quiet_randomness():
+        state = learner.init_state(LIFETIMES, subject.shape, generator(1))
+        try:
+            logits, _ = learner.unroll(state, *stream)
+            cross_entropy(logits.flatten(0, 1), stream.labels.flatten()).backward()
+        except RuntimeError as error:
+            return failed(
+                f"the meta-loss cannot be differentiated ({' '.join(str(error).split())[:120]}); "
+                "predict() and observe() must be differentiable."
+            )
+    gradients = [p.grad for p in learner.parameters() if p.grad is not None]
+    norm = float(torch.stack([g.norm() for g in gradients]).norm()) if gradients else 0.0
+    if not 0.0 < norm < float("inf"):
+        return failed(f"the meta-gradient has norm {norm:g}; it should be finite and not zero.")
+    reached = sum(g.numel() for g in gradients)
+    return passed(
+        f"it is finite, norm {norm:.3g}; {reached} of {subject.meta_parameters} meta-parameters "
+        "have one.",
+        norm,
+    )

@@ -1,0 +1,174 @@
+"""A learner under test: fresh instances of it, small streams, and runs that cannot influence one
+another unless the learner itself sees to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from vsml_bench.contract.forms import usual_shapes
+from vsml_bench.learner import Learner, Shape, State
+from vsml_bench.registry import LearnerEntry
+from vsml_bench.seeds import generator
+
+STEPS, LIFETIMES = 8, 3
+NUDGE = 0.05
+"""Added noise that wakes meta-parameters whose fresh values hide the rest (a readout that starts at
+zero); the width that evolution strategies use, so learners have to bear it."""
+
+
+class Stream(NamedTuple):
+    """Examples of some lifetimes."""
+
+    inputs: Tensor  # [T, E, *shape.inputs]
+    labels: Tensor  # int64 [T, E]
+
+
+Way: TypeAlias = Callable[[Learner, State, Stream], tuple[Tensor, State]]
+"""A way to run lifetimes: (learner, fresh state, stream) to logits [T, E, K] and the last state."""
+
+
+def fresh_states(learner: Learner, seeds: Sequence[int], shape: Shape) -> State:
+    """One state per seed, drawn by itself and joined with the others, as the harness does."""
+    states = [learner.init_state(1, shape, generator(seed)) for seed in seeds]
+    return pytree.tree_map(lambda *parts: torch.cat(parts), *states)
+
+
+def unrolled(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    """The learner's own `unroll`."""
+    return learner.unroll(state, stream.inputs, stream.labels)
+
+
+def looped(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    """Predict, then observe, one step after the other."""
+    kept = []
+    for x_t, y_t in zip(*stream, strict=True):
+        logits, state = learner.predict(state, x_t)
+        kept.append(logits)
+        state = learner.observe(state, y_t)
+    return torch.stack(kept), state
+
+
+def adapted(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    """All examples but the last are a support set, the last is a query: logits [1, E, K]."""
+    state = learner.adapt(state, stream.inputs[:-1], stream.labels[:-1])
+    logits, state = learner.predict(state, stream.inputs[-1])
+    return logits.unsqueeze(0), state
+
+
+class Subject:
+    """The learner of a registry entry, as the checks see it."""
+
+    def __init__(self, entry: LearnerEntry) -> None:
+        self.entry = entry
+        learner = entry.create(seed=0)
+        self.shape: Shape = usual_shapes(learner)[0]
+        """What most checks run it on."""
+        self.meta_parameters = sum(p.numel() for p in learner.parameters())
+
+    @property
+    def overrides_unroll(self) -> bool:
+        """Whether whole lifetimes run through code of its own."""
+        cls = self.entry.cls
+        return cls.unroll is not Learner.unroll or cls.forward is not Learner.forward
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All ways to run its lifetimes that are not the same code."""
+        return (unrolled, looped) if self.overrides_unroll else (unrolled,)
+
+    def learner(self) -> Learner:
+        """A fresh instance, always with the same, nudged meta-parameters, in the default dtype."""
+        with quiet_randomness():
+            learner = self.entry.create(seed=0).eval()
+        noise = generator(4)
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                parameter.add_(
+                    NUDGE * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype)
+                )
+        return learner
+
+    def stream(
+        self, steps: int = STEPS, lifetimes: int = LIFETIMES, shape: Shape | None = None
+    ) -> Stream:
+        """Gaussian classes, each lifetime with class centres of its own, in the default dtype."""
+        shape, source = shape or self.shape, generator(2)
+        centres = torch.randn(lifetimes, shape.classes, *shape.inputs, generator=source)
+        labels = torch.randint(shape.classes, (steps, lifetimes), generator=source)
+        inputs = centres[torch.arange(lifetimes), labels]
+        return Stream(inputs + torch.randn(inputs.shape, generator=source), labels)
+
+    def run(
+        self,
+        stream: Stream,
+        way: Way = unrolled,
+        *,
+        learner: Learner | None = None,
+        seeds: Sequence[int] | None = None,
+        shape: Shape | None = None,
+    ) -> tuple[Tensor, State]:
+        """Logits [T, E, K] and the last state of lifetimes that start afresh, as the harness runs
+        them: without gradients, one seed per lifetime.
+
+        learner: a fresh instance where it is left out.
+        """
+        learner = learner or self.learner()
+        seeds = range(stream.labels.shape[1]) if seeds is None else seeds
+        with torch.inference_mode(), quiet_randomness():
+            state = fresh_states(learner, seeds, shape or self.shape)
+            logits, last = way(learner, state, stream)
+        return logits, last
+
+    def draws_its_state(self) -> bool:
+        """Whether fresh states differ from seed to seed."""
+        learner = self.learner()
+        with torch.inference_mode(), quiet_randomness():
+            one, other = (fresh_states(learner, [seed], self.shape) for seed in (1, 2))
+        return not same_state(one, other)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """float64 as the default dtype, for comparisons of things that may differ in rounding."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def quiet_randomness(seed: int = 0) -> Iterator[None]:
+    """PyTorch's global generator from the same seed each time, put back afterwards: a learner that
+    draws from it is the business of one check and shall not disturb the others. Only the CPU's:
+    `torch.manual_seed` goes through all devices, which takes longer than a check."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def largest_move(before: Tensor, after: Tensor) -> float:
+    """Largest absolute difference, infinite where only one of the two is a number."""
+    same = (before == after) | (before.isnan() & after.isnan())
+    moves = (before - after).abs().masked_fill(same, 0.0).nan_to_num(nan=torch.inf)
+    return float(moves.max()) if moves.numel() else 0.0
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference in units of 1 + the largest expected size."""
+    return largest_move(found, expected) / (1.0 + float(expected.abs().max()))
+
+
+def same_state(one: State, other: State) -> bool:
+    """Whether all tensors are equal, bit for bit."""
+    leaves, others = pytree.tree_leaves(one), pytree.tree_leaves(other)
+    return len(leaves) == len(others) and all(
+        torch.equal(a, b) for a, b in zip(leaves, others, strict=True)
+    )
