@@ -14,6 +14,7 @@ from vsml_bench.new_learner import template
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meta", [False, True], ids=["tuned", "meta-trained"])
 def test_it_keeps_the_contract_and_runs_on_the_smoke_suite(tmp_path: Path, meta: bool) -> None:
     written = call("new-learner", "fading-mean", *(["--meta"] if meta else []))
@@ -26,7 +27,8 @@ def test_it_keeps_the_contract_and_runs_on_the_smoke_suite(tmp_path: Path, meta:
     assert {r.check for r in report.results if r.outcome == "skipped"} == (
         set() if meta else {"save and load", "population", "meta-gradient"}
     )
-    command = ["--suite", "smoke", "--split", "digits-held-out", "--learner", "fading_mean.py"]
+    command = ["--suite", "smoke", "--split", "digits-held-out", "--seed", 0]
+    command += ["--learner", "fading_mean.py"]
     ran = call("run", *command, "--jobs", 1, "--device", "cpu", "--json")
     assert ran.code == 0, ran
     assert {cell["status"] for cell in ran.json["cells"]} == {"ok"}

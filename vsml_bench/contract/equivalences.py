@@ -4,6 +4,7 @@ meta-parameters, a population at once and one by one."""
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -128,7 +129,8 @@ def population(subject: Subject) -> Finding:
 
         try:
             # without gradients the default `unroll` writes in place, which vmap cannot follow
-            with torch.enable_grad(), quiet_randomness():
+            with torch.enable_grad(), quiet_randomness(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")
                 together = vmap(run_member, randomness="same")(members)  # [P, T, E, K]
         except Exception as error:
             reason = " ".join(str(error).split())[:120]
