@@ -16,6 +16,7 @@ from vsml_bench.api import meta_training_job
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.evaluation.planning import CellPlan, plan_suite
+from vsml_bench.evaluation.work import WorkOrder, run_cell
 from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.loop import meta_train
@@ -79,7 +80,7 @@ def test_from_a_suite_to_its_board(tmp_path: Path) -> None:
     mine = write(tmp_path / "mine.py", TUNED)
     learners = ["vsml", "1-nn", "chance", f"{mine}:Sure"]
     suite = write_few_shot(tmp_path, list(learners))
-    out = ["--out", tmp_path / "out", "--jobs", 2, "--device", "cpu"]
+    out = ["--out", tmp_path / "out", "--jobs", 1, "--device", "cpu"]
     run = call("run", "--suite", suite, *out, "--json")
     assert run.code == 0, run
     assert {cell["status"] for cell in run.json["cells"]} == {"ok"}
@@ -191,11 +192,10 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
     suite = write_few_shot(tmp_path, ["1-nn"], split=split, more="shots = 1\nqueries = 1")
     plan = planned(suite, tmp_path / "data")["1-nn"]
     assert (plan.lifetimes, plan.steps, plan.meta_test_seeds) == (3, 4, [0, 1, 2])
-    run = call(
-        *("run", "--suite", suite, "--out", tmp_path / "out", "--jobs", 1, "--device", "cpu"),
-        *("--data-root", tmp_path / "data", "--json"),
-    )
-    assert [cell["status"] for cell in run.json["cells"]] == ["ok"], run
+    folders = (tmp_path / "nothing",)
+    cell = run_cell(WorkOrder(plan, folders, tmp_path / "data", "cpu", 1, "", ("", False)))
+    assert cell.outcomes is not None and cell.outcomes.correct.shape == (3, 4), cell.reason
+    assert cell.provenance.seeds["meta_test"] == [0, 1, 2]
     online = dataclasses.replace(
         find_suite(str(suite)), protocol="online", shots=None, queries=None
     )
