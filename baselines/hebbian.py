@@ -5,14 +5,12 @@ input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the 
 Two passes per example: the first predicts, the second gets error e = softmax(logits) -
 onehot(label) and label y as further inputs and writes,
 
-    first    logits = (W + alpha F) (x_t, sqrt(D), 0, 0)
-    second   u = tanh((W + alpha F) (x_t, sqrt(D), e_t, y_t))
+    first    logits = (W + alpha F) (x_t, 0, 0) + b
+    second   u = tanh((W + alpha F) (x_t, e_t, y_t) + b)
              F_ij <- F_ij + eta u_i (x_j - u_i F_ij)     Oja's rule (eq. 3)
              F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
 
 where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
-The constant sqrt(D), as strong as a standardised image of D pixels, stands in for a bias: from a
-constant 1 meta-training takes thousands of steps to lower the logits of classes that no task uses.
 """
 
 from __future__ import annotations
@@ -24,11 +22,10 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import one_hot
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
 
-INITIAL_WEIGHT = 0.01  # bound of W
 INITIAL_PLASTICITY = 0.01  # alpha
 INITIAL_RATE_LOG_ODDS = -4.5  # eta = sigmoid(-4.5) = 0.011
 
@@ -42,10 +39,10 @@ class HebbianConfig:
 
 
 class HebbianState(NamedTuple):
-    """The traces, and the example that the second pass sees again. A = D + 1 + 2K inputs."""
+    """The traces, and the example that the second pass sees again. A = D + 2K inputs."""
 
     traces: Tensor  # F [E, K, A]
-    inputs: Tensor  # (x_t, sqrt(D)) [E, D + 1]
+    inputs: Tensor  # x_t [E, D]
     logits: Tensor  # of the last prediction [E, K]
 
 
@@ -71,33 +68,36 @@ class Hebbian(Learner):
     def __init__(self, config: HebbianConfig) -> None:
         super().__init__(config)
         classes = self.fixed_shape.classes
-        size = (classes, self.fixed_shape.features + 1 + 2 * classes)
+        size = (classes, self.fixed_shape.features + 2 * classes)
         self.weight = nn.Parameter(torch.empty(size))  # W [K, A]
         self.plasticity = nn.Parameter(torch.empty(size))  # alpha [K, A]
+        self.bias = nn.Parameter(torch.empty(classes))  # b
         self.rate_log_odds = nn.Parameter(torch.empty(()))
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """W uniform in +-0.01, but in +-1 from error and label, which have few entries far from
-        zero; alpha = 0.01, eta = sigmoid(-4.5)."""
-        seen_first = self.fixed_shape.features + 1
-        from_example, from_feedback = self.weight[:, :seen_first], self.weight[:, seen_first:]
-        nn.init.uniform_(from_example, -INITIAL_WEIGHT, INITIAL_WEIGHT, generator=generator)
+        """W uniform in +-1/sqrt(fan in), where an error or a label counts as one input, since only
+        few of its entries are far from zero; alpha = 0.01, eta = sigmoid(-4.5), b = 0."""
+        features = self.fixed_shape.features
+        from_example, from_feedback = self.weight[:, :features], self.weight[:, features:]
+        bound = 1 / sqrt(features)
+        nn.init.uniform_(from_example, -bound, bound, generator=generator)
         nn.init.uniform_(from_feedback, -1.0, 1.0, generator=generator)
         nn.init.constant_(self.plasticity, INITIAL_PLASTICITY)
         nn.init.constant_(self.rate_log_odds, INITIAL_RATE_LOG_ODDS)
+        nn.init.zeros_(self.bias)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> HebbianState:
         """No traces; draws nothing."""
         zeros = self.weight.new_zeros
         return HebbianState(
             traces=zeros(lifetimes, *self.weight.shape),
-            inputs=zeros(lifetimes, shape.features + 1),
+            inputs=zeros(lifetimes, shape.features),
             logits=zeros(lifetimes, shape.classes),
         )
 
     def predict(self, state: HebbianState, inputs: Tensor) -> tuple[Tensor, HebbianState]:
         """The first pass, with no error or label."""
-        x = pad(inputs.flatten(1), (0, 1), value=sqrt(self.fixed_shape.features))
+        x = inputs.flatten(1)
         logits = self._layer(state.traces[..., : x.shape[-1]], x)
         return logits, state._replace(inputs=x, logits=logits)
 
@@ -111,9 +111,9 @@ class Hebbian(Learner):
         return state._replace(traces=rule(state.traces, x, u, torch.sigmoid(self.rate_log_odds)))
 
     def _layer(self, traces: Tensor, x: Tensor) -> Tensor:
-        """(W + alpha F) x over the first inputs, x [E, a] and F [E, K, a]; returns [E, K]."""
+        """(W + alpha F) x + b over the first inputs, x [E, a] and F [E, K, a]; returns [E, K]."""
         size = x.shape[-1]
-        fixed = x @ self.weight[:, :size].T
+        fixed = nn.functional.linear(x, self.weight[:, :size], self.bias)
         return fixed + (self.plasticity[:, :size] * traces * x.unsqueeze(-2)).sum(-1)
 
 
