@@ -53,8 +53,8 @@ def decide(device: str = "auto", threads: int | None = None) -> Execution:
 
 def _keep_freed_memory() -> None:
     """Has glibc keep what is freed instead of giving it back to the system: each step of a lifetime
-    frees a state of many MiB and asks for the next one, and getting fresh pages for it costs up to
-    a third of the step. Without glibc nothing happens."""
+    frees a state of many MiB and asks for the next one, and getting fresh pages for it takes a
+    good part of the step. Without glibc nothing happens."""
     trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
