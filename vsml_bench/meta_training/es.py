@@ -32,8 +32,8 @@ from vsml_bench.meta_training.objective import MetaGradient, MetaLoss, Objective
 
 STATES_PER_MEMBER = 10
 """What a member takes in the midst of a step, in sizes of its state: the state before the step and
-after it, and activations. For VSML, whose gates are [A, B, 4N] where h and c are [A, B, 2N], 8.8
-were measured."""
+after it, and activations, such as VSML's gates [A, B, 4N] where h and c are [A, B, 2N]. A rule of
+thumb on the safe side, no bound."""
 
 
 @dataclass(frozen=True)
