@@ -64,11 +64,11 @@ class FastWeightProgrammer(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=2500, lifetime=100, learning_rate=3e-3),
-            Phase(steps=800, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-3),
-            Phase(steps=300, lifetime=400, learning_rate=1e-3, final_learning_rate=1e-4),
+            Phase(steps=800, lifetime=100, learning_rate=3e-3),
+            Phase(steps=300, lifetime=200, learning_rate=2e-3, final_learning_rate=1e-3),
+            Phase(steps=150, lifetime=400, learning_rate=1e-3, final_learning_rate=1e-4),
         ),
-        validate_every=200,
+        validate_every=100,
     )
 
     def __init__(self, config: FastWeightProgrammerConfig) -> None:
@@ -83,10 +83,13 @@ class FastWeightProgrammer(Learner):
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """Uniform in +-1/sqrt(fan in), where an error or a label counts as one input, since only
-        few of its entries are far from zero; biases 0."""
+        few of its entries are far from zero; biases 0. W_k = W_q: what a fresh memory gives back
+        for an example is what was written at similar ones."""
         for layer in (self.query, self.key, self.write_from_inputs, self.readout):
             bound = 1 / sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        with torch.no_grad():
+            self.key.weight.copy_(self.query.weight)
         nn.init.uniform_(self.write_from_feedback.weight, -1.0, 1.0, generator=generator)
         nn.init.zeros_(self.write_from_inputs.bias)
         nn.init.zeros_(self.readout.bias)
