@@ -106,5 +106,5 @@ def test_every_meta_parameter_gets_a_gradient(delta_rule: bool):
 def test_meta_training_teaches_it_to_learn(delta_rule: bool):
     shape = Shape((3,), 2)
     losses = meta_train_briefly(small(delta_rule, shape), shape, updates=60, learning_rate=3e-2)
-    assert sum(losses[:3]) / 3 > 0.9 * math.log(2)
+    assert losses[0] > 0.85 * math.log(2)
     assert sum(losses[-10:]) / 10 < 0.6 * math.log(2)
