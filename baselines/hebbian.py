@@ -5,12 +5,13 @@ input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the 
 Two passes per example: the first predicts, the second gets error e = softmax(logits) -
 onehot(label) and label y as further inputs and writes,
 
-    first    logits = (W + alpha F) (x_t, 0, 0) + b
-    second   u = tanh((W + alpha F) (x_t, e_t, y_t) + b)
+    first    logits = (W + alpha F) (x_t, 0, 0) + sqrt(D) b
+    second   u = tanh((W + alpha F) (x_t, e_t, y_t) + sqrt(D) b)
              F_ij <- F_ij + eta u_i (x_j - u_i F_ij)     Oja's rule (eq. 3)
              F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
 
 where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
+The bias b has the scale of D inputs, so that a meta-update moves it as far as it may move W x_t.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_erro
 
 INITIAL_PLASTICITY = 0.01  # alpha
 INITIAL_RATE_LOG_ODDS = -4.5  # eta = sigmoid(-4.5) = 0.011
+INITIAL_ERROR_WEIGHT = -10.0  # of a unit's own error
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ class Hebbian(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=3500, lifetime=50, learning_rate=1e-2),
-            Phase(steps=700, lifetime=100, learning_rate=3e-3, final_learning_rate=3e-4),
+            Phase(steps=500, lifetime=50, learning_rate=1e-3),
+            Phase(steps=2500, lifetime=100, learning_rate=2e-3, final_learning_rate=1e-4),
         ),
         lifetimes=8,
-        validate_every=500,
+        validate_every=250,
     )
 
     def __init__(self, config: HebbianConfig) -> None:
@@ -75,13 +77,14 @@ class Hebbian(Learner):
         self.rate_log_odds = nn.Parameter(torch.empty(()))
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """W uniform in +-1/sqrt(fan in), where an error or a label counts as one input, since only
-        few of its entries are far from zero; alpha = 0.01, eta = sigmoid(-4.5), b = 0."""
-        features = self.fixed_shape.features
-        from_example, from_feedback = self.weight[:, :features], self.weight[:, features:]
-        bound = 1 / sqrt(features)
-        nn.init.uniform_(from_example, -bound, bound, generator=generator)
-        nn.init.uniform_(from_feedback, -1.0, 1.0, generator=generator)
+        """Of W, only the weight of each unit's own error is not 0: what drives a fresh unit most is
+        that it was wrong, so that its traces start close to the delta rule's. Driven by the
+        example, they would reinforce themselves. alpha = 0.01, eta = sigmoid(-4.5), b = 0. Draws
+        nothing."""
+        features, classes = self.fixed_shape.features, self.fixed_shape.classes
+        nn.init.zeros_(self.weight)
+        with torch.no_grad():
+            self.weight[:, features : features + classes].fill_diagonal_(INITIAL_ERROR_WEIGHT)
         nn.init.constant_(self.plasticity, INITIAL_PLASTICITY)
         nn.init.constant_(self.rate_log_odds, INITIAL_RATE_LOG_ODDS)
         nn.init.zeros_(self.bias)
@@ -111,9 +114,10 @@ class Hebbian(Learner):
         return state._replace(traces=rule(state.traces, x, u, torch.sigmoid(self.rate_log_odds)))
 
     def _layer(self, traces: Tensor, x: Tensor) -> Tensor:
-        """(W + alpha F) x + b over the first inputs, x [E, a] and F [E, K, a]; returns [E, K]."""
-        size = x.shape[-1]
-        fixed = nn.functional.linear(x, self.weight[:, :size], self.bias)
+        """(W + alpha F) x + sqrt(D) b over the first inputs, x [E, a] and F [E, K, a]; returns
+        [E, K]."""
+        size, scale = x.shape[-1], sqrt(self.fixed_shape.features)
+        fixed = nn.functional.linear(x, self.weight[:, :size], scale * self.bias)
         return fixed + (self.plasticity[:, :size] * traces * x.unsqueeze(-2)).sum(-1)
 
 

@@ -24,8 +24,11 @@ from torch.nn.functional import one_hot
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
 
-FORGET_BIAS = 1.0
-"""Initial bias of the forget gate: a fresh LSTM remembers."""
+MEMORY = 100.0
+"""Updates that the slowest fresh unit remembers for."""
+GAIN = 5.0
+"""Factor on the fresh weights from inputs, errors and labels: a task is learned in products of an
+example and a label, of which small weights leave next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class MetaRNN(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=10_000, lifetime=50, learning_rate=2e-3),
-            Phase(steps=2000, lifetime=100, learning_rate=1e-3, final_learning_rate=1e-4),
+            Phase(steps=2500, lifetime=20, learning_rate=2e-3, classes=3),
+            Phase(steps=800, lifetime=30, learning_rate=2e-3, classes=5),
+            Phase(800, 50, learning_rate=2e-3, final_learning_rate=2e-4, lifetimes=32),
         ),
+        lifetimes=64,
         validate_every=500,
     )
 
@@ -71,22 +76,24 @@ class MetaRNN(Learner):
         self.readout = nn.Linear(config.hidden, classes)  # W_o, b_o
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a
-        label counts as one input, since only few of its entries are far from zero; biases 0, but
-        for the forget gate's."""
+        """W_h orthogonal per gate; W_o uniform in +-1/sqrt(fan in), the others in GAIN times that,
+        where an error or a label counts as one input, since only few of its entries are far from
+        zero. Biases 0, but for the forget gate's: log U(1, MEMORY - 1), so that the units remember
+        for all lengths of time (Tallec & Ollivier 2018, arXiv 1804.11188)."""
         hidden = self.config.hidden
-        for layer, fan_in in (
-            (self.from_inputs, self.fixed_shape.features),
-            (self.from_feedback, 1),
-            (self.readout, hidden),
+        for layer, bound in (
+            (self.from_inputs, GAIN / sqrt(self.fixed_shape.features)),
+            (self.from_feedback, GAIN),
+            (self.readout, 1 / sqrt(hidden)),
         ):
-            bound = 1 / sqrt(fan_in)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
         for gate in self.from_hidden.weight.chunk(4):
             nn.init.orthogonal_(gate, generator=generator)
         nn.init.zeros_(self.readout.bias)
         nn.init.zeros_(self.from_inputs.bias)
-        nn.init.constant_(self.from_inputs.bias[hidden : 2 * hidden], FORGET_BIAS)
+        forget = torch.empty(hidden).uniform_(1.0, MEMORY - 1.0, generator=generator).log()
+        with torch.no_grad():
+            self.from_inputs.bias[hidden : 2 * hidden] = forget
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> MetaRNNState:
         """All zero; draws nothing."""

@@ -68,6 +68,9 @@ class Phase:
     lifetimes: int | None = None
     """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
     each, so that fewer are enough."""
+    classes: int | None = None
+    """Tasks of this phase have that many of the classes, drawn per task and named anew, which is
+    easier to begin with; None keeps the split's. Few-shot episodes have the split's in any case."""
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,13 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
     )
     eta = 1 / (1 + math.exp(-learner.rate_log_odds.item()))
     classes, size = w.shape
+    features = size - 2 * classes
     trace = np.zeros((classes, size))
     outputs = []
 
     def unit(i: int, x: np.ndarray) -> float:
         weighted = ((w[i, j] + alpha[i, j] * trace[i, j]) * x[j] for j in range(size))
-        return float(bias[i]) + sum(map(float, weighted))
+        return math.sqrt(features) * float(bias[i]) + sum(map(float, weighted))
 
     for example, y in zip(inputs, labels, strict=True):
         nothing = np.zeros(2 * classes)
@@ -62,6 +63,7 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
 def test_it_follows_its_equations(use_oja: bool):
     with double_precision(), torch.no_grad():
         learner = small(use_oja)
+        learner.weight.uniform_(-1.0, 1.0, generator=generator(3))
         learner.plasticity.uniform_(-1.0, 1.0, generator=generator(4))
         learner.bias.uniform_(-1.0, 1.0, generator=generator(5))
         learner.rate_log_odds.fill_(-1.0)

@@ -66,7 +66,8 @@ def test_the_model_of_the_board():
 def test_a_fresh_lstm_remembers():
     learner = resized(MetaRNN, SHAPE, MetaRNNConfig(hidden=5))
     _, forget, _, _ = learner.from_inputs.bias.chunk(4)
-    assert (forget == 1).all() and learner.from_inputs.bias.sum() == 5
+    assert (forget >= 0).all() and (forget <= math.log(99)).all() and forget.std() > 0
+    torch.testing.assert_close(learner.from_inputs.bias.sum(), forget.sum())
     for gate in learner.from_hidden.weight.chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(5))
 
@@ -79,6 +80,6 @@ def test_every_meta_parameter_gets_a_gradient():
 def test_meta_training_teaches_it_to_learn():
     shape = Shape((3,), 2)
     learner = resized(MetaRNN, shape, MetaRNNConfig(hidden=24))
-    losses = meta_train_briefly(learner, shape, updates=100, learning_rate=2e-2)
+    losses = meta_train_briefly(learner, shape, updates=250, learning_rate=2e-2)
     assert sum(losses[:5]) / 5 > 0.9 * math.log(2)
     assert sum(losses[-10:]) / 10 < 0.6 * math.log(2)

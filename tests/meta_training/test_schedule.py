@@ -7,11 +7,11 @@ import math
 import pytest
 
 from vsml_bench.learner import Phase, Recipe
-from vsml_bench.meta_training.schedule import at, beginnings
+from vsml_bench.meta_training.schedule import at, beginnings, phase_starts
 
 RECIPE = Recipe(
     phases=(
-        Phase(steps=2, lifetime=10, learning_rate=0.5),
+        Phase(steps=2, lifetime=10, learning_rate=0.5, classes=3),
         Phase(steps=5, lifetime=30, learning_rate=0.8, final_learning_rate=0.2),
         Phase(1, 40, 0.3, final_learning_rate=0.1, fresh_optimizer=True, lifetimes=4),
     ),
@@ -30,6 +30,8 @@ def test_every_update_by_hand() -> None:
     assert rates == pytest.approx([rate for _, rate in expected], abs=1e-15)
     assert [u.lifetimes for u in found] == [16] * 7 + [4]
     assert [u.fresh_optimizer for u in found] == [False] * 7 + [True]
+    assert [u.classes for u in found] == [3] * 2 + [None] * 6
+    assert list(phase_starts(RECIPE)) == [found[0], found[2], found[7]]
 
 
 def test_what_a_recipe_can_take_up() -> None:

@@ -76,7 +76,9 @@ class MetaTrainingJob:
 
 
 def _for_episodes(recipe: Recipe, examples: int) -> Recipe:
-    phases = tuple(dataclasses.replace(phase, lifetime=examples) for phase in recipe.phases)
+    phases = tuple(
+        dataclasses.replace(phase, lifetime=examples, classes=None) for phase in recipe.phases
+    )
     return dataclasses.replace(recipe, phases=phases)
 
 
@@ -90,7 +92,7 @@ def _check_recipe(recipe: Recipe, where: str) -> None:
     )
     numbers = [(name, getattr(recipe, name)) for name in positive]
     for index, phase in enumerate(recipe.phases):
-        for name in ("steps", "lifetime", "learning_rate", "lifetimes"):
+        for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
             if getattr(phase, name) is not None:
                 numbers.append((f"phases[{index}].{name}", getattr(phase, name)))
     for name, value in numbers:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vsml_bench.config import as_plain
-from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
@@ -117,25 +117,28 @@ class _Training:
         side = meta_train_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
         protocol = job.few_shot or Online(longest)
-        self.sampler = EpisodeSampler(side, root=root, subset=protocol.fit)
-        self.validation = EpisodeSampler(side, root=root, subset=protocol.validation)
-        for sampler in (self.sampler, self.validation):
-            protocol.check(sampler)
-        most = self.sampler.max_steps if job.few_shot is None else None
-        if most is not None and longest > most:
-            raise VsmlBenchError(
-                f"recipe of '{job.entry.name}': lifetimes of {longest} examples are longer than "
-                f"the {most} that {', '.join(side.datasets)} has for "
-                "meta-training; shorten them."
+        self.samplers = {
+            classes: EpisodeSampler(
+                dataclasses.replace(side, classes=classes or side.classes),
+                root=root,
+                subset=protocol.fit,
             )
+            for classes in {None, *(phase.classes for phase in recipe.phases)}
+        }
+        """Of the tasks with all classes (None), and of those with the classes of a phase."""
+        self.data_hashes = self.samplers[None].content_hashes
+        self.validation = EpisodeSampler(side, root=root, subset=protocol.validation)
+        for sampler in (*self.samplers.values(), self.validation):
+            protocol.check(sampler)
+        if job.few_shot is None:
+            self._check_lifetimes()
         self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
-        self.shape = learner_shape(self.learner, self.sampler.shape)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if recipe.engine == "es":
-            sizes = [(p.lifetimes or recipe.lifetimes, p.lifetime) for p in recipe.phases]
-            tried = self._objective(*max(sizes, key=math.prod), step=0)
+            largest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
+            tried = self._objective(largest, step=0)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
         elif execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
             self.learner.compile(dynamic=False)
@@ -150,10 +153,10 @@ class _Training:
     def update(self, step: int) -> None:
         """One meta-update."""
         began = time.perf_counter()
-        lifetimes, lifetime, learning_rate, fresh_optimizer = schedule.at(self.recipe, step)
-        if fresh_optimizer:
+        planned = schedule.at(self.recipe, step)
+        if planned.fresh_optimizer:
             self.optimizer.state.clear()
-        outcome = self._meta_gradient(self._objective(lifetimes, lifetime, step), step)
+        outcome = self._meta_gradient(self._objective(planned, step), step)
         bound = self.recipe.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), bound)
         if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
@@ -162,22 +165,38 @@ class _Training:
                 f"{outcome.loss}, gradient norm {norm.item()}; lower the learning rate or the clip."
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = planned.learning_rate
         self.optimizer.step()
         self.done = step + 1
         self.seconds += time.perf_counter() - began
         self._since_validation.append((outcome.loss, outcome.accuracy))
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
 
-    def _objective(self, lifetimes: int, lifetime: int, step: int) -> Objective:
+    def _check_lifetimes(self) -> None:
+        """VsmlBenchError where a phase's lifetimes need more examples than there are."""
+        for phase in self.recipe.phases:
+            sampler = self.samplers[phase.classes]
+            if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
+                raise VsmlBenchError(
+                    f"recipe of '{self.job.entry.name}': lifetimes of {phase.lifetime} examples "
+                    f"are longer than the {sampler.max_steps} that "
+                    f"{', '.join(sampler.distribution.datasets)} has for meta-training; shorten "
+                    "them."
+                )
+
+    def _objective(self, planned: schedule.Update, step: int) -> Objective:
         """The meta-loss on the lifetimes of meta-update `step`."""
-        seeds = [derive_seed(self.job.seed, "meta-train", step, i) for i in range(lifetimes)]
-        protocol = self.job.few_shot or Online(lifetime)
-        episode = self._to_device(protocol.sample(self.sampler, seeds))
+        seeds = [
+            derive_seed(self.job.seed, "meta-train", step, i) for i in range(planned.lifetimes)
+        ]
+        protocol = self.job.few_shot or Online(planned.lifetime)
+        sampler, device = self.samplers[planned.classes], self.execution.device
+        shape = learner_shape(self.learner, sampler.shape)
+        episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
         inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
 
         def objective(learner: Learner) -> MetaLoss:
-            state = fresh_states(learner, inner, self.shape, self.execution.device)
+            state = fresh_states(learner, inner, shape, device)
             return meta_loss(learner, state, episode, protocol)
 
         return objective
@@ -267,7 +286,7 @@ class _Training:
         document = checkpoint.document
         if (document.get("identity"), document.get("data_hashes")) != (
             as_plain(job.identity()),
-            self.sampler.content_hashes,
+            self.data_hashes,
         ):
             raise VsmlBenchError(
                 f"{path.name} comes from another meta-training or from other data, so it "
@@ -288,9 +307,6 @@ class _Training:
         )
         return {"checkpoint": checkpoint.sha256, **{key: document[key] for key in provenance}}
 
-    def _to_device(self, episode: Episode) -> Episode:
-        return padded(episode, self.sampler.shape, self.shape, self.execution.device)
-
     def _document(self) -> dict[str, Any]:
         commit, dirty = self.git
         return {
@@ -299,7 +315,7 @@ class _Training:
             "config": as_plain(self.job.entry.config),
             "recipe": as_plain(self.recipe),
             "meta_train": as_plain(self.job.meta_train),
-            "data_hashes": self.sampler.content_hashes,
+            "data_hashes": self.data_hashes,
             "learner_hash": self.job.entry.source_hash(),
             "steps": self.done,
             "seconds": self.seconds,

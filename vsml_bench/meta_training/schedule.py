@@ -17,6 +17,7 @@ class Update(NamedTuple):
     lifetime: int  # T, examples in each
     learning_rate: float
     fresh_optimizer: bool  # whether Adam forgets its moments before it
+    classes: int | None  # of its tasks, where not the split's
 
 
 def at(recipe: Recipe, step: int) -> Update:
@@ -28,9 +29,18 @@ def at(recipe: Recipe, step: int) -> Update:
                 lifetime=phase.lifetime,
                 learning_rate=_learning_rate(phase, step),
                 fresh_optimizer=phase.fresh_optimizer and step == 0,
+                classes=phase.classes,
             )
         step -= phase.steps
     raise IndexError("the recipe has no such step")
+
+
+def phase_starts(recipe: Recipe) -> Iterator[Update]:
+    """The first meta-update of each phase."""
+    step = 0
+    for phase in recipe.phases:
+        yield at(recipe, step)
+        step += phase.steps
 
 
 def beginnings(recipe: Recipe) -> Iterator[Recipe]:
