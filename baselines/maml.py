@@ -183,7 +183,7 @@ class ConvMAML(ModelAgnostic):
         "fomaml-conv": ConvConfig(first_order=True),
         "meta-sgd-conv": ConvConfig(learned_rates=True),
     }
-    recipe = Recipe(phases=(Phase(2000, 80, 3e-3, 3e-4),), lifetimes=16)
+    recipe = Recipe(phases=(Phase(3000, 80, 3e-3, 3e-4),), lifetimes=4, validate_every=250)
 
     def make_network(self) -> nn.Module:
         """3x3 convolutions of stride 2 from 28x28 down to 2x2, and a dense layer on all that is

@@ -19,10 +19,7 @@ __all__ = ["VSML", "VSMLConfig"]
 class VSML(VSMLNetwork):
     """The 2021 model with dense layers."""
 
-    variants: ClassVar[Mapping[str, VSMLConfig]] = {
-        "vsml": VSMLConfig(),
-        "vsml-label-fed": VSMLConfig(feed_label=True),
-    }
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml": VSMLConfig()}
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
         phases=(
@@ -43,10 +40,11 @@ class VSML(VSMLNetwork):
 
 
 class VSMLVariant(VSML):
-    """The 2021 model with an option that makes each example two to four times as costly, so that
+    """The 2021 model with an option. Most make each example two to four times as costly, so that
     meta-training is given fewer of them."""
 
     variants: ClassVar[Mapping[str, VSMLConfig]] = {
+        "vsml-label-fed": VSMLConfig(feed_label=True),
         "vsml-deep": VSMLConfig(hidden=(32,)),
         "vsml-layer-norm": VSMLConfig(layer_norm=True),
         "vsml-backward-pass": VSMLConfig(backward_pass=True),
@@ -69,11 +67,11 @@ class ConvVSML(VSMLVariant):
 
 
 class LabelVSML(LabelVSMLNetwork):
-    """The 2022 model, at the cost of `vsml`."""
+    """The 2022 model."""
 
     variants: ClassVar[Mapping[str, LabelVSMLConfig]] = {"vsml-label": LabelVSMLConfig()}
     invariances = frozenset({"inputs", "labels"})
-    recipe = VSML.recipe
+    recipe = VSMLVariant.recipe
 
 
 class NoSymmetryVSML(NoSymmetryNetwork):
