@@ -5,13 +5,14 @@ input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the 
 Two passes per example: the first predicts, the second gets error e = softmax(logits) -
 onehot(label) and label y as further inputs and writes,
 
-    first    logits = (W + alpha F) (x_t, 0, 0) + sqrt(D) b
-    second   u = tanh((W + alpha F) (x_t, e_t, y_t) + sqrt(D) b)
+    first    logits = (s W + alpha F) (x_t, 0, 0) + sqrt(D) b
+    second   u = tanh((s W + alpha F) (x_t, e_t, y_t) + sqrt(D) b)
              F_ij <- F_ij + eta u_i (x_j - u_i F_ij)     Oja's rule (eq. 3)
              F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
 
 where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
-The bias b has the scale of D inputs, so that a meta-update moves it as far as it may move W x_t.
+s_j is 1/sqrt(D) for the D inputs of the example and 1 for errors and labels: Adam moves all of an
+example's weights at once, which without s is a random change of the logits as large as they are.
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ class Hebbian(Learner):
     family = "plastic weights"
     source = "Miconi, Clune & Stanley 2018, arXiv 1804.02464; Oja 1982, J. Math. Biology 15"
     fixed_shape: Shape = Shape((1, 28, 28), 62)
+    scale: Tensor  # s [A]
     recipe = Recipe(
         phases=(
-            Phase(steps=500, lifetime=50, learning_rate=1e-3),
-            Phase(steps=2500, lifetime=100, learning_rate=2e-3, final_learning_rate=1e-4),
+            Phase(steps=500, lifetime=50, learning_rate=3e-3),
+            Phase(steps=3000, lifetime=100, learning_rate=3e-3, final_learning_rate=1e-4),
         ),
         lifetimes=8,
         validate_every=250,
@@ -75,6 +77,9 @@ class Hebbian(Learner):
         self.plasticity = nn.Parameter(torch.empty(size))  # alpha [K, A]
         self.bias = nn.Parameter(torch.empty(classes))  # b
         self.rate_log_odds = nn.Parameter(torch.empty(()))
+        scale = torch.ones(size[1])  # s [A]
+        scale[: self.fixed_shape.features] /= sqrt(self.fixed_shape.features)
+        self.register_buffer("scale", scale, persistent=False)
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """Of W, only the weight of each unit's own error is not 0: what drives a fresh unit most is
@@ -114,10 +119,10 @@ class Hebbian(Learner):
         return state._replace(traces=rule(state.traces, x, u, torch.sigmoid(self.rate_log_odds)))
 
     def _layer(self, traces: Tensor, x: Tensor) -> Tensor:
-        """(W + alpha F) x + sqrt(D) b over the first inputs, x [E, a] and F [E, K, a]; returns
+        """(s W + alpha F) x + sqrt(D) b over the first inputs, x [E, a] and F [E, K, a]; returns
         [E, K]."""
-        size, scale = x.shape[-1], sqrt(self.fixed_shape.features)
-        fixed = nn.functional.linear(x, self.weight[:, :size], scale * self.bias)
+        size, bias = x.shape[-1], sqrt(self.fixed_shape.features) * self.bias
+        fixed = nn.functional.linear(self.scale[:size] * x, self.weight[:, :size], bias)
         return fixed + (self.plasticity[:, :size] * traces * x.unsqueeze(-2)).sum(-1)
 
 

@@ -37,11 +37,13 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
     eta = 1 / (1 + math.exp(-learner.rate_log_odds.item()))
     classes, size = w.shape
     features = size - 2 * classes
+    scaled = w.copy()
+    scaled[:, :features] /= math.sqrt(features)
     trace = np.zeros((classes, size))
     outputs = []
 
     def unit(i: int, x: np.ndarray) -> float:
-        weighted = ((w[i, j] + alpha[i, j] * trace[i, j]) * x[j] for j in range(size))
+        weighted = ((scaled[i, j] + alpha[i, j] * trace[i, j]) * x[j] for j in range(size))
         return math.sqrt(features) * float(bias[i]) + sum(map(float, weighted))
 
     for example, y in zip(inputs, labels, strict=True):

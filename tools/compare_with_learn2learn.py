@@ -1,0 +1,77 @@
+"""Scores one meta-trained initialisation through our MAML and through learn2learn's, on the same
+pinned episodes of a suite.
+
+python tools/compare_with_learn2learn.py [--suite omniglot] [--split omniglot-small] [--seed 0]
+    [--episodes 400] [--artifacts results/checkpoints]
+
+Exits 1 where the two accuracies differ by more than one point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
+from vsml_bench.evaluation.work import entry_of
+from vsml_bench.execution import decide
+from vsml_bench.meta_training.artifact import find_artifact, ready
+from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.registry import find_learner, find_suite
+
+PAIRS = {"maml-conv": "maml-conv-learn2learn", "maml": "maml-learn2learn"}
+POINT = 0.01
+
+
+def compare(plan: CellPlan, folder: Path, episodes: int) -> tuple[float, float, int, int]:
+    """Our accuracy, learn2learn's, how many predictions differ, and of how many.
+
+    VsmlBenchError where `folder` has no checkpoint for the plan, ImportError without learn2learn.
+    """
+    job = job_of(plan, entry_of(plan))
+    trained_on = EpisodeSampler(plan.split.meta_train).content_hashes
+    learner = ready(job, find_artifact(job, [folder]), trained_on).learner
+    reference = find_learner(PAIRS[plan.id.learner]).create()
+    reference.load_state_dict(learner.state_dict())
+    sampler = EpisodeSampler(plan.split.meta_test)
+    seeds, execution = plan.meta_test_seeds[:episodes], decide("cpu")
+    ours, theirs = (
+        evaluate(one, sampler, seeds, plan.meta_test_protocol, execution, plan.id.seed).correct
+        for one in (learner, reference)
+    )
+    return ours.mean(), theirs.mean(), int(np.sum(ours != theirs)), ours.size
+
+
+def main() -> int:
+    """Prints a line per learner that is checked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--suite", default="omniglot")
+    parser.add_argument("--split", default="omniglot-small")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--episodes", type=int, default=400)
+    parser.add_argument("--artifacts", type=Path, default=Path("results/checkpoints"))
+    options = parser.parse_args()
+    agree = True
+    try:
+        suite = find_suite(options.suite)
+        plans = plan_suite(suite, splits=[options.split], learners=[*PAIRS], seeds=[options.seed])
+        for plan in plans:
+            ours, theirs, differing, count = compare(plan, options.artifacts, options.episodes)
+            print(
+                f"{plan.id}: {100 * ours:.2f} %, through learn2learn {100 * theirs:.2f} %; "
+                f"{differing} of {count} predictions are right in one of them only"
+            )
+            agree &= abs(ours - theirs) <= POINT
+    except VsmlBenchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if agree else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
