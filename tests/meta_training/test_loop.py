@@ -135,6 +135,18 @@ def test_seed_and_options_change_the_outcome(tmp_path: Path) -> None:
             assert not torch.equal(one, other)
 
 
+def test_a_phase_with_fewer_classes_has_easier_tasks(tmp_path: Path) -> None:
+    phases = "phases=[{steps=3, lifetime=12, learning_rate=0.01, classes=2}]"
+    assert train(tmp_path, "--recipe", phases).code == 0
+    (path,) = tmp_path.glob("*.safetensors")
+    (last,) = load_checkpoint(path).document["history"]
+    # a fresh VSML knows nothing, of two classes in training and of all ten in validation
+    assert last["loss"] == pytest.approx(math.log(2), abs=0.1)
+    assert last["validation_loss"] == pytest.approx(math.log(10), abs=0.1)
+    few = train(tmp_path, "--recipe", phases.replace("classes=2", "classes=11"))
+    assert "10" in refusal(few) and "11" in refusal(few)
+
+
 def test_the_suites_recipe_is_used_on_request(tmp_path: Path) -> None:
     run = call(*BASE, "--suite", "smoke", "--out", tmp_path / "out", "--quiet")
     document = load_checkpoint(Path(run.out.strip())).document
