@@ -31,9 +31,6 @@ from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_erro
 
 FORGET_BIAS = 1.0
 """Initial bias of the forget gate: a fresh LSTM remembers."""
-GAIN = 4.0
-"""Factor on the fresh weights from inputs, errors and labels: a task is learned in products of an
-example and a label, of which small weights leave next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +88,17 @@ class FastWeightMemory(Learner):
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """W_h orthogonal per gate; the others uniform in +-1/sqrt(fan in), where an error or a
-        label counts as one input, since only few of its entries are far from zero, those into the
-        LSTM GAIN times that; biases 0, but for the forget gate's. The first key that W_r reads is
-        the one that W_w writes, so that a fresh memory gives back what it holds of alike states."""
-        hidden, memory = self.config.hidden, self.config.memory
+        label counts as one input, since only few of its entries are far from zero; biases 0, but
+        for the forget gate's."""
+        hidden = self.config.hidden
         for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
             bound = 1.0 if layer is self.from_feedback else 1 / sqrt(layer.in_features)
-            if layer in (self.from_inputs, self.from_feedback):
-                bound *= GAIN
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         for gate in self.from_hidden.weight.chunk(4):
             nn.init.orthogonal_(gate, generator=generator)
         nn.init.constant_(self.from_inputs.bias[hidden : 2 * hidden], FORGET_BIAS)
-        with torch.no_grad():
-            self.read.weight[: 2 * memory].copy_(self.write.weight[: 2 * memory])
 
     def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator
