@@ -45,7 +45,6 @@ class VSMLVariant(VSML):
 
     variants: ClassVar[Mapping[str, VSMLConfig]] = {
         "vsml-label-fed": VSMLConfig(feed_label=True),
-        "vsml-deep": VSMLConfig(hidden=(32,)),
         "vsml-layer-norm": VSMLConfig(layer_norm=True),
         "vsml-backward-pass": VSMLConfig(backward_pass=True),
     }
@@ -53,6 +52,19 @@ class VSMLVariant(VSML):
         phases=(
             Phase(steps=400, lifetime=100, learning_rate=1e-2),
             Phase(200, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
+        ),
+        size=8,
+    )
+
+
+class DeepVSML(VSMLVariant):
+    """The 2021 model with a hidden layer, the costliest: it is given the fewest long lifetimes."""
+
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-deep": VSMLConfig(hidden=(32,))}
+    recipe = Recipe(
+        phases=(
+            Phase(steps=400, lifetime=100, learning_rate=1e-2),
+            Phase(120, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
         ),
         size=8,
     )
