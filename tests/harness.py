@@ -200,6 +200,30 @@ def write_suite(
     )
 
 
+def write_few_shot(
+    folder: Path,
+    learners: list[object],
+    *,
+    train: str = "classes = 3\n",
+    test: str = "classes = 4",
+    more: str = "shots = 2\nqueries = 3",
+    split: object = None,
+) -> Path:
+    """A few-shot suite on the digits, 8 pinned episodes."""
+    if split is None:
+        split = write_split(folder / "few.toml", more=test)
+        text = split.read_text().replace("\n[meta_test]", f"\n{train}[meta_test]")
+        split.write_text(text)
+    recipe = "".join(f"{key} = {value}\n" for key, value in TINY_RECIPE.items())
+    recipes = f"[recipes.vsml]\n{recipe}" if "vsml" in learners else ""
+    return write(
+        folder / "tiny.toml",
+        f'description = "test"\nprotocol = "few_shot"\nsplits = {json.dumps([str(split)])}\n'
+        f"learners = {json.dumps([str(name) for name in learners])}\nlifetimes = 8\n"
+        f"{more}\n{recipes}",
+    )
+
+
 def tiny_recipe_options() -> list[str]:
     """`--recipe` options of `meta-train` for the same three updates."""
     return [word for key, value in TINY_RECIPE.items() for word in ("--recipe", f"{key}={value}")]

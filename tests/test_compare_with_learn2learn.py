@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.test_few_shot import write_few_shot
-from tests.harness import call
+from tests.harness import call, write_few_shot
 from tools.compare_with_learn2learn import compare
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.planning import plan_suite

@@ -2,7 +2,7 @@
 pinned episodes of a suite.
 
 python tools/compare_with_learn2learn.py [--suite omniglot] [--split omniglot-small] [--seed 0]
-    [--learner maml-conv] [--episodes 400] [--artifacts results/checkpoints]
+    [--learner maml-conv] [--episodes 400] [--artifacts FOLDER]
 
 Exits 1 where the two accuracies differ by more than one point.
 """
@@ -21,6 +21,7 @@ from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
 from vsml_bench.evaluation.work import entry_of
 from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import find_artifact, ready
+from vsml_bench.paths import results
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.registry import find_learner, find_suite
 
@@ -29,9 +30,10 @@ POINT = 0.01
 
 
 def compare(plan: CellPlan, folder: Path, episodes: int) -> tuple[float, float, int, int]:
-    """Our accuracy, learn2learn's, how many predictions differ, and of how many.
+    """Our accuracy, learn2learn's, how many predictions are right in one of them only, and of how
+    many.
 
-    VsmlBenchError where `folder` has no checkpoint for the plan, ImportError without learn2learn.
+    VsmlBenchError where `folder` has no checkpoint for the plan, or without data or learn2learn.
     """
     job = job_of(plan, entry_of(plan))
     trained_on = EpisodeSampler(plan.split.meta_train).content_hashes
@@ -55,8 +57,10 @@ def main() -> int:
     parser.add_argument("--learner", default="maml-conv", choices=PAIRS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=400)
-    parser.add_argument("--artifacts", type=Path, default=Path("results/checkpoints"))
+    parser.add_argument("--artifacts", type=Path, default=results() / "checkpoints")
     options = parser.parse_args()
+    if options.episodes < 1:
+        parser.error(f"--episodes: expected at least 1, found {options.episodes}")
     try:
         suite = find_suite(options.suite)
         (plan,) = plan_suite(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from tests.data import omniglot_files
-from tests.harness import LEARNER, TINY_RECIPE, Outcome, call, refusal, write, write_split
+from tests.harness import LEARNER, Outcome, call, refusal, write, write_few_shot, write_split
 from vsml_bench.api import meta_training_job
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
@@ -45,30 +44,6 @@ class OnlineOnly(Base):
     protocols = frozenset({"online"})
 """
 )
-
-
-def write_few_shot(
-    folder: Path,
-    learners: list[object],
-    *,
-    train: str = "classes = 3\n",
-    test: str = "classes = 4",
-    more: str = "shots = 2\nqueries = 3",
-    split: object = None,
-) -> Path:
-    """A few-shot suite on the digits, 8 pinned episodes."""
-    if split is None:
-        split = write_split(folder / "few.toml", more=test)
-        text = split.read_text().replace("\n[meta_test]", f"\n{train}[meta_test]")
-        split.write_text(text)
-    recipe = "".join(f"{key} = {value}\n" for key, value in TINY_RECIPE.items())
-    recipes = f"[recipes.vsml]\n{recipe}" if "vsml" in learners else ""
-    return write(
-        folder / "tiny.toml",
-        f'description = "test"\nprotocol = "few_shot"\nsplits = {json.dumps([str(split)])}\n'
-        f"learners = {json.dumps([str(name) for name in learners])}\nlifetimes = 8\n"
-        f"{more}\n{recipes}",
-    )
 
 
 def planned(suite: Path | Suite, root: Path | None = None) -> dict[str, CellPlan]:
