@@ -11,8 +11,8 @@ onehot(label) and label y as further inputs and writes,
              F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
 
 where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
-s_j is 1/sqrt(D) for the D inputs of the example and 1 for errors and labels: Adam moves all of an
-example's weights at once, which without s is a random change of the logits as large as they are.
+s_j is 1/sqrt(D) for the D inputs of the example and 1 for errors and labels. s and sqrt(D) are not
+in the paper: they make Adam's steps, alike for all parameters, move s W x and sqrt(D) b alike.
 """
 
 from __future__ import annotations
