@@ -64,6 +64,13 @@ class Hebbian(Learner):
         phases=(
             Phase(steps=500, lifetime=50, learning_rate=3e-3),
             Phase(steps=3000, lifetime=100, learning_rate=3e-3, final_learning_rate=1e-4),
+            Phase(
+                steps=500,
+                lifetime=400,
+                learning_rate=5e-3,
+                final_learning_rate=2e-4,
+                fresh_optimizer=True,
+            ),
         ),
         lifetimes=8,
         validate_every=250,

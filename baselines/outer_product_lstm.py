@@ -63,9 +63,11 @@ class OuterProductLSTM(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=7000, lifetime=50, learning_rate=1e-3),
-            Phase(steps=1000, lifetime=100, learning_rate=1e-3, final_learning_rate=1e-4),
+            Phase(steps=2000, lifetime=20, learning_rate=2e-3, classes=3),
+            Phase(steps=800, lifetime=30, learning_rate=2e-3, classes=5),
+            Phase(600, 50, learning_rate=2e-3, final_learning_rate=2e-4, lifetimes=32),
         ),
+        lifetimes=64,
         validate_every=500,
     )
 
