@@ -12,7 +12,7 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml import kernel
+from vsml_bench.vsml import native
 from vsml_bench.vsml.conv import ConvLayer
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.sub_rnn import SubRNN
@@ -113,7 +113,7 @@ def test_a_kernel_sees_the_same_everywhere():
     torch.testing.assert_close(moved_down[..., 4:-4, :], down.roll(2, 3)[..., 4:-4, :])
 
 
-@pytest.mark.skipif(kernel.load() is None, reason="no C++ compiler for the kernel")
+@pytest.mark.skipif(native.load() is None, reason="no C++ compiler for the kernel")
 def test_kernel_equals_plain_form(monkeypatch):
     learner = make(VSMLConfig(conv=(3,))).float()
     shape = Shape((1, 7, 6), 4)
@@ -127,7 +127,7 @@ def test_kernel_equals_plain_form(monkeypatch):
         return [logits.detach(), *(p.grad for p in learner.parameters() if p.grad is not None)]
 
     fast = run()
-    monkeypatch.setattr(kernel, "load", lambda: None)
+    monkeypatch.setattr(native, "load", lambda: None)
     torch.testing.assert_close(fast, run(), rtol=1e-3, atol=1e-5)
 
 

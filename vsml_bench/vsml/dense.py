@@ -6,7 +6,7 @@ from math import prod
 
 from torch import Tensor
 
-from vsml_bench.vsml import kernel
+from vsml_bench.vsml import kernel, native
 from vsml_bench.vsml.layers import LayerState, Units
 from vsml_bench.vsml.sub_rnn import SubRNN
 
@@ -50,7 +50,7 @@ def sweep(
     """
     hidden, cell = state
     tensors = (forward_messages, backward_messages, sub_rnn.gates_from_hidden, hidden, cell)
-    if sub_rnn.fits_kernel and kernel.applies(ticks, *tensors):
+    if sub_rnn.fits_kernel and native.applies(ticks, *tensors):
         from_inputs, from_outputs = sub_rnn.incoming(forward_messages, backward_messages)
         hidden, cell, over_inputs, over_outputs = kernel.sweep(
             ticks, from_inputs, from_outputs, sub_rnn.gates_from_hidden, hidden, cell

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.vsml import kernel
+from vsml_bench.vsml import native
 from vsml_bench.vsml.dense import sweep
 from vsml_bench.vsml.layers import LayerState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
@@ -79,7 +79,7 @@ class LabelVSMLNetwork(Learner):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the step, except where the hand-written kernel runs it anyway."""
-        if not (self.sub_rnn.fits_kernel and kernel.applies(self.config.ticks, *self.parameters())):
+        if not (self.sub_rnn.fits_kernel and native.applies(self.config.ticks, *self.parameters())):
             super().compile(*args, **kwargs)
 
     def init_state(

@@ -10,7 +10,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from vsml_bench.vsml import kernel
+from vsml_bench.vsml import native
 
 FORGET_OFFSET = 5.0
 """Added to the forget gate and taken from the input gate: a fresh sub-RNN remembers."""
@@ -80,7 +80,7 @@ class SubRNN(nn.Module):
     @property
     def fits_kernel(self) -> bool:
         """Whether the hand-written sweep computes these equations."""
-        return self.forward_norm is None and self.state_size == kernel.STATE_SIZE
+        return self.forward_norm is None and self.state_size == native.STATE_SIZE
 
     def incoming(
         self, forward_messages: Tensor, backward_messages: Tensor

@@ -1,0 +1,216 @@
+// Whole lifetimes of a VSML network with one dense layer, and their gradient: a lifetime's state
+// stays in one core's cache from the first example to the last, and each thread takes lifetimes of
+// its own.
+//
+// Of the messages only one channel each way carries anything: the forward message of input a is x_a
+// on channel 0, the backward message of output b is the previous error e_b on channel 0, and of what
+// the network sends up only channel 1 is read. So, with w_x, w_e [4N] the weights of those channels,
+// bias [4N] and v [N], v_0 the head of channel 1, a step is
+//
+//     shares of sub-RNN (a, b)   x_a w_x + bias + e_b w_e
+//     z_b = v . mean_a h'_ab + v_0,   logit_b = L tanh(z_b / L),   L = 100
+//     e <- softmax(logits) - onehot(label)
+//
+// Shapes, row-major: P members of a population, each with meta-parameters of its own, live E
+// lifetimes of T steps with A inputs and B outputs each. inputs [T, E, A] and labels [T, E] are
+// common to all members.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "sub_rnn.h"
+
+namespace {
+
+constexpr float LOGIT_BOUND = 100.0f;
+
+// Where the meta-parameters of a member are: [P, ...] arrays.
+struct MetaParameters {
+    const float *from_input, *bias, *from_error, *weight, *head, *head_bias;
+    INLINE MetaParameters of(int64_t member) const {
+        return {from_input + member * GATES, bias + member * GATES,      from_error + member * GATES,
+                weight + member * N * GATES, head + member * N, head_bias + member};
+    }
+};
+
+// The same in exponents.
+struct Shares {
+    alignas(64) float from_input[GATES], bias[GATES], from_error[GATES];
+    explicit Shares(const MetaParameters& own) {
+        to_exponents(own.from_input, from_input, false);
+        to_exponents(own.bias, bias, true);
+        to_exponents(own.from_error, from_error, false);
+    }
+    INLINE void below(float x, float* shares) const {
+        for (int at = 0; at < GATES; at += LANES)
+            store(shares + at, load(bias + at) + x * load(from_input + at));
+    }
+    void above(const float* errors, int64_t outputs, float* shares) const {
+        for (int64_t b = 0; b < outputs; ++b)
+            for (int at = 0; at < GATES; at += LANES)
+                store(shares + b * GATES + at, errors[b] * load(from_error + at));
+    }
+};
+
+// Logits and the error that they leave, from the means of hidden states [B, N].
+void read_out(const MetaParameters& own, const float* means, int64_t outputs, int64_t label,
+              float* logits, float* errors) {
+    float largest = -INFINITY, total = 0.0f;
+    for (int64_t b = 0; b < outputs; ++b) {
+        float z = *own.head_bias;
+        for (int n = 0; n < N; ++n) z += own.head[n] * means[b * N + n];
+        logits[b] = LOGIT_BOUND * std::tanh(z / LOGIT_BOUND);
+        largest = std::max(largest, logits[b]);
+    }
+    for (int64_t b = 0; b < outputs; ++b) total += errors[b] = std::exp(logits[b] - largest);
+    for (int64_t b = 0; b < outputs; ++b) errors[b] = errors[b] / total - (b == label);
+}
+
+}  // namespace
+
+// hidden, cell: states to start from, [P or 1, E, A, B, N]; errors: e to start from, [P or 1, E, B];
+// where *_members is 1, all members start from the same. Fills logits [P, T, E, B], last_hidden,
+// last_cell [P, E, A, B, N], last_errors [P, E, B]. Where the tapes are not null (then P is 1), they
+// get what the gradient needs: the states before each step [T, E, A, B, N], e before each step
+// [T, E, B] and the means of h' [T, E, B, N].
+extern "C" void vsml_lifetimes(
+    int64_t threads, int64_t members, int64_t steps, int64_t lifetimes, int64_t size,
+    int64_t outputs, int64_t ticks, int64_t state_members, int64_t error_members,
+    const float* inputs, const int64_t* labels, const float* from_input, const float* bias,
+    const float* from_error, const float* weight, const float* head, const float* head_bias,
+    const float* hidden, const float* cell, const float* errors, float* logits, float* last_hidden,
+    float* last_cell, float* last_errors, float* hidden_tape, float* cell_tape, float* error_tape,
+    float* mean_tape) {
+    const MetaParameters all_members{from_input, bias, from_error, weight, head, head_bias};
+    const int64_t floats = size * outputs * N;
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t life = 0; life < members * lifetimes; ++life) {
+        const int64_t p = life / lifetimes, e = life % lifetimes;
+        const MetaParameters own = all_members.of(p);
+        const Shares shares(own);
+        const Weight scaled(own.weight);
+        float *h = last_hidden + life * floats, *c = last_cell + life * floats;
+        float* error = last_errors + life * outputs;
+        const int64_t from = state_members == 1 ? e : life;
+        std::copy_n(hidden + from * floats, floats, h);
+        std::copy_n(cell + from * floats, floats, c);
+        std::copy_n(errors + (error_members == 1 ? e : life) * outputs, outputs, error);
+        std::vector<float> above(outputs * GATES), means(outputs * N);
+        for (int64_t t = 0; t < steps; ++t) {
+            const int64_t step = t * lifetimes + e;
+            if (hidden_tape) {
+                std::copy_n(h, floats, hidden_tape + step * floats);
+                std::copy_n(c, floats, cell_tape + step * floats);
+                std::copy_n(error, outputs, error_tape + step * outputs);
+            }
+            shares.above(error, outputs, above.data());
+            std::fill(means.begin(), means.end(), 0.0f);
+            for (int64_t a = 0; a < size; ++a) {
+                alignas(64) float below[GATES];
+                shares.below(inputs[step * size + a], below);
+                over_outputs(outputs, [&](auto width, int64_t b) {
+                    constexpr int K = decltype(width)::value;
+                    const int64_t at = (a * outputs + b) * N;
+                    States<K> states;
+                    states.read(h + at, c + at);
+                    for (int64_t i = 0; i < ticks; ++i)
+                        tick<K>(below, above.data() + b * GATES, scaled, states);
+                    states.write(h + at, c + at);
+                    for (int i = 0; i < K * N; i += LANES)
+                        add(means.data() + b * N + i, load(states.hidden[0] + i));
+                });
+            }
+            for (float& mean : means) mean /= size;
+            if (mean_tape) std::copy(means.begin(), means.end(), mean_tape + step * outputs * N);
+            read_out(own, means.data(), outputs, labels[step],
+                     logits + ((p * steps + t) * lifetimes + e) * outputs, error);
+        }
+    }
+}
+
+// The gradient of vsml_lifetimes for one member: from dL/dlogits [T, E, B] and dL/d of the last
+// states, in d_hidden and d_cell [E, A, B, N], and errors, in d_errors [E, B], to those of the first
+// ones, in the same places. Fills, for each lifetime, the gradients of the meta-parameters:
+// d_from_input, d_bias, d_from_error [E, 4N], d_weight [E, N, 4N], d_head [E, N], d_head_bias [E].
+extern "C" void vsml_lifetimes_backward(
+    int64_t threads, int64_t steps, int64_t lifetimes, int64_t size, int64_t outputs,
+    int64_t ticks, const float* inputs, const int64_t* labels, const float* from_input,
+    const float* bias, const float* from_error, const float* weight,
+    const float* weight_transposed, const float* head, const float* head_bias,
+    const float* logits, const float* hidden_tape, const float* cell_tape,
+    const float* error_tape, const float* mean_tape, const float* grad_logits, float* d_hidden,
+    float* d_cell, float* d_errors, float* d_from_input, float* d_bias, float* d_from_error,
+    float* d_weight, float* d_head, float* d_head_bias) {
+    const MetaParameters own{from_input, bias, from_error, weight, head, head_bias};
+    const Shares shares(own);
+    const Weight scaled(weight);
+    const int64_t floats = size * outputs * N;
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t e = 0; e < lifetimes; ++e) {
+        float *dh = d_hidden + e * floats, *dc = d_cell + e * floats, *d_error = d_errors + e * outputs;
+        float *into_input = d_from_input + e * GATES, *into_bias = d_bias + e * GATES;
+        float *into_error = d_from_error + e * GATES, *into_weight = d_weight + e * N * GATES;
+        for (float* into : {into_input, into_bias, into_error}) std::fill_n(into, GATES, 0.0f);
+        std::fill_n(into_weight, N * GATES, 0.0f);
+        std::fill_n(d_head + e * N, N, 0.0f);
+        d_head_bias[e] = 0.0f;
+        std::vector<float> above(outputs * GATES), d_above(outputs * GATES);
+        std::vector<float> d_logits(outputs), d_means(outputs * N);
+        for (int64_t t = steps - 1; t >= 0; --t) {
+            const int64_t step = t * lifetimes + e;
+            const float *logit = logits + step * outputs, *mean = mean_tape + step * outputs * N;
+            // through the error, softmax(logits) - onehot, and the logits' own gradient
+            float largest = -INFINITY, total = 0.0f, weighted = 0.0f;
+            for (int64_t b = 0; b < outputs; ++b) largest = std::max(largest, logit[b]);
+            for (int64_t b = 0; b < outputs; ++b)
+                total += d_logits[b] = std::exp(logit[b] - largest);
+            for (int64_t b = 0; b < outputs; ++b) weighted += (d_logits[b] /= total) * d_error[b];
+            for (int64_t b = 0; b < outputs; ++b) {
+                const float bounded = logit[b] / LOGIT_BOUND;
+                const float d_logit =
+                    grad_logits[step * outputs + b] + d_logits[b] * (d_error[b] - weighted);
+                const float d_z = d_logit * (1.0f - bounded * bounded);
+                d_head_bias[e] += d_z;
+                for (int n = 0; n < N; ++n) {
+                    d_head[e * N + n] += d_z * mean[b * N + n];
+                    d_means[b * N + n] = d_z * head[n] / size;
+                }
+            }
+            // through the sub-RNNs
+            const float* error = error_tape + step * outputs;
+            shares.above(error, outputs, above.data());
+            std::fill(d_above.begin(), d_above.end(), 0.0f);
+            for (int64_t a = 0; a < size; ++a) {
+                const float x = inputs[step * size + a];
+                alignas(64) float below[GATES], d_below[GATES] = {};
+                shares.below(x, below);
+                over_outputs(outputs, [&](auto width, int64_t b) {
+                    constexpr int K = decltype(width)::value;
+                    const int64_t at = (a * outputs + b) * N;
+                    States<K> states, gradients;
+                    states.read(hidden_tape + step * floats + at, cell_tape + step * floats + at);
+                    gradients.read(dh + at, dc + at);
+                    for (int i = 0; i < K * N; i += LANES)
+                        add(gradients.hidden[0] + i, load(d_means.data() + b * N + i));
+                    backward_block<K>(static_cast<int>(ticks), below, above.data() + b * GATES,
+                                      scaled, weight_transposed, states, gradients, d_below,
+                                      d_above.data() + b * GATES, into_weight);
+                    gradients.write(dh + at, dc + at);
+                });
+                for (int at = 0; at < GATES; at += LANES) {
+                    add(into_bias + at, load(d_below + at));
+                    add(into_input + at, x * load(d_below + at));
+                }
+            }
+            for (int64_t b = 0; b < outputs; ++b) {
+                d_error[b] = 0.0f;
+                for (int g = 0; g < GATES; ++g) {
+                    const float gradient = d_above[b * GATES + g];
+                    into_error[g] += error[b] * gradient;
+                    d_error[b] += from_error[g] * gradient;
+                }
+            }
+        }
+    }
+}

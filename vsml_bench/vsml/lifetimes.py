@@ -1,0 +1,170 @@
+"""Whole lifetimes of a network with one dense layer in one call of the hand-written code, for one
+set of meta-parameters or, under `torch.func.vmap`, for a population of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._C import _functorch
+from torch.autograd.function import once_differentiable
+
+from vsml_bench.vsml import native
+from vsml_bench.vsml.sub_rnn import SubRNN
+
+
+class Boundary(NamedTuple):
+    """What lifetimes start from and end with."""
+
+    hidden: Tensor  # h [E, A, B, N]
+    cell: Tensor  # c [E, A, B, N]
+    error: Tensor  # dL/dlogits of the last example, which the next one meets [E, B]
+
+
+class _MetaParameters(NamedTuple):
+    """All that matters in a network with one layer: of its messages, input and error are on channel
+    0, and the logit is channel 1 of the forward message."""
+
+    from_input: Tensor  # [4N]
+    bias: Tensor  # [4N]
+    from_error: Tensor  # [4N]
+    weight: Tensor  # [N, 4N]
+    head: Tensor  # [N]
+    head_bias: Tensor  # []
+
+
+def applies(ticks: int, sub_rnn: SubRNN, start: Boundary, inputs: Tensor) -> bool:
+    """Whether `run` can take these. A population must live the same inputs and needs no
+    gradient."""
+    tensors = (*start, *sub_rnn.parameters())
+    if any(map(_functorch.is_batchedtensor, tensors)) and _need_gradient(tensors):
+        return False
+    return sub_rnn.fits_kernel and native.applies(ticks, inputs, *map(_below_vmap, tensors))
+
+
+def run(
+    ticks: int, sub_rnn: SubRNN, start: Boundary, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Boundary]:
+    """Logits [T, E, B] of inputs [T, E, A] with labels int64 [T, E], and the end of the lifetimes.
+    Differentiable once."""
+    meta_parameters = _MetaParameters(
+        sub_rnn.gates_from_forward[0],
+        sub_rnn.gates_bias,
+        sub_rnn.gates_from_backward[0],
+        sub_rnn.gates_from_hidden,
+        sub_rnn.forward_head.weight[1],
+        sub_rnn.forward_head.bias[1],
+    )
+    tensors = (*meta_parameters, *start)
+    logits, hidden, cell, error, *_ = _Lifetimes.apply(
+        ticks, _need_gradient(tensors), inputs, labels, *tensors
+    )
+    return logits, Boundary(hidden, cell, error)
+
+
+def _need_gradient(tensors: tuple[Tensor, ...]) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _below_vmap(tensor: Tensor) -> Tensor:
+    if _functorch.is_batchedtensor(tensor):
+        return _functorch.get_unwrapped(tensor)
+    return tensor
+
+
+class _Lifetimes(torch.autograd.Function):
+    """The lifetimes, their gradient, and what `torch.func.vmap` makes of them. Operands are the
+    fields of `_MetaParameters` and of `Boundary`."""
+
+    @staticmethod
+    def forward(
+        ticks: int, with_tape: bool, inputs: Tensor, labels: Tensor, *operands: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The logits, the end, and the tape that the gradient needs."""
+        with_axis = [operand.unsqueeze(0) for operand in operands]
+        results = _live(ticks, with_tape, inputs, labels, with_axis)
+        return (*(result.squeeze(0) for result in results[:4]), *results[4:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ticks, with_tape, *tensors = inputs
+        if not with_tape:
+            return
+        logits, _, _, _, *tape = output
+        ctx.ticks = ticks
+        ctx.mark_non_differentiable(*tape)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors[:8], logits, *tape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs, labels, *saved = ctx.saved_tensors
+        meta_parameters, (logits, *tape) = _MetaParameters(*saved[:6]), saved[6:]
+        steps, lifetimes, size, outputs, _ = tape[0].shape
+        start = (tape[0][0], tape[1][0], tape[2][0])
+        into_logits, *into_end = (
+            torch.zeros_like(like) if gradient is None else gradient.contiguous()
+            for gradient, like in zip(gradients[:4], (logits, *start), strict=True)
+        )
+        into_start = [gradient.clone() for gradient in into_end]  # changed in place
+        into_each = [p.new_empty(lifetimes, *p.shape) for p in meta_parameters]
+        native.call(
+            "vsml_lifetimes_backward",
+            *(torch.get_num_threads(), steps, lifetimes, size, outputs, ctx.ticks),
+            *(inputs.contiguous(), labels.contiguous()),
+            *(p.contiguous() for p in meta_parameters[:4]),
+            meta_parameters.weight.T.contiguous(),
+            *(p.contiguous() for p in meta_parameters[4:]),
+            *(logits, *tape, into_logits, *into_start, *into_each),
+        )
+        return (None,) * 4 + (*(each.sum(0) for each in into_each), *into_start)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        ticks: int,
+        with_tape: bool,
+        inputs: Tensor,
+        labels: Tensor,
+        *operands: Tensor,
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        """Members with meta-parameters, and perhaps a start, of their own."""
+        assert not with_tape and in_dims[2] is None and in_dims[3] is None
+        with_axis = [
+            operand.unsqueeze(0) if dim is None else operand.movedim(dim, 0)
+            for operand, dim in zip(operands, in_dims[4:], strict=True)
+        ]
+        for index in range(len(_MetaParameters._fields)):
+            with_axis[index] = with_axis[index].expand(info.batch_size, *with_axis[index].shape[1:])
+        results = _live(ticks, False, inputs, labels, with_axis)
+        return tuple(results), (0,) * len(results)
+
+
+def _live(
+    ticks: int, with_tape: bool, inputs: Tensor, labels: Tensor, operands: list[Tensor]
+) -> list[Tensor]:
+    """Logits [P, T, E, B] and the end [P, ...] of P members. operands: [P, ...]; a start may be
+    [1, ...], for all of them. with_tape, only where P is 1: also h and c [T, E, A, B, N] and the
+    error [T, E, B] before each step, and the mean hidden state of each step [T, E, B, N]."""
+    operands = [operand.contiguous() for operand in operands]
+    meta_parameters, start = operands[:6], Boundary(*operands[6:])
+    members, steps = len(meta_parameters[0]), len(inputs)
+    _, lifetimes, size, outputs, states = start.hidden.shape
+    empty = inputs.new_empty
+    logits = empty(members, steps, lifetimes, outputs)
+    grid = (lifetimes, size, outputs, states)
+    end = [empty(members, *grid), empty(members, *grid), empty(members, lifetimes, outputs)]
+    kept = (grid, grid, (lifetimes, outputs), (lifetimes, outputs, states)) if with_tape else ()
+    tape = [empty(steps, *shape) for shape in kept]
+    native.call(
+        "vsml_lifetimes",
+        *(torch.get_num_threads(), members, steps, lifetimes, size, outputs, ticks),
+        *(len(start.hidden), len(start.error)),
+        *(inputs.contiguous(), labels.contiguous()),
+        *(*meta_parameters, *start, logits, *end),
+        *(tape or (None, None, None, None)),
+    )
+    return [logits, *end, *tape]

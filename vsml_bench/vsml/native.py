@@ -1,0 +1,113 @@
+"""The hand-written code for CPUs: compiled once per machine by the C++ compiler found there, used
+where it applies, and equal to the plain form within float32 rounding.
+
+It computes in float32 on a CPU with N = 16, without LayerNorm and with at most 8 micro-ticks;
+everything else takes the plain path. Set VSML_BENCH_KERNEL=0 to never use it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+STATE_SIZE = 16
+MAX_TICKS = 8
+_FOLDER = Path(__file__).parent
+_SOURCES = ("sweep.cpp", "lifetimes.cpp")
+_HEADERS = ("sub_rnn.h",)
+# Where PyTorch is already loaded, its OpenMP serves this code as well.
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+
+
+def applies(ticks: int, *tensors: Tensor) -> bool:
+    """Whether the code, on this machine, now, can take sub-RNNs of so many micro-ticks and read
+    these tensors' memory."""
+    if torch.compiler.is_compiling() or ticks > MAX_TICKS:
+        return False
+    return all(map(_readable, tensors)) and load() is not None
+
+
+def _readable(tensor: Tensor) -> bool:
+    return (
+        tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def call(name: str, *arguments: int | Tensor | None) -> None:
+    """Calls a function of the library on whole numbers and on the memory of contiguous tensors;
+    None is a null pointer."""
+    library = load()
+    assert library is not None
+    getattr(library, name)(*map(_argument, arguments))
+
+
+def _argument(value: int | Tensor | None) -> ctypes.c_int64 | ctypes.c_void_p:
+    if isinstance(value, int):
+        return ctypes.c_int64(value)
+    if value is None:
+        return ctypes.c_void_p()
+    assert value.is_contiguous()
+    return ctypes.c_void_p(value.data_ptr())
+
+
+@lru_cache(maxsize=1)
+def load() -> ctypes.CDLL | None:
+    """The compiled code; None where there is no compiler, it fails, or it is switched off."""
+    if os.environ.get("VSML_BENCH_KERNEL") == "0":
+        return None
+    try:
+        library = ctypes.CDLL(str(_library()))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    for name in (
+        "vsml_sweep",
+        "vsml_sweep_backward",
+        "vsml_lifetimes",
+        "vsml_lifetimes_backward",
+    ):
+        getattr(library, name).restype = None
+    return library
+
+
+def _library() -> Path:
+    """The shared library for this source, compiler and CPU, built where it is not there yet."""
+    compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
+    if compiler is None:
+        raise FileNotFoundError("no C++ compiler")
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True).stdout
+    code = [(_FOLDER / name).read_bytes() for name in (*_SOURCES, *_HEADERS)]
+    identity = b"\0".join([*code, version, _cpu(), " ".join(_FLAGS).encode()])
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vsml-bench"
+    library = cache / f"kernel-{hashlib.sha256(identity).hexdigest()[:16]}.so"
+    if library.is_file():
+        return library
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        built = Path(folder) / "kernel.so"
+        sources = [str(_FOLDER / name) for name in _SOURCES]
+        subprocess.run(
+            [compiler, *_FLAGS, *sources, "-o", str(built)], check=True, capture_output=True
+        )
+        os.replace(built, library)
+    return library
+
+
+def _cpu() -> bytes:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+    except OSError:
+        return platform.processor().encode()
+    return b"".join(sorted({line for line in lines if line.startswith((b"flags", b"model name"))}))
