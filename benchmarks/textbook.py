@@ -10,11 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vsml_bench.learner import Learner, State
+from vsml_bench.vsml.learner import VSML
+from vsml_bench.vsml.network import VSMLState
+from vsml_bench.vsml.sub_rnn import SubRNN
 
 
 def textbook_unroll(
-    learner: Learner, state: State, inputs: Tensor, labels: Tensor
+    learner: VSML, state: VSMLState, inputs: Tensor, labels: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Logits [T, E, K] of the lifetimes inputs [T, E, A] with labels int64 [T, E], and the last
     hidden and cell states [E, A, K, N].
@@ -23,6 +25,7 @@ def textbook_unroll(
     its `init_state` returned.
     """
     rnn, config = learner.sub_rnns[0], learner.config
+    assert isinstance(rnn, SubRNN)
     weight = torch.cat([rnn.gates_from_forward, rnn.gates_from_backward, rnn.gates_from_hidden])
     hidden, cell = (part[:, 0] for part in state.layers[0])
     lifetimes, rows, columns, _ = hidden.shape

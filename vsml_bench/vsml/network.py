@@ -172,7 +172,11 @@ class VSMLNetwork(Learner):
         """The same; in one call where the hand-written code takes a network of one layer."""
         config = self.config
         plain = VSMLConfig(ticks=config.ticks, layerwise=config.layerwise)
-        if config != plain or len(inputs) == 0:
+        overridden = any(
+            getattr(type(self), step) is not getattr(VSMLNetwork, step)
+            for step in ("forward", "predict", "observe")
+        )
+        if config != plain or overridden or len(inputs) == 0:
             return super().unroll(state, inputs, labels)
         layer, error = state.layers[0], state.feedback[0][:, 0, :, 0]
         start = lifetimes.Boundary(layer.hidden[:, 0], layer.cell[:, 0], error)
