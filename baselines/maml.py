@@ -52,18 +52,16 @@ class MAMLConfig:
 
 @dataclass(frozen=True)
 class MLPConfig(MAMLConfig):
-    """A network of dense layers."""
+    """A network of dense ReLU layers, with these widths of hidden ones."""
 
     hidden: tuple[int, ...] = (64,)
-    """Widths of the hidden ReLU layers."""
 
 
 @dataclass(frozen=True)
 class ConvConfig(MAMLConfig):
-    """Four convolutional layers."""
+    """Four convolutional layers of so many channels."""
 
     filters: int = 32
-    """Channels of each layer."""
 
 
 class MAMLState(NamedTuple):
@@ -132,6 +130,10 @@ class ModelAgnostic(Learner):
             weights = self._step(weights, inputs, labels, self.config.inner_rate)
         return state._replace(weights=weights)
 
+    def answer(self, state: MAMLState, queries: Tensor) -> Tensor:
+        """All queries of a lifetime at once."""
+        return vmap(self._logits, in_dims=(0, 1), out_dims=1)(state.weights, queries)
+
     def _step(self, weights: Tensors, inputs: Tensor, labels: Tensor, alpha: float) -> Tensors:
         """Returns phi - alpha dL/dphi. inputs [E, S, *shape.inputs], labels int64 [E, S]."""
         differentiable = torch.is_grad_enabled() and not self.config.first_order
@@ -147,8 +149,7 @@ class ModelAgnostic(Learner):
 
     def _logits(self, weights: Tensors, inputs: Tensor) -> Tensor:
         """One lifetime's network: inputs [S, *shape.inputs] to logits [S, K]."""
-        names = (name for name, _ in self.network.named_parameters())
-        named = dict(zip(names, weights, strict=True))
+        named = dict(zip(dict(self.network.named_parameters()), weights, strict=True))
         logits: Tensor = functional_call(self.network, named, (inputs,))
         return logits
 

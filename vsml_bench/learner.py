@@ -28,11 +28,16 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 State: TypeAlias = Any
 """A NamedTuple (possibly nested) of tensors, each with the leading axis [lifetimes]."""
 Engine: TypeAlias = Literal["bptt", "es"]
 """How meta-gradients are found: backpropagation through time, or evolution strategies."""
+
+ANSWERING_FLOATS = 2**22
+"""Numbers in the copies of states that queries are answered from side by side (16 MiB in float32):
+small states answer all queries at once, large ones in chunks that stay within the caches."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,27 @@ class Learner(nn.Module, ABC):
         whole override it.
         """
         return self.unroll(state, inputs, labels)[1]
+
+    def answer(self, state: State, queries: Tensor) -> Tensor:
+        """Predicts queries from the state after the support set (few-shot protocol).
+
+        queries [T, lifetimes, *shape.inputs]; returns logits [T, lifetimes, classes]. Nothing is
+        learned from a query, and none knows of another. The default predicts from as many copies of
+        the state as stay within the caches; learners that can answer many queries from one state
+        override it.
+        """
+        count, lifetimes = queries.shape[:2]
+        floats = sum(part.numel() for part in pytree.tree_leaves(state))
+        logits = []
+        for chunk in queries.split(min(count, max(1, ANSWERING_FLOATS // max(1, floats)))):
+            predicted, _ = self.predict(_copies(state, len(chunk)), chunk.flatten(0, 1))
+            logits.append(predicted.unflatten(0, (len(chunk), lifetimes)))
+        return torch.cat(logits)
+
+
+def _copies(state: State, count: int) -> State:
+    """Every part [E, ...] as [count E, ...]: each lifetime's state for each of `count` queries."""
+    return pytree.tree_map(lambda part: part.expand(count, *part.shape).flatten(0, 1), state)
 
 
 def cross_entropy_error(logits: Tensor, labels: Tensor) -> Tensor:

@@ -308,6 +308,13 @@ class TrulyInvariantInNoise(RightNoise):
     invariances = frozenset({"inputs", "labels"})
 
 
+class LearnsFromQueries(Right):
+    """Centres the queries: each is answered with the help of the others."""
+
+    def answer(self, state: Fit, queries: Tensor) -> Tensor:
+        return super().answer(state, queries - queries.mean(0))
+
+
 @dataclass(frozen=True)
 class Fault:
     """A wrong learner and the checks that have to fail on it, and no other."""
@@ -327,14 +334,15 @@ FAULTS = (
     Fault(ForgetsAtBlocks, ("unroll and loop",)),
     Fault(MixesLifetimes, ("independence",)),
     Fault(CountsNeighbours, ("independence",)),
-    Fault(RemembersInAnAttribute, ("hidden state",)),
+    Fault(RemembersInAnAttribute, ("hidden state", "answers")),
     Fault(WritesIntoItsState, ("hidden state",)),
     Fault(DrawsFromElsewhere, ("determinism", "independence")),
     Fault(DrawsMetaParametersFromElsewhere, ("determinism",)),
-    Fault(DropsOut, ("determinism", "independence")),
+    Fault(DropsOut, ("determinism", "independence", "answers")),
     Fault(SharesNoise, ("determinism",)),
     Fault(SwallowsNaN, ("not a number",)),
     Fault(SpreadsNaN, ("not a number",)),
+    Fault(LearnsFromQueries, ("answers",)),
     Fault(KeepsAPlainTensor, ("save and load",)),
     Fault(KeepsWhatItComputed, ("population",)),
     Fault(CutsTheGradient, ("meta-gradient",)),

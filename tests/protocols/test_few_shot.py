@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.harness import LEARNER, write
+from vsml_bench import learner as contract
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.meta_training.objective import meta_loss
-from vsml_bench.protocols import few_shot
 from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
@@ -63,7 +63,7 @@ def states(of: Learner, shape: Shape) -> State:
 def test_scores_equal_a_loop_over_episodes_and_queries(
     sampler: EpisodeSampler, name: str, state_floats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_shot, "STATE_FLOATS_AT_ONCE", state_floats)
+    monkeypatch.setattr(contract, "ANSWERING_FLOATS", state_floats)
     scores = evaluate(learner(name), sampler, SEEDS, PROTOCOL, EXECUTION, learner_seed=7)
     assert scores.correct.shape == scores.loss.shape == (5, PROTOCOL.predictions) == (5, 12)
     one = learner(name)

@@ -70,6 +70,25 @@ def unroll_and_loop(subject: Subject) -> Finding:
     return passed(f"{', '.join(errors)}: equal to predict/observe.", errors[worst])
 
 
+def answers(subject: Subject) -> Finding:
+    """`answer` gives each query what `predict` gives it from the state after the support set."""
+    with double_precision():
+        learner, stream = subject.learner(), subject.stream()
+        support, queries = _halves(stream)
+        with torch.no_grad(), quiet_randomness():
+            state = fresh_states(learner, range(LIFETIMES), subject.shape)
+            state = learner.adapt(state, *support)
+            expected = torch.stack([learner.predict(state, x)[0] for x in queries.inputs])
+            error = relative_error(learner.answer(state, queries.inputs), expected)
+    if error > ROUNDING:
+        return failed(
+            f"queries answered together and one by one differ by {error:.3g} (relative); each has "
+            "to be answered from the state after adapt(), as if it were the only one.",
+            error,
+        )
+    return passed("queries answered together and one by one: the same.", error)
+
+
 def _unroll_twice(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     first, second = _halves(stream)
     logits, state = unrolled(learner, state, first)

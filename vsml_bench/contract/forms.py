@@ -63,9 +63,9 @@ def exercise(learner: Learner, shape: Shape, where: str) -> None:
             method = "adapt"
             state = learner.adapt(fresh, inputs, labels)
             _require_state(state, where, method)
-            method = "predict"
-            logits, _ = learner.predict(state, inputs[0])
-            _require_logits(logits, one_step, inputs.dtype, f"{where}: {method}() after adapt()")
+            method = "answer"
+            logits = learner.answer(state, inputs)
+            _require_logits(logits, all_steps, inputs.dtype, f"{where}: {method}()")
     except VsmlBenchError:
         raise
     except Exception as error:

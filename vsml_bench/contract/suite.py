@@ -58,6 +58,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "determinism": audits.determinism,
         "not a number": audits.not_a_number,
         "unroll and loop": equivalences.unroll_and_loop,
+        "answers": equivalences.answers,
         "save and load": equivalences.save_and_load,
         "population": equivalences.population,
         "meta-gradient": equivalences.meta_gradient,

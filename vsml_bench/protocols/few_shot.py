@@ -11,18 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-from torch.utils import _pytree as pytree
-
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.subsets import Subset
 from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.protocol import Predictions, Protocol
-
-STATE_FLOATS_AT_ONCE = 2**22
-"""Numbers in the copies of states that queries are answered from side by side (16 MiB in float32):
-small states answer all queries at once, large ones in chunks that stay within the caches."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +59,9 @@ class FewShot(Protocol):
         """Adapts to the support, then answers the queries."""
         support = self.learning_steps
         state = learner.adapt(state, episode.inputs[:support], episode.labels[:support])
-        logits = answer(learner, state, episode.inputs[support:])
+        logits = learner.answer(state, episode.inputs[support:])
         return Predictions(logits, episode.labels[support:], state)
 
     def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
         """A whole episode: a learner may take its support set at once."""
         self.run(learner, state, episode)
-
-
-def answer(learner: Learner, state: State, queries: Tensor) -> Tensor:
-    """Logits [T, E, K] for queries [T, E, *shape.inputs], all from the state of E lifetimes."""
-    count, lifetimes = queries.shape[:2]
-    floats = sum(part.numel() for part in pytree.tree_leaves(state))
-    at_once = min(count, max(1, STATE_FLOATS_AT_ONCE // max(1, floats)))
-    logits = []
-    for chunk in queries.split(at_once):  # [t, E, ...]
-        predicted, _ = learner.predict(_copies(state, len(chunk)), chunk.flatten(0, 1))
-        logits.append(predicted.unflatten(0, (len(chunk), lifetimes)))
-    return torch.cat(logits)
-
-
-def _copies(state: State, count: int) -> State:
-    """Every part [E, ...] as [count E, ...]: each lifetime's state for each of `count` queries."""
-    return pytree.tree_map(lambda part: part.expand(count, *part.shape).flatten(0, 1), state)
