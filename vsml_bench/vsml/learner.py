@@ -84,6 +84,19 @@ class ConvVSML(VSMLVariant):
     variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-conv": VSMLConfig(conv=(4,))}
     input_kinds = frozenset({"image"})
     invariances = frozenset({"labels"})
+    recipe = Recipe(
+        phases=(
+            *VSMLVariant.recipe.phases,
+            Phase(
+                steps=400,
+                lifetime=100,
+                learning_rate=1e-2,
+                final_learning_rate=5e-4,
+                fresh_optimizer=True,
+            ),
+        ),
+        size=8,
+    )
 
 
 class LabelVSML(LabelVSMLNetwork):
