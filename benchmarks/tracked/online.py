@@ -1,0 +1,18 @@
+"""Online lifetimes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .base import LEARNERS, PROFILE, LifetimeBenchmark
+
+
+class Online(LifetimeBenchmark):
+    """Every example is predicted, then learned from. Learners of a fixed size ignore the inputs'."""
+
+    params: ClassVar[list[Any]] = [list(LEARNERS), [64, 784] if PROFILE != "fast" else [64]]
+    steps = 100
+
+    def run(self) -> None:
+        """Whole lifetimes."""
+        self.learner.unroll(self.fresh(), self.inputs, self.labels)
