@@ -10,7 +10,7 @@ from .base import LEARNERS, PROFILE, LifetimeBenchmark
 class FewShot(LifetimeBenchmark):
     """The support set is learned, then queries are answered from one state."""
 
-    params: ClassVar[list[Any]] = [list(LEARNERS), [64, 784] if PROFILE != "fast" else [64]]
+    params: ClassVar[list[Any]] = [LEARNERS, [64, 784] if PROFILE != "fast" else [64]]
     steps = 5 + 75
 
     def run(self) -> None:

@@ -8,9 +8,9 @@ from .base import LEARNERS, PROFILE, LifetimeBenchmark
 
 
 class Online(LifetimeBenchmark):
-    """Every example is predicted, then learned from. Learners of a fixed size ignore the inputs'."""
+    """Every example is predicted, then learned from. A learner of one size has its own inputs."""
 
-    params: ClassVar[list[Any]] = [list(LEARNERS), [64, 784] if PROFILE != "fast" else [64]]
+    params: ClassVar[list[Any]] = [LEARNERS, [64, 784] if PROFILE != "fast" else [64]]
     steps = 100
 
     def run(self) -> None:
