@@ -1,9 +1,12 @@
 # `make` lists the targets. Each sets up what it needs: a virtual environment in .venv, with the
-# versions in constraints.txt. Variables to override: PYTHON, JOBS, TESTS.
+# versions in constraints.txt. Variables to override: PYTHON, JOBS, TESTS; BASE, FACTOR, BENCH.
 
 PYTHON ?= python3
 JOBS ?= 2
 TESTS ?= tests
+BASE ?= main~1
+FACTOR ?= 1.3
+BENCH ?= .
 
 VSML_BENCH = .venv/bin/vsml-bench
 PIP_INSTALL = .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check
@@ -11,10 +14,11 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reference leaderboard test smoke lint format readme lock clean
+.PHONY: help install reference leaderboard test smoke lint format readme lock clean \
+    speed growth asv asv-compare asv-pages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.installed ## set up .venv, with the versions in constraints.txt
 
@@ -78,6 +82,34 @@ lint: .venv/.installed ## check format, lint and types
 format: .venv/.installed ## format the code and fix what the linter can fix
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+speed: .venv/.installed ## measure speed beside the references, into results/speed (10 minutes)
+	@.venv/bin/python -m benchmarks.speed
+
+growth: .venv/.installed ## measure how time and memory grow with sizes, into results/speed
+	@.venv/bin/python -m benchmarks.growth
+
+# asv would store the host's name; every machine is called "local". It keeps results of an existing
+# environment only where it is told which commit they are of.
+ASV = PATH="$(CURDIR)/.venv/bin:$$PATH" asv
+define know_the_machine
+$(ASV) machine --machine local --yes >/dev/null
+endef
+
+asv: .venv/.installed ## run the asv suite in .venv and store what it finds of this commit
+	@test -z "$$(git status --porcelain --untracked-files=no)" || { \
+	    echo "Commit your changes first: asv stores results by commit." >&2; exit 1; }
+	@$(know_the_machine)
+	@$(ASV) run --machine local --environment existing:"$(CURDIR)/.venv/bin/python" \
+	    --set-commit-hash "$$(git rev-parse HEAD)" --bench '$(BENCH)'
+
+asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slower beyond noise
+	@$(know_the_machine)
+	@$(ASV) continuous --machine local --interleave-rounds --factor $(FACTOR) --bench '$(BENCH)' \
+	    "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
+
+asv-pages: .venv/.installed ## make web pages of the stored results, in runs/speed
+	@$(ASV) publish
 
 readme: .venv/.installed ## copy the published board into README.md
 	@.venv/bin/python tools/update_readme.py

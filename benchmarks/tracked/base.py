@@ -19,8 +19,8 @@ if PROFILE not in ("fast", "regular", "large"):
     raise ValueError(f"VSML_BENCH_PROFILE: expected fast, regular or large, found '{PROFILE}'")
 LEARNERS = {
     "fast": "vsml vsml-deep sgd-linear gpicl maml",
-    "regular": "vsml vsml-deep vsml-label vsml-backward-pass sgd-linear sgd-mlp adam-mlp maml gpicl "
-    "fast-weight-programmer meta-rnn hebbian-oja 1-nn",
+    "regular": "vsml vsml-deep vsml-label vsml-backward-pass sgd-linear sgd-mlp adam-mlp maml "
+    "gpicl fast-weight-programmer meta-rnn hebbian-oja 1-nn",
     "large": "vsml vsml-deep sgd-mlp maml gpicl fast-weight-programmer",
 }[PROFILE].split()
 LIFETIMES = {"fast": 8, "regular": 8, "large": 256}[PROFILE]

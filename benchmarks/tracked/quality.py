@@ -27,7 +27,7 @@ class ErrorRate:
         plans = plan_suite(
             find_suite("learners"), splits=["mnist5k-held-out"], learners=[name], seeds=[0]
         )
-        plan = dataclasses.replace(plans[0], lifetimes=4, steps=200)
+        plan = dataclasses.replace(plans[0], lifetimes=4)
         folders = (paths.results() / "checkpoints",)
         self.order = WorkOrder(plan, folders, None, "cpu", 1, "", ("", False))
 
