@@ -65,14 +65,17 @@ class DeepVSML(VSMLVariant):
         phases=(
             Phase(steps=400, lifetime=100, learning_rate=1e-2),
             Phase(120, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
-            Phase(
-                steps=200,
-                lifetime=300,
-                learning_rate=1e-2,
-                final_learning_rate=5e-4,
-                fresh_optimizer=True,
-                lifetimes=8,
-            ),
+            *(
+                Phase(
+                    steps=200,
+                    lifetime=300,
+                    learning_rate=1e-2,
+                    final_learning_rate=5e-4,
+                    fresh_optimizer=True,
+                    lifetimes=8,
+                ),
+            )
+            * 2,
         ),
         size=8,
     )
