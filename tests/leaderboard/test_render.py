@@ -49,7 +49,7 @@ def table(markdown: str, below: str) -> list[list[str]]:
 
 def test_json(board: Board) -> None:
     document = json.loads(to_json(board))
-    assert set(document) == {"suite", "board_hash", "rows", "stale", "problems"}
+    assert set(document) == {"suite", "board_hash", "rows", "stale", "problems", "commits"}
     assert (document["suite"], document["board_hash"]) == ("desk", board.board_hash)
     needed = "split relation learner metric mean ci_low ci_high seeds lifetimes steps status"
     rows: dict[Any, Any] = {(row["split"], row["learner"]): row for row in document["rows"]}
@@ -58,6 +58,11 @@ def test_json(board: Board) -> None:
     assert rows["held-out", "sgd"]["mean"] is None
     assert rows["held-out", "sgd"]["status"] == "crashed"
     assert document["stale"][0]["reason"] == "different from today's: data"
+    assert document["commits"] == ["abc"]
+
+
+def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> None:
+    assert "Run by the code of `abc`; its speed, by commit: `make asv-pages`." in to_markdown(board)
     assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
 
 

@@ -90,6 +90,8 @@ class Board:
     rows: tuple[Row, ...]
     stale: tuple[Stale, ...]
     problems: tuple[Problem, ...]
+    commits: tuple[str, ...]
+    """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
 
 
 def build_board(
@@ -124,6 +126,7 @@ def build_board(
         tuple(rows),
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
+        tuple(sorted({c.provenance.git_commit for entry in entries for c in entry.found} - {""})),
     )
 
 

@@ -48,6 +48,9 @@ def to_markdown(board: Board) -> str:
         [f"{s.learner} on {s.split}, seed {s.seed} ({s.key[:8]}): {s.reason}" for s in board.stale],
     )
     parts += _section("Damaged records", [f"{p.file}: {p.reason}" for p in board.problems])
+    if board.commits:
+        commits = ", ".join(f"`{commit[:10]}`" for commit in board.commits)
+        parts.append(f"Run by the code of {commits}; its speed, by commit: `make asv-pages`.")
     parts.append(f"Board hash: `{board.board_hash}`")
     return "\n\n".join(parts) + "\n"
 

@@ -26,8 +26,8 @@ def to_frame(board: Board) -> pd.DataFrame:
 
 
 def to_json(board: Board) -> str:
-    """`{"suite", "board_hash", "rows": [...], "stale": [...], "problems": [...]}`; each row has the
-    fields of `Row`, null where there is no number."""
+    """`{"suite", "board_hash", "rows": [...], "stale": [...], "problems": [...],
+    "commits": [...]}`; each row has the fields of `Row`, null where there is no number."""
     return json.dumps(asdict(board), indent=1, allow_nan=False) + "\n"
 
 
