@@ -15,7 +15,7 @@ WITH_PINS = -c constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install reference leaderboard test smoke lint format readme lock clean \
-    speed growth asv asv-compare asv-pages
+    speed growth profile asv asv-compare asv-pages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,9 @@ speed: .venv/.installed ## measure speed beside the references, into results/spe
 
 growth: .venv/.installed ## measure how time and memory grow with sizes, into results/speed
 	@.venv/bin/python -m benchmarks.growth
+
+profile: .venv/.installed ## draw where the time goes, into results/speed
+	@.venv/bin/python -m benchmarks.profile
 
 # asv would store the host's name; every machine is called "local". It keeps results of an existing
 # environment only where it is told which commit they are of.

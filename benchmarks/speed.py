@@ -28,7 +28,7 @@ from vsml_bench.provenance import git_state, versions
 from vsml_bench.storage import write_atomically
 
 ROUNDS = 7
-SECONDS_PER_CASE = 45.0
+SECONDS_PER_CASE = 25.0
 """After which no further round of a case begins, but for the first three."""
 
 

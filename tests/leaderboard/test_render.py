@@ -58,12 +58,12 @@ def test_json(board: Board) -> None:
     assert rows["held-out", "sgd"]["mean"] is None
     assert rows["held-out", "sgd"]["status"] == "crashed"
     assert document["stale"][0]["reason"] == "different from today's: data"
+    assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
     assert document["commits"] == ["abc"]
 
 
 def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> None:
     assert "Run by the code of `abc`; its speed, by commit: `make asv-pages`." in to_markdown(board)
-    assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
 
 
 def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:

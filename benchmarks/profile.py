@@ -1,0 +1,117 @@
+"""`python -m benchmarks.profile`: where the time of each case goes, as a picture and as numbers, in
+results/speed. On one core, so that shares add up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from benchmarks.cases import CASES, Case
+from benchmarks.speed import machine, peak_flops
+from vsml_bench import paths
+from vsml_bench.execution import decide
+from vsml_bench.storage import write_atomically
+from vsml_bench.vsml import native
+
+KINDS = {
+    "hand-written C++": ("vsml_",),
+    "matrix products": [
+        "aten::mm",
+        "aten::addmm",
+        "aten::bmm",
+        "aten::baddbmm",
+        "aten::matmul",
+        "aten::linear",
+        "aten::_scaled",
+        "aten::mkldnn",
+        "aten::convolution",
+        "aten::_convolution",
+    ],
+    "compiled by torch.compile": ("Torch-Compiled", "## Call", "CompiledFunction", "TorchDynamo"),
+    "other operators of PyTorch": ("aten::", "autograd::", "torch::"),
+}
+PYTHON = "Python and the rest"
+
+
+def shares(case: Case) -> dict[str, float]:
+    """Kind of work -> share of the time of a run."""
+    decide("cpu", 1)
+    run = case.sides()[0]()
+    run()
+    began = time.perf_counter()
+    run()
+    undisturbed = time.perf_counter() - began
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        began = time.perf_counter()
+        run()
+        wall = time.perf_counter() - began
+    seconds: Counter[str] = Counter()
+    for event in profiled.key_averages():
+        seconds[_kind(event.key)] += event.self_cpu_time_total / 1e6
+    # profiling makes small operators slower, and what lies between them not
+    seconds[PYTHON] = max(0.0, wall - sum(s for kind, s in seconds.items() if kind != PYTHON))
+    total = sum(seconds.values())
+    return {kind: seconds[kind] / total for kind in (*KINDS, PYTHON)} | {"seconds": undisturbed}
+
+
+def _kind(name: str) -> str:
+    for kind, beginnings in KINDS.items():
+        if name.startswith(tuple(beginnings)):
+            return kind
+    return PYTHON
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Writes one bar per case, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "vsml-bench"  # the same figures give the same file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(10, 0.5 * len(rows) + 1.5), layout="constrained")
+    names = [row["case"] for row in rows]
+    left = [0.0] * len(rows)
+    for kind in (*KINDS, PYTHON):
+        widths = [100 * row[kind] for row in rows]
+        axes.barh(names, widths, left=left, label=kind)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel("share of the time in %, one core")
+    axes.set_xlim(0, 100)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Profiles all cases but the runner's, which is what the first one's is."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=paths.results() / "speed")
+    out = parser.parse_args().out
+    call = native.call
+
+    def recorded(name: str, *arguments: Any) -> None:
+        with record_function(name):
+            call(name, *arguments)
+
+    native.call = recorded
+    rows: list[dict[str, Any]] = [
+        {"case": case.name, **shares(case)} for case in CASES if case.flops is not None
+    ]
+    document = {"machine": machine(peak_flops()), "rows": rows}
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "profile.json", json.dumps(document, indent=1).encode() + b"\n")
+    draw(rows, out / "profile.svg")
+    for row in rows:
+        parts = ", ".join(f"{100 * row[k]:.0f} % {k}" for k in (*KINDS, PYTHON) if row[k] >= 0.005)
+        print(f"{row['case']}: {parts}")
+
+
+if __name__ == "__main__":
+    main()
