@@ -36,7 +36,7 @@ from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.registry import find_learner, find_suite
 from vsml_bench.vsml.learner import VSML
 
-Run: TypeAlias = Callable[[], object]
+Run: TypeAlias = Callable[[], Any]
 CPU = torch.device("cpu")
 
 
@@ -72,7 +72,7 @@ def random_episode(steps: int, lifetimes: int, shape: Shape) -> Episode:
 def without_gradients(run: Run) -> Run:
     """The run in inference mode, as evaluations are."""
 
-    def inferred() -> object:
+    def inferred() -> Any:
         with torch.inference_mode():
             return run()
 
@@ -174,6 +174,7 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
                     gradient[name] += slope * eps[0] / pairs
             for name, p in learner.named_parameters():
                 p.copy_(own[name])
+                p.grad = gradient[name]
 
         def ours() -> Run:
             prepared = es.prepare(learner, objective, recipe, "vsml")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def shares(case: Case) -> dict[str, float]:
         began = time.perf_counter()
         run()
         wall = time.perf_counter() - began
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for event in profiled.key_averages():
         seconds[_kind(event.key)] += event.self_cpu_time_total / 1e6
     # profiling makes small operators slower, and what lies between them not

@@ -1,0 +1,73 @@
+"""Both sides of a case of the speed table compute the same, and its rows say what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from benchmarks import cases
+from benchmarks.growth import slope
+from benchmarks.speed import Timings, as_markdown, row
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_forward_sides_give_the_same_logits():
+    case = cases.vsml_forward(16, lifetimes=2, steps=5, goal=None)
+    ours, reference = (side()() for side in case.sides())
+    torch.testing.assert_close(ours[0], reference[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_prefix_read_anew_gives_the_same_predictions():
+    ours, reference = (side()() for side in cases.gpicl_lifetime(12, goal=None).sides())
+    torch.testing.assert_close(ours[0], torch.stack(reference), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        cases.vsml_meta_gradient(16, lifetimes=2, steps=5, goal=None),
+        cases.vsml_evolution(16, population=4, steps=5, goal=None),
+    ],
+    ids=["backpropagation", "evolution strategies"],
+)
+def test_meta_gradients_of_both_sides_agree(case, monkeypatch: pytest.MonkeyPatch):
+    learner = cases._vsml()
+    monkeypatch.setattr(cases, "_vsml", lambda: learner)
+    found = []
+    for side in case.sides():
+        learner.zero_grad()
+        side()()
+        found.append({n: p.grad for n, p in learner.named_parameters() if p.grad is not None})
+    ours, reference = found
+    assert ours["sub_rnns.0.gates_bias"].abs().max() > 0
+    for name in ours.keys() & reference.keys():
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-3, atol=1e-6)
+
+
+def unused() -> tuple[Callable[[], cases.Run], Callable[[], cases.Run]]:
+    raise AssertionError("not to be run")
+
+
+TIMINGS = Timings(
+    ours=[1.0, 2.0, 4.0], reference=[10.0, 10.0, 10.0], first_ours=3.0, first_reference=11.0
+)
+
+
+def test_a_row_and_its_text():
+    case = cases.Case("a case", "a peer", "examples", 100, 6.0, 50.0, sides=unused)
+    found = row(case, TIMINGS, peak=50.0)
+    assert found["ours"] == 50.0 and found["reference"] == 10.0 and found["unit"] == "examples/s"
+    assert found["ratio"] == 5.0, "the median of the rounds' ratios, 10, 5 and 2.5"
+    assert found["of_bound"] == 0.5, "50 operations at 50 a second, done in 2 seconds"
+    on = {"device": "x", "vectors": "y", "cores": 2, "gflops": 1, "commit": "c", "dirty": False}
+    text = as_markdown({"machine": {**on, "versions": {"torch": "2"}}, "rows": [found]})
+    assert "| a case | a peer" in text and "missed" in text and "50 %" in text
+
+
+def test_slope():
+    assert slope((1, 2, 4, 8), [3.0, 6.0, 12.0, 24.0]) == pytest.approx(1.0)
+    assert slope((1, 2, 4, 8), [3.0, 12.0, 48.0, 192.0]) == pytest.approx(2.0)
+    assert slope((1, 2), [0.0, 1.0]) is None

@@ -1,0 +1,50 @@
+"""The asv suite runs, and tracks what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from benchmarks import link_packages
+from benchmarks.tracked.few_shot import FewShot
+from benchmarks.tracked.online import Online
+from benchmarks.tracked.quality import ErrorRate
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("kind", [Online, FewShot])
+def test_a_benchmark_runs(kind: type[Online | FewShot]) -> None:
+    benchmark = kind()
+    benchmark.setup("vsml", 64)
+    benchmark.time_run("vsml", 64)
+    benchmark.peakmem_run("vsml", 64)
+    assert 0.0 <= benchmark.track_compile_seconds("vsml", 64) <= benchmark.first
+
+
+def test_error_rate_of_the_published_checkpoint() -> None:
+    benchmark = ErrorRate()
+    benchmark.setup("vsml")
+    assert 0.05 < benchmark.track_error_rate("vsml") < 0.5
+
+
+def test_an_environment_sees_the_packages_of_another_after_its_own(tmp_path: Path) -> None:
+    venv.create(tmp_path / "env")
+    python = tmp_path / "env" / "bin" / "python"
+    find = "import importlib.util as u; print(u.find_spec('torch') is not None)"
+
+    def output(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert output(str(python), "-c", find) == "False"
+    output(str(python), link_packages.__file__, sys.prefix)
+    assert output(str(python), "-c", find) == "True"
+
+
+def test_linking_to_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="run `make install` first"):
+        link_packages.main(tmp_path)
