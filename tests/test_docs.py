@@ -135,7 +135,7 @@ def _finds(find: Callable[[str], object], name: str) -> bool:
 @pytest.mark.parametrize("words", all_commands("make"))
 def test_every_make_target_exists(words: list[str]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE))
     for word in words:
         if ASSIGNMENT.fullmatch(word):
