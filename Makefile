@@ -14,8 +14,8 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reference leaderboard test smoke lint format readme lock clean \
-    speed growth profile asv asv-compare asv-pages
+.PHONY: help install reference leaderboard test smoke lint format readme lock clean
+.PHONY: speed growth profile asv asv-compare asv-pages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

@@ -115,7 +115,7 @@ def test_check(tmp_path: Path) -> None:
     good = call("check", "nearest-mean")
     assert good.code == 0 and re.search(r"^label leak +passed ", good.out, re.MULTILINE)
     assert "nearest-mean (baselines/nearest_mean.py)" in good.out
-    assert "0 of 15 checks failed" in good.out
+    assert "0 of 16 checks failed" in good.out
     api = vsml_bench.check("nearest-mean")
     assert api.learner == "nearest-mean" and not api.failed
     source = write(tmp_path / "wrong.py", Path(wrong_learners.__file__).read_text("utf-8"))
