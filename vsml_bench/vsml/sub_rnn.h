@@ -25,7 +25,7 @@
 
 constexpr int N = 16;
 constexpr int GATES = 4 * N;
-constexpr int MAX_TICKS = 8;  // kernel.py asks for no more of a gradient
+constexpr int MAX_TICKS = 8;  // native.py asks for no more of a gradient
 constexpr int BLOCK = 5;      // sub-RNNs side by side, so that none waits for its own results
 constexpr float LOG2E = 1.44269504088896341f;
 constexpr float GATE_OFFSET = 5.0f;  // of the forget gate; its negative is the input gate's
@@ -347,7 +347,7 @@ INLINE void add_outer_products(const Tick<K>* kept, int ticks, float* d_weight) 
 
 // The gradient of all ticks of K sub-RNNs from `states` on. `gradients` come as dL/d of the states
 // after the ticks and leave as dL/d of `states`. Adds dL/dbelow [4N], dL/dabove [K, 4N], dL/dW; the
-// gradients are of gates, not of exponents. If after is not null, it gets the states after.
+// gradients are of gates, not of exponents.
 template <int K>
 INLINE void backward_block(int ticks, const float* below, const float* above, const Weight& weight,
                            const float* weight_transposed, States<K>& states, States<K>& gradients,
