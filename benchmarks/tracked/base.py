@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -27,7 +28,7 @@ LIFETIMES = {"fast": 8, "regular": 8, "large": 256}[PROFILE]
 DEVICE = "auto" if PROFILE == "large" else "cpu"
 
 
-class LifetimeBenchmark:
+class LifetimeBenchmark(ABC):
     """Lifetimes of one learner at one size. Subclasses say which sizes there are, and what a run
     is."""
 
@@ -62,9 +63,9 @@ class LifetimeBenchmark:
             self.run()
             self.second = time.perf_counter() - began
 
+    @abstractmethod
     def run(self) -> None:
         """What is measured."""
-        raise NotImplementedError
 
     def fresh(self) -> Any:
         """States at the start."""
