@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.cases import Case, vsml_evolution, vsml_forward, vsml_meta_gradient
+from benchmarks.case import Case
 from benchmarks.cases import start as prepare
 from benchmarks.speed import machine, peak_flops
+from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
 from vsml_bench import paths
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory
 from vsml_bench.storage import write_atomically

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.cases import CASES, Case
+from benchmarks.case import Case
+from benchmarks.cases import CASES
 from benchmarks.speed import machine, peak_flops
 from vsml_bench import paths
 from vsml_bench.execution import decide

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from benchmarks.cases import CASES, Case, start
+from benchmarks.case import Case
+from benchmarks.cases import CASES, start
 from vsml_bench import paths
 from vsml_bench.execution import device_name
 from vsml_bench.provenance import git_state, versions

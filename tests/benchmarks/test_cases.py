@@ -7,35 +7,37 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks import cases
+from benchmarks import vsml_cases
+from benchmarks.case import Case, Run
 from benchmarks.growth import slope
+from benchmarks.learner_cases import gpicl_lifetime
 from benchmarks.speed import Timings, as_markdown, row
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_forward_sides_give_the_same_logits():
-    case = cases.vsml_forward(16, lifetimes=2, steps=5, goal=None)
+    case = vsml_cases.vsml_forward(16, lifetimes=2, steps=5, goal=None)
     ours, reference = (side()() for side in case.sides())
     torch.testing.assert_close(ours[0], reference[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_prefix_read_anew_gives_the_same_predictions():
-    ours, reference = (side()() for side in cases.gpicl_lifetime(12, goal=None).sides())
+    ours, reference = (side()() for side in gpicl_lifetime(12, goal=None).sides())
     torch.testing.assert_close(ours[0], torch.stack(reference), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     "case",
     [
-        cases.vsml_meta_gradient(16, lifetimes=2, steps=5, goal=None),
-        cases.vsml_evolution(16, population=4, steps=5, goal=None),
+        vsml_cases.vsml_meta_gradient(16, lifetimes=2, steps=5, goal=None),
+        vsml_cases.vsml_evolution(16, population=4, steps=5, goal=None),
     ],
     ids=["backpropagation", "evolution strategies"],
 )
 def test_meta_gradients_of_both_sides_agree(case, monkeypatch: pytest.MonkeyPatch):
-    learner = cases._vsml()
-    monkeypatch.setattr(cases, "_vsml", lambda: learner)
+    learner = vsml_cases._vsml()
+    monkeypatch.setattr(vsml_cases, "_vsml", lambda: learner)
     found = []
     for side in case.sides():
         learner.zero_grad()
@@ -47,7 +49,7 @@ def test_meta_gradients_of_both_sides_agree(case, monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(ours[name], reference[name], rtol=1e-3, atol=1e-6)
 
 
-def unused() -> tuple[Callable[[], cases.Run], Callable[[], cases.Run]]:
+def unused() -> tuple[Callable[[], Run], Callable[[], Run]]:
     raise AssertionError("not to be run")
 
 
@@ -57,7 +59,7 @@ TIMINGS = Timings(
 
 
 def test_a_row_and_its_text():
-    case = cases.Case("a case", "a peer", "examples", 100, 6.0, 50.0, sides=unused)
+    case = Case("a case", "a peer", "examples", 100, 6.0, 50.0, sides=unused)
     found = row(case, TIMINGS, peak=50.0)
     assert found["ours"] == 50.0 and found["reference"] == 10.0 and found["unit"] == "examples/s"
     assert found["ratio"] == 5.0, "the median of the rounds' ratios, 10, 5 and 2.5"

@@ -1,0 +1,63 @@
+"""What a case of the speed table is, and what cases share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from vsml_bench.data.episodes import Episode
+from vsml_bench.learner import Learner, Shape
+from vsml_bench.meta_training.objective import MetaLoss, meta_loss
+from vsml_bench.protocols.protocol import Protocol
+
+Run: TypeAlias = Callable[[], Any]
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    name: str
+    reference: str
+    """What vsml-bench is compared with."""
+    unit: str
+    """What is counted, per second."""
+    count: int
+    """Of these, in one run."""
+    goal: float | None
+    """How many times as fast as the reference it should be."""
+    flops: float | None
+    """Floating-point operations of one run that no implementation can do without; None where the
+    bound is the reference itself."""
+    sides: Callable[[], tuple[Callable[[], Run], Callable[[], Run]]]
+    """Ours and the reference."""
+    threads: int | None = None
+    """None is one per core."""
+
+
+def random_episode(steps: int, lifetimes: int, shape: Shape) -> Episode:
+    """Normal inputs [T, E, *shape.inputs], uniform labels [T, E]."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(steps, lifetimes, *shape.inputs, generator=generator)
+    return Episode(inputs, torch.randint(shape.classes, (steps, lifetimes), generator=generator))
+
+
+def without_gradients(run: Run) -> Run:
+    """The run in inference mode, as evaluations are."""
+
+    def inferred() -> Any:
+        with torch.inference_mode():
+            return run()
+
+    return inferred
+
+
+def objective_of(
+    episode: Episode, protocol: Protocol, state: Callable[[], Any]
+) -> Callable[[Learner], MetaLoss]:
+    """The meta-loss of an episode, from the states that `state` makes."""
+    return lambda learner: meta_loss(learner, state(), episode, protocol)

@@ -1,0 +1,134 @@
+"""VSML against its textbook form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.case import CPU, Case, Run, objective_of, random_episode, without_gradients
+from benchmarks.textbook import textbook_unroll
+from vsml_bench.learner import Recipe, Shape
+from vsml_bench.meta_training import bptt, es
+from vsml_bench.protocols.evaluation import fresh_states
+from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import stepwise_loss
+from vsml_bench.registry import find_learner
+from vsml_bench.vsml.learner import VSML
+
+_GATES = 16 * 64  # multiply-adds of h W in one sub-RNN and micro-tick
+_EXPONENTIALS = 5 * 16  # of four gates and tanh(c'), each a polynomial of degree 5
+_REST = 7 * 16  # products in the LSTM's update, all of them multiplied out
+_TICKS = 2
+_FORWARD = 2 * _TICKS * (_GATES + 5 * _EXPONENTIALS + _REST)
+_BACKWARD = 2 * _TICKS * (2 * _GATES + 20 * 16)  # dL/dh and dL/dW; what else is per gate
+
+
+def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) -> Case:
+    """Lifetimes of a network with one dense layer, ten classes."""
+    shape = Shape((inputs,), 10)
+
+    def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
+        learner, episode = _vsml(), random_episode(steps, lifetimes, shape)
+        state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
+        return (
+            lambda: without_gradients(
+                lambda: learner.unroll(state, episode.inputs, episode.labels)
+            ),
+            lambda: without_gradients(
+                lambda: textbook_unroll(learner, state, episode.inputs, episode.labels)
+            ),
+        )
+
+    return Case(
+        f"VSML forward, {inputs} x 10, {lifetimes} lifetimes",
+        "textbook form in eager PyTorch",
+        "examples",
+        lifetimes * steps,
+        goal,
+        lifetimes * steps * inputs * 10 * _FORWARD,
+        sides,
+    )
+
+
+def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | None) -> Case:
+    """Backpropagation through whole lifetimes, as in a meta-update."""
+    shape = Shape((inputs,), 10)
+
+    def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
+        learner, episode = _vsml(), random_episode(steps, lifetimes, shape)
+        state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
+
+        def reference() -> None:
+            learner.zero_grad(set_to_none=True)
+            logits, _ = textbook_unroll(learner, state, episode.inputs, episode.labels)
+            stepwise_loss(logits, episode.labels).mean().backward()
+
+        objective = objective_of(episode, Online(steps), lambda: state)
+        return lambda: lambda: bptt.meta_gradient(learner, objective), lambda: reference
+
+    flops = lifetimes * steps * inputs * 10 * (2 * _FORWARD + _BACKWARD)  # the way back starts anew
+    return Case(
+        f"VSML meta-gradient, {inputs} x 10, {lifetimes} lifetimes x {steps} examples",
+        "textbook form in eager PyTorch",
+        "examples",
+        lifetimes * steps,
+        goal,
+        flops,
+        sides,
+    )
+
+
+def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None) -> Case:
+    """One step of evolution strategies, a lifetime for each member."""
+    shape = Shape((inputs,), 10)
+    pairs = population // 2
+
+    def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
+        learner, episode = _vsml(), random_episode(steps, 1, shape)
+        objective = objective_of(
+            episode, Online(steps), lambda: fresh_states(learner, [0], shape, CPU)
+        )
+        recipe = Recipe(phases=(), engine="es", pairs=pairs)
+
+        def reference() -> None:
+            """The same members, one after the other."""
+            own = {name: p.detach().clone() for name, p in learner.named_parameters()}
+            gradient = {name: torch.zeros_like(p) for name, p in own.items()}
+            one_by_one = es.Population(pairs, recipe.noise_std, pairs_at_once=1)
+            for noise in es.draw_noise(own, one_by_one, seed=0):
+                losses = []
+                for sign in (1, -1):
+                    for name, p in learner.named_parameters():
+                        p.copy_(own[name] + sign * recipe.noise_std * noise[name][0])
+                    state = fresh_states(learner, [0], shape, CPU)
+                    logits, _ = textbook_unroll(learner, state, episode.inputs, episode.labels)
+                    losses.append(stepwise_loss(logits, episode.labels).mean())
+                slope = (losses[0] - losses[1]) / (2 * recipe.noise_std)
+                for name, eps in noise.items():
+                    gradient[name] += slope * eps[0] / pairs
+            for name, p in learner.named_parameters():
+                p.copy_(own[name])
+                p.grad = gradient[name]
+
+        def ours() -> Run:
+            prepared = es.prepare(learner, objective, recipe, "vsml")
+            return lambda: es.meta_gradient(learner, objective, prepared, seed=0)
+
+        return ours, lambda: torch.no_grad()(reference)
+
+    return Case(
+        f"ES step, population {population}, {inputs} x 10, {steps} examples",
+        "the members one by one through the textbook form",
+        "examples",
+        population * steps,
+        goal,
+        population * steps * inputs * 10 * _FORWARD,
+        sides,
+    )
+
+
+def _vsml() -> VSML:
+    learner = find_learner("vsml").create(seed=0)
+    assert isinstance(learner, VSML)
+    return learner
