@@ -149,7 +149,8 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
                 p.id, key, p.relation, p.has_meta_parameters, p.hashes, p.family, p.protocol
             )
         )
-    return build_board(registry.find_suite(suite).name, cells, planned, problems)
+    found = registry.find_suite(suite)
+    return build_board(found.name, cells, planned, problems, found.track)
 
 
 def _unchecked_key(plan: CellPlan, cells: Sequence[Cell]) -> str:

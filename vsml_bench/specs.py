@@ -20,6 +20,7 @@ Relation: TypeAlias = Literal[
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
 ProtocolName: TypeAlias = Literal["online", "few_shot"]
+TrackName: TypeAlias = Literal["", "cloning", "robustness", "introspection"]
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,7 @@ class Suite:
     """few_shot: Q, queries of each class."""
     time_limit: float = 1800.0
     """Seconds after which one cell's meta-test is killed, with the status `timeout`."""
+    track: TrackName = ""
+    """Whose tables its board has besides; none by default."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Learner -> fields of its `Recipe` that this suite overrides."""

@@ -61,6 +61,31 @@ def test_outcomes_round_trip(data: st.DataObject) -> None:
     np.testing.assert_array_equal(decoded.loss, loss.astype(np.float16))
 
 
+@settings(deadline=None)
+@given(arrays.arrays(np.float32, arrays.array_shapes(max_side=4), elements=st.floats(width=32)))
+def test_traces_round_trip(trace: Any) -> None:
+    correct = np.ones((len(trace), 2), np.bool_)
+    outcomes = Outcomes(correct, np.zeros((len(trace), 2)), {"drift": trace})
+    decoded = decode_outcomes(json.loads(json.dumps(encode_outcomes(outcomes))), "x")
+    assert decoded == outcomes
+    np.testing.assert_array_equal(decoded.traces["drift"], trace)
+    assert outcomes != Outcomes(correct, np.zeros((len(trace), 2)))
+
+
+def test_a_trace_must_cover_every_lifetime() -> None:
+    with pytest.raises(VsmlBenchError, match="trace 'drift' has shape"):
+        Outcomes(np.ones((2, 3), np.bool_), np.zeros((2, 3)), {"drift": np.zeros(3)})
+
+
+@pytest.mark.parametrize("damage", [{"shape": [-1]}, {"shape": [2, 9]}, {"float32": "?"}, None])
+def test_damaged_traces_are_named(damage: Any) -> None:
+    outcomes = Outcomes(np.ones((2, 3), np.bool_), np.zeros((2, 3)), {"drift": np.zeros(2)})
+    encoded = encode_outcomes(outcomes)
+    encoded["traces"]["drift"] = {**encoded["traces"]["drift"], **damage} if damage else 1
+    with pytest.raises(VsmlBenchError, match="cannot be decoded"):
+        decode_outcomes(encoded, "cell x")
+
+
 def test_the_encoding_is_compact() -> None:
     correct = np.arange(64_000).reshape(32, 2000) % 7 > 0
     loss = np.random.default_rng(0).exponential(size=correct.shape)

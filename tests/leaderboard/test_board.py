@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 from tests.leaderboard.factory import HASHES, make_cell, plan
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, save_cell
+from vsml_bench.leaderboard import sections
 from vsml_bench.leaderboard.board import WORST_FIRST, Board, Row, build_board
 from vsml_bench.leaderboard.render import to_csv, to_json, to_markdown
+from vsml_bench.leaderboard.sections import Finished, Section
 from vsml_bench.leaderboard.statistics import estimate, paired_difference
 
 HIGH, LOW = [0.8, 0.85, 0.9, 0.85], [0.3, 0.35, 0.4, 0.35]
@@ -372,3 +376,22 @@ def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None
     assert [problem.file for problem in board.problems] == [path.name]
     assert path.name in to_markdown(board)
     assert path.name in to_json(board)
+
+
+def test_the_section_of_a_track_is_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seeds_of(finished: Sequence[Finished]) -> list[Section]:
+        rows = tuple((f.learner, len(f.cells), 0.5, None) for f in finished)
+        return [Section("Seeds", "How many.", ("learner", "seeds", "half", "none"), rows)]
+
+    monkeypatch.setattr(sections, "TRACKS", {"counting": seeds_of})
+    cells = [make_cell(seed=0), make_cell(seed=1), make_cell(learner="sgd", status="crashed")]
+    plans = [plan(seed=0), plan(seed=1), plan(learner="sgd")]
+    board = build_board("desk", cells, plans, track="counting")
+    assert [section.rows for section in board.sections] == [(("vsml", 2, 0.5, None),)]
+    assert "## Seeds" in to_markdown(board) and "| vsml      | 2       | 0.500" in to_markdown(
+        board
+    )
+    assert json.loads(to_json(board))["sections"][0]["rows"] == [["vsml", 2, 0.5, None]]
+    without = build_board("desk", cells, plans)
+    assert "sections" not in json.loads(to_json(without))
+    assert without.board_hash == board.board_hash

@@ -110,7 +110,7 @@ def test_place_tells_a_learner_nothing(sampler: EpisodeSampler, tmp_path: Path) 
     support = episode.inputs[:4].gather(0, order[..., None, None, None].expand(-1, -1, 1, 8, 8))
     in_order = Episode(torch.cat([support, episode.inputs[4:]]), episode.labels)
     state = fresh_states(cheat, seeds, sampler.shape, torch.device("cpu"))
-    logits, labels, _ = protocol.run(cheat, state, in_order)
+    logits, labels, *_ = protocol.run(cheat, state, in_order)
     assert (logits.argmax(-1) == labels).float().mean() > 0.6
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,9 @@ class Outcomes:
     loss: npt.NDArray[Any]
     """Cross-entropy in nats [lifetimes, T]. Any finite float goes in and is kept as float16: three
     digits suffice for a curve. What exceeds float16's 65504 nats is kept as 65504."""
+    traces: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What the protocol measured besides: name -> [lifetimes, ...], kept as float32; NaN where
+    there was nothing."""
 
     def __post_init__(self) -> None:
         correct, loss = np.asarray(self.correct), np.asarray(self.loss)
@@ -40,26 +45,49 @@ class Outcomes:
         small = np.clip(loss, -_LARGEST_LOSS, _LARGEST_LOSS).astype("<f2")
         object.__setattr__(self, "correct", _read_only(correct))
         object.__setattr__(self, "loss", _read_only(small))
+        traces = {name: np.asarray(trace, "<f4") for name, trace in self.traces.items()}
+        for name, trace in traces.items():
+            if trace.ndim == 0 or 0 in trace.shape or len(trace) != len(correct):
+                raise VsmlBenchError(
+                    f"outcomes: trace '{name}' has shape {trace.shape}; expected [lifetimes, ...] "
+                    f"with {len(correct)} lifetimes, and nothing empty."
+                )
+        object.__setattr__(self, "traces", {n: _read_only(t) for n, t in traces.items()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outcomes):
             return NotImplemented
-        return np.array_equal(self.correct, other.correct) and np.array_equal(self.loss, other.loss)
+        return (
+            np.array_equal(self.correct, other.correct)
+            and np.array_equal(self.loss, other.loss)
+            and self.traces.keys() == other.traces.keys()
+            and all(
+                np.array_equal(trace, other.traces[name], equal_nan=True)
+                for name, trace in self.traces.items()
+            )
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
 
 def encode_outcomes(outcomes: Outcomes) -> dict[str, Any]:
     """JSON-ready: correctness as packed bits, losses as float16 with the high bytes first and then
-    the low ones, since like compresses with like; each zlib-compressed, in base64."""
+    the low ones, since like compresses with like; traces as float32. Each zlib-compressed, in
+    base64."""
     lifetimes, steps = outcomes.correct.shape
     halves = np.ascontiguousarray(outcomes.loss).view(np.uint8).reshape(-1, 2)
-    return {
+    encoded: dict[str, Any] = {
         "lifetimes": lifetimes,
         "steps": steps,
         "correct": _pack(np.packbits(outcomes.correct).tobytes()),
         "loss": _pack(halves[:, ::-1].T.tobytes()),
     }
+    if outcomes.traces:
+        encoded["traces"] = {
+            name: {"shape": list(trace.shape), "float32": _pack(trace.tobytes())}
+            for name, trace in outcomes.traces.items()
+        }
+    return encoded
 
 
 def decode_outcomes(encoded: Any, where: str) -> Outcomes:
@@ -72,14 +100,25 @@ def decode_outcomes(encoded: Any, where: str) -> Outcomes:
         count = lifetimes * steps
         bits = np.frombuffer(_unpack(encoded["correct"], -(-count // 8)), np.uint8)
         high_low = np.frombuffer(_unpack(encoded["loss"], 2 * count), np.uint8).reshape(2, -1)
-    except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
+        traces = {n: _decode_trace(trace) for n, trace in encoded.get("traces", {}).items()}
+    except (
+        *(AttributeError, KeyError, TypeError, ValueError, OverflowError),
+        *(zlib.error, binascii.Error),
+    ) as error:
         raise VsmlBenchError(
             f"{where}: its outcomes cannot be decoded ({error}); delete the file and run the cell "
             "again."
         ) from error
     correct = np.unpackbits(bits, count=count).astype(np.bool_).reshape(lifetimes, steps)
     loss = np.ascontiguousarray(high_low[::-1].T).view("<f2").reshape(lifetimes, steps)
-    return Outcomes(correct, loss)
+    return Outcomes(correct, loss, traces)
+
+
+def _decode_trace(encoded: Any) -> npt.NDArray[np.float32]:
+    shape = encoded["shape"]
+    if not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError("the sizes of a trace must be positive whole numbers")
+    return np.frombuffer(_unpack(encoded["float32"], 4 * prod(shape)), "<f4").reshape(shape)
 
 
 def _pack(data: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
-from vsml_bench.specs import Split, Suite, TaskDistribution
+from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution
 from vsml_bench.storage import canonical_json
+
+STREAMS: Mapping[ProtocolName, type[Online]] = {"online": Online}
+"""Protocols whose lifetimes are streams."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,10 @@ def check_numbers(suite: Suite) -> None:
         )
     for field in ("shots", "queries"):
         value = getattr(suite, field)
-        if suite.protocol == "online" and value is not None:
+        if suite.protocol != "few_shot" and value is not None:
             raise VsmlBenchError(
-                f"suite '{suite.name}': {field}: the protocol 'online' has none; leave it out, or "
-                'set protocol = "few_shot".'
+                f"suite '{suite.name}': {field}: the protocol '{suite.protocol}' has none; "
+                'leave it out, or set protocol = "few_shot".'
             )
         if suite.protocol == "few_shot" and (value is None or value < 1):
             found = "none" if value is None else value
@@ -208,7 +211,7 @@ class _Sides:
         self.split = split
         self.few_shot = few_shot_of(suite, split.meta_train, f"meta_train of '{split.name}'")
         few_shot = few_shot_of(suite, split.meta_test, f"meta_test of '{split.name}'")
-        self.protocol: Protocol = few_shot or Online(suite.steps)
+        self.protocol: Protocol = few_shot or STREAMS[suite.protocol](suite.steps)
         self.lifetimes = suite.lifetimes
         self.fixed_episodes = False
         self.unavailable = ""
@@ -227,7 +230,7 @@ class _Sides:
             for dataset, content in sampler.content_hashes.items():
                 self.hashes[f"{side}/{dataset}"] = content
         if few_shot is None and test.max_steps is not None:
-            self.protocol = Online(min(suite.steps, test.max_steps))
+            self.protocol = STREAMS[suite.protocol](min(suite.steps, test.max_steps))
         if test.fixed_episodes is not None:
             self.fixed_episodes = True
             self.lifetimes = min(suite.lifetimes, test.fixed_episodes)

@@ -142,7 +142,9 @@ def _cell(
         protocol=plan.protocol,
         lifetimes=plan.lifetimes,
         steps=plan.steps,
-        outcomes=Outcomes(scores.correct, scores.loss) if scores is not None else None,
+        outcomes=Outcomes(scores.correct, scores.loss, scores.traces)
+        if scores is not None
+        else None,
         provenance=Provenance(
             hashes=plan.hashes,
             meta_train_hash=plan.meta_train_hash,

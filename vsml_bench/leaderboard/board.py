@@ -13,11 +13,15 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.leaderboard.matching import Place, PlannedCell, Stale, match, place
 from vsml_bench.leaderboard.scoring import Contender, Numbers, numbers
+from vsml_bench.leaderboard.sections import Finished, Section, sections
 from vsml_bench.storage import canonical_json, sha256_hex
 
 __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
 
-METRICS = {"online": "cumulative_accuracy", "few_shot": "accuracy"}
+METRICS = {
+    "online": "cumulative_accuracy",
+    "few_shot": "accuracy",
+}
 """Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (
     "crashed",
@@ -92,6 +96,8 @@ class Board:
     problems: tuple[Problem, ...]
     commits: tuple[str, ...]
     """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
+    sections: tuple[Section, ...] = ()
+    """What the suite's track adds."""
 
 
 def build_board(
@@ -99,12 +105,13 @@ def build_board(
     cells: Sequence[Cell],
     planned: Sequence[PlannedCell],
     problems: Sequence[Problem] = (),
+    track: str = "",
 ) -> Board:
     """The board of `suite` from the cells that count for what is planned.
 
-    problems: files that should hold cells and do not. Rows come split by split in planned order,
-    best mean first. Raises VsmlBenchError where cells of one split were not run on the same
-    lifetimes, which their keys should have made impossible.
+    problems: files that should hold cells and do not. track: the suite's, "" for none. Rows come
+    split by split in planned order, best mean first. Raises VsmlBenchError where cells of one split
+    were not run on the same lifetimes, which their keys should have made impossible.
     """
     current, stale = match(suite, cells, planned)
     groups: dict[tuple[str, str], list[PlannedCell]] = {}
@@ -127,6 +134,7 @@ def build_board(
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
         tuple(sorted({c.provenance.git_commit for entry in entries for c in entry.found} - {""})),
+        sections(track, [entry.finished() for entry in entries if entry.status == "ok"]),
     )
 
 
@@ -157,11 +165,15 @@ class _Entry:
             identity=self.identity,
             relation=self.plans[0].relation,
             has_meta_parameters=self.plans[0].has_meta_parameters,
-            is_stream=self.plans[0].protocol == "online",
+            is_stream=self.plans[0].protocol != "few_shot",
             meta_train_hash=first.provenance.meta_train_hash,
             seeds=tuple(cell.id.seed for cell in self.found),
             outcomes=tuple(cell.outcomes for cell in self.found if cell.outcomes is not None),
         )
+
+    def finished(self) -> Finished:
+        split, learner, device = self.identity
+        return Finished(split, learner, device, tuple(self.found))
 
     def row(self, scored: Numbers | None) -> Row:
         plan, found = self.plans[0], self.found

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from vsml_bench.leaderboard.board import Board, Row
+from vsml_bench.leaderboard.sections import Value
 
 _Labels: TypeAlias = dict[tuple[str, str], str]
 
@@ -21,8 +22,8 @@ _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary b
 
 
 def to_markdown(board: Board) -> str:
-    """A matrix of learners and splits, best mean rank first; then each split in detail; then notes,
-    what failed or is missing, and stale or damaged records."""
+    """A matrix of learners and splits, best mean rank first; then each split in detail; then what
+    the suite's track adds, notes, what failed or is missing, and stale or damaged records."""
     labels = _labels(board)
     metrics = dict.fromkeys(row.metric for row in board.rows)
     means = "; ".join(_MEANS[metric] for metric in metrics) or "Accuracy in %"
@@ -33,6 +34,9 @@ def to_markdown(board: Board) -> str:
         rows = [row for row in board.rows if row.split == split]
         if any(row.mean is not None for row in rows):
             parts += [f"## {split} ({rows[0].relation})", _details(rows)]
+    for section in board.sections:
+        lines = [[_shown(value) for value in row] for row in section.rows]
+        parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
     parts += _section("Notes", _notes(board.rows))
     parts += _section(
         "Failed and missing",
@@ -173,6 +177,12 @@ def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         disable_numparse=True,
     )
     return table
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _one_line(text: str) -> str:

@@ -27,8 +27,12 @@ def to_frame(board: Board) -> pd.DataFrame:
 
 def to_json(board: Board) -> str:
     """`{"suite", "board_hash", "rows": [...], "stale": [...], "problems": [...],
-    "commits": [...]}`; each row has the fields of `Row`, null where there is no number."""
-    return json.dumps(asdict(board), indent=1, allow_nan=False) + "\n"
+    "commits": [...]}`; each row has the fields of `Row`, null where there is no number. The boards
+    of tracks have "sections" as well, with the fields of `Section`."""
+    document = asdict(board)
+    if not board.sections:
+        del document["sections"]
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def to_csv(board: Board) -> str:

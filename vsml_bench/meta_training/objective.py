@@ -36,7 +36,7 @@ they may depend on the meta-parameters, and from the same seeds at every call.""
 def meta_loss(learner: Learner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
     """The mean cross-entropy of the predictions that the protocol scores, each made before its
     label was seen, if ever."""
-    logits, labels, state = protocol.run(learner, state, episode)
+    logits, labels, state, _ = protocol.run(learner, state, episode)
     loss = stepwise_loss(logits, labels).mean()
     accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
     return MetaLoss(loss, accuracy, logits, state)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class Scores:
     compile_seconds: float
     state_floats: int
     """Numbers in one lifetime's state, at its end: a memory grows."""
+    traces: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """What the protocol measures besides, each [lifetimes, ...]."""
 
 
 def learner_shape(learner: Learner, shape: Shape) -> Shape:
@@ -80,6 +82,7 @@ def evaluate(
     learner = learner.to(execution.device).eval()
     shape = learner_shape(learner, sampler.shape)
     correct, loss = [], []
+    traces: dict[str, list[npt.NDArray[np.float32]]] = {}
     seconds = compile_seconds = 0.0
     state_floats = 0
     with torch.inference_mode():
@@ -97,13 +100,20 @@ def evaluate(
                 synchronize(execution.device)
                 compile_seconds = time.perf_counter() - began
             began = time.perf_counter()
-            logits, labels, state = protocol.run(learner, state, episode)
+            logits, labels, state, measured = protocol.run(learner, state, episode)
             synchronize(execution.device)
             seconds += time.perf_counter() - began
             correct.append((logits.argmax(-1) == labels).T.cpu().numpy())
             loss.append(stepwise_loss(logits, labels).T.float().cpu().numpy())
+            for name, trace in measured.items():
+                traces.setdefault(name, []).append(trace.float().cpu().numpy())
             state_floats = sum(p.numel() for p in pytree.tree_leaves(state)) // len(chosen)
             report((start + len(chosen)) / len(seeds))
     return Scores(
-        np.concatenate(correct), np.concatenate(loss), seconds, compile_seconds, state_floats
+        np.concatenate(correct),
+        np.concatenate(loss),
+        seconds,
+        compile_seconds,
+        state_floats,
+        {name: np.concatenate(parts) for name, parts in traces.items()},
     )

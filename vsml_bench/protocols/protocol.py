@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -20,6 +20,9 @@ class Predictions(NamedTuple):
     logits: Tensor  # [T, E, K]; T scored predictions in each lifetime
     labels: Tensor  # of the examples predicted, int64 [T, E]
     state: State  # at the end of what is learned
+    traces: Mapping[str, Tensor] = {}
+    """What a track measures beside correctness and loss: name -> float [E, ...]. The names and the
+    shapes after E are the same in all batches; NaN where there is nothing to measure."""
 
 
 class Protocol(ABC):
