@@ -29,7 +29,7 @@ from vsml_bench.execution import decide
 from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
 from vsml_bench.leaderboard.render import to_frame
 from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
-from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
+from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob, change_recipe
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.storage import check_writable
 
@@ -200,6 +200,35 @@ def meta_train(
     execution = decide(device, threads)
     check_writable(folder)
     return make_artifact(job, folder, execution, root, progress=progress, command=command)
+
+
+def clone(
+    layers: int,
+    seed: int = 0,
+    *,
+    out: Path | str = "runs/checkpoints",
+    recipe: dict[str, Any] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+    command: str = "",
+) -> Path:
+    """Clones backpropagation into a sub-RNN, from the last checkpoint where there is one, and
+    returns the path of the result.
+
+    layers: of the network that it is for. One synapse serves them all, so that equal recipes give
+    the same file. recipe: fields of the recipe to change. VsmlBenchError where there is no learner
+    with so many layers.
+    """
+    entry = registry.find_learner(f"clone-{layers}")
+    assert entry.cls.recipe is not None
+    used = change_recipe(entry.cls.recipe, recipe or {}, f"recipe of {entry.name}")
+    job = MetaTrainingJob(entry, NO_TASKS, seed, used)
+    probe(entry)
+    folder = Path(out)
+    execution = decide(device, threads)
+    check_writable(folder)
+    return make_artifact(job, folder, execution, None, progress=progress, command=command)
 
 
 def meta_training_job(

@@ -82,18 +82,19 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--suite", help="use this suite's protocol and recipe")
-    train.add_argument("--out", default="runs/checkpoints", help="folder (default: %(default)s)")
     train.add_argument(
         "--engine",
         choices=("bptt", "es"),
         help="backpropagation through time or evolution strategies (default: the recipe's)",
     )
-    _assignments(train, "--recipe", "a field of the recipe to change")
     _assignments(train, "--set", "a field of the learner's configuration to change")
     _data_root(train)
-    _device(train)
-    train.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
-    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    _training(train)
+
+    clone = _verb(verbs, "clone", "clone backpropagation into a sub-RNN that only runs forward")
+    clone.add_argument("--layers", type=int, default=1, help="of the network (default: 1)")
+    clone.add_argument("--seed", type=int, default=0)
+    _training(clone)
 
     run = _verb(verbs, "run", "run a suite's cells")
     _selection(run)
@@ -166,6 +167,14 @@ def _assignments(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
     parser.add_argument(
         flag, action="append", default=[], metavar="KEY=VALUE", help=f"{text}, value as in TOML"
     )
+
+
+def _training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs/checkpoints", help="folder (default: %(default)s)")
+    _assignments(parser, "--recipe", "a field of the recipe to change")
+    _device(parser)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _data_root(parser: argparse.ArgumentParser) -> None:

@@ -144,6 +144,22 @@ def meta_train_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def clone_command(options: argparse.Namespace) -> int:
+    """`clone`: make the checkpoint of a cloned algorithm."""
+    path = api.clone(
+        options.layers,
+        options.seed,
+        out=options.out,
+        recipe=_assignments(options.recipe),
+        device=options.device,
+        threads=options.threads,
+        progress=not options.quiet,
+        command=_command_line(),
+    )
+    print(path)
+    return 0
+
+
 def run_command(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
     selection = _selection(options)

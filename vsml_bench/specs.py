@@ -19,7 +19,7 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
-ProtocolName: TypeAlias = Literal["online", "few_shot"]
+ProtocolName: TypeAlias = Literal["online", "few_shot", "cloning"]
 TrackName: TypeAlias = Literal["", "cloning", "robustness", "introspection"]
 
 

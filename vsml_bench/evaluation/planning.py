@@ -16,6 +16,7 @@ from vsml_bench.evaluation.cell import CellId
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
+from vsml_bench.protocols.cloning import Cloning
 from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.protocols.online import Online
@@ -24,7 +25,7 @@ from vsml_bench.registry import LearnerEntry, find_learners, find_split
 from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution
 from vsml_bench.storage import canonical_json
 
-STREAMS: Mapping[ProtocolName, type[Online]] = {"online": Online}
+STREAMS: Mapping[ProtocolName, type[Online]] = {"online": Online, "cloning": Cloning}
 """Protocols whose lifetimes are streams."""
 
 

@@ -21,6 +21,7 @@ __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
 METRICS = {
     "online": "cumulative_accuracy",
     "few_shot": "accuracy",
+    "cloning": "cumulative_accuracy",
 }
 """Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (

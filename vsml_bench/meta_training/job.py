@@ -23,6 +23,10 @@ _WITHOUT_EFFECT = frozenset(
 _OF_EVOLUTION_STRATEGIES = frozenset({"pairs", "noise_std", "chunk_mib"})
 
 
+NO_TASKS = TaskDistribution(datasets=(), partition="train")
+"""The meta-train side of a learner that imitates an algorithm on made-up examples."""
+
+
 @dataclass(frozen=True)
 class MetaTrainingJob:
     """One learner, one meta-train side, one seed, one way of training."""
@@ -37,6 +41,8 @@ class MetaTrainingJob:
     """The episodes of meta-training; None is the online protocol."""
 
     def __post_init__(self) -> None:
+        if self.imitated is not None:
+            object.__setattr__(self, "meta_train", NO_TASKS)
         if self.recipe is None:
             return
         if self.few_shot is not None:
@@ -50,6 +56,8 @@ class MetaTrainingJob:
         if self.recipe is not None:
             left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
             recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
+        if self.imitated is not None:
+            return {"imitated": identity(self.imitated), "recipe": recipe, "seed": self.seed}
         found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
@@ -64,6 +72,13 @@ class MetaTrainingJob:
         return found
 
     @property
+    def imitated(self) -> Any:
+        """What the learner imitates, where that is how its meta-parameters are found: a part of its
+        configuration, which learners share. None for one that is meta-trained on tasks."""
+        imitation = getattr(self.entry.cls, "imitation", None)
+        return None if imitation is None else imitation(self.entry.config)
+
+    @property
     def key(self) -> str:
         """SHA-256 of the identity."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
@@ -71,6 +86,8 @@ class MetaTrainingJob:
     @property
     def name(self) -> str:
         """A file name without ending, readable and unique."""
+        if self.imitated is not None:
+            return f"clone--synapses--seed{self.seed}--{self.key[:8]}"
         datasets = "+".join(self.meta_train.datasets)
         return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
 

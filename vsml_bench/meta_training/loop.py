@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from vsml_bench.config import as_plain
-from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
@@ -29,21 +28,15 @@ from vsml_bench.meta_training.checkpoint import (
     load_meta_parameters,
     save_checkpoint,
 )
-from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
-from vsml_bench.meta_training.objective import MetaGradient, MetaLoss, Objective, meta_loss
+from vsml_bench.meta_training.imitation import Imitation
+from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.lifetimes import TaskLifetimes
+from vsml_bench.meta_training.objective import MetaGradient, Objective
+from vsml_bench.meta_training.source import Source
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.evaluation import (
-    evaluate,
-    fresh_states,
-    learner_shape,
-    lifetime_seeds,
-    padded,
-)
-from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
-
-VALIDATION_STEPS = 400
+from vsml_bench.vsml.cloning import Clone
 
 
 def checkpoint_path(folder: Path, job: MetaTrainingJob) -> Path:
@@ -114,31 +107,14 @@ class _Training:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder = folder
         self.partial = folder / f"{job.name}.partial.safetensors"
-        side = meta_train_side(job)
-        longest = max(phase.lifetime for phase in recipe.phases)
-        protocol = job.few_shot or Online(longest)
-        self.samplers = {
-            classes: EpisodeSampler(
-                dataclasses.replace(side, classes=classes or side.classes),
-                root=root,
-                subset=protocol.fit,
-            )
-            for classes in {None, *(phase.classes for phase in recipe.phases)}
-        }
-        """Of the tasks with all classes (None), and of those with the classes of a phase."""
-        self.data_hashes = self.samplers[None].content_hashes
-        self.validation = EpisodeSampler(side, root=root, subset=protocol.validation)
-        for sampler in (*self.samplers.values(), self.validation):
-            protocol.check(sampler)
-        if job.few_shot is None:
-            self._check_lifetimes()
         self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
+        self.source = _source(job, recipe, self.learner, execution, root)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if recipe.engine == "es":
             largest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
-            tried = self._objective(largest, step=0)
+            tried = self.source.objective(largest, step=0)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
         elif execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
             self.learner.compile(dynamic=False)
@@ -156,7 +132,7 @@ class _Training:
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
             self.optimizer.state.clear()
-        outcome = self._meta_gradient(self._objective(planned, step), step)
+        outcome = self._meta_gradient(self.source.objective(planned, step), step)
         bound = self.recipe.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), bound)
         if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
@@ -172,35 +148,6 @@ class _Training:
         self._since_validation.append((outcome.loss, outcome.accuracy))
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
 
-    def _check_lifetimes(self) -> None:
-        """VsmlBenchError where a phase's lifetimes need more examples than there are."""
-        for phase in self.recipe.phases:
-            sampler = self.samplers[phase.classes]
-            if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
-                raise VsmlBenchError(
-                    f"recipe of '{self.job.entry.name}': lifetimes of {phase.lifetime} examples "
-                    f"are longer than the {sampler.max_steps} that "
-                    f"{', '.join(sampler.distribution.datasets)} has for meta-training; shorten "
-                    "them."
-                )
-
-    def _objective(self, planned: schedule.Update, step: int) -> Objective:
-        """The meta-loss on the lifetimes of meta-update `step`."""
-        seeds = [
-            derive_seed(self.job.seed, "meta-train", step, i) for i in range(planned.lifetimes)
-        ]
-        protocol = self.job.few_shot or Online(planned.lifetime)
-        sampler, device = self.samplers[planned.classes], self.execution.device
-        shape = learner_shape(self.learner, sampler.shape)
-        episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
-        inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
-
-        def objective(learner: Learner) -> MetaLoss:
-            state = fresh_states(learner, inner, shape, device)
-            return meta_loss(learner, state, episode, protocol)
-
-        return objective
-
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
         learner = self.learner.train()
         if self.population is None:
@@ -209,18 +156,9 @@ class _Training:
         return es.meta_gradient(learner, objective, self.population, noise_seed)
 
     def validate(self) -> None:
-        """Scores examples (few-shot: classes) of the meta-train side that no meta-gradient saw."""
+        """Scores what no meta-gradient sees."""
         began = time.perf_counter()
-        steps = min(VALIDATION_STEPS, self.validation.max_steps or VALIDATION_STEPS)
-        seeds = lifetime_seeds(self.recipe.validation_lifetimes, "validation")
-        scores = evaluate(
-            self.learner,
-            self.validation,
-            seeds,
-            self.job.few_shot or Online(steps),
-            self.execution,
-            self.job.seed,
-        )
+        found = self.source.validate()
         self.seconds += time.perf_counter() - began
         losses, accuracies = zip(*self._since_validation, strict=True)
         self.history.append(
@@ -228,8 +166,8 @@ class _Training:
                 "step": self.done,
                 "loss": sum(losses) / len(losses),
                 "accuracy": sum(accuracies) / len(accuracies),
-                "validation_loss": float(scores.loss.mean()),
-                "validation_accuracy": float(scores.correct.mean()),
+                "validation_loss": found.loss,
+                "validation_accuracy": found.accuracy,
             }
         )
         self._since_validation = []
@@ -250,6 +188,8 @@ class _Training:
             for name, parameter in self.learner.named_parameters():
                 for moment, tensor in self.optimizer.state[parameter].items():
                     tensors[f"adam/{moment}/{name}"] = tensor
+            for name, tensor in self.source.carried.items():
+                tensors[f"carried/{name}"] = tensor
         save_checkpoint(path, tensors, self._document())
 
     def resume(self) -> None:
@@ -269,7 +209,8 @@ class _Training:
         """Loads the state of `job`'s training and returns how it came about."""
         checkpoint = load_checkpoint(path)
         adam = {n: t for n, t in checkpoint.tensors.items() if n.startswith("adam/")}
-        own = {n: t for n, t in checkpoint.tensors.items() if n not in adam}
+        carried = {n: t for n, t in checkpoint.tensors.items() if n.startswith("carried/")}
+        own = {n: t for n, t in checkpoint.tensors.items() if n not in {*adam, *carried}}
         load_meta_parameters(
             self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), path.name
         )
@@ -283,10 +224,11 @@ class _Training:
             }
             if moments:  # Adam keeps nothing of a parameter that the loss does not depend on
                 self.optimizer.state[parameter] = moments
+        self.source.carried = {n.removeprefix("carried/"): t for n, t in carried.items()}
         document = checkpoint.document
         if (document.get("identity"), document.get("data_hashes")) != (
             as_plain(job.identity()),
-            self.data_hashes,
+            self.source.data_hashes,
         ):
             raise VsmlBenchError(
                 f"{path.name} comes from another meta-training or from other data, so it "
@@ -315,7 +257,7 @@ class _Training:
             "config": as_plain(self.job.entry.config),
             "recipe": as_plain(self.recipe),
             "meta_train": as_plain(self.job.meta_train),
-            "data_hashes": self.data_hashes,
+            "data_hashes": self.source.data_hashes,
             "learner_hash": self.job.entry.source_hash(),
             "steps": self.done,
             "seconds": self.seconds,
@@ -329,3 +271,16 @@ class _Training:
             "device": device_name(self.execution.device),
             "threads": self.execution.threads,
         }
+
+
+def _source(
+    job: MetaTrainingJob,
+    recipe: Recipe,
+    learner: Learner,
+    execution: Execution,
+    root: Path | None,
+) -> Source:
+    if job.imitated is not None:
+        assert isinstance(learner, Clone)
+        return Imitation(job, recipe, learner, execution)
+    return TaskLifetimes(job, recipe, learner, execution, root)

@@ -1,0 +1,225 @@
+"""Learning-algorithm cloning: meta-updates from made-up examples of what one weight of a network
+does under backpropagation (Kirsch & Schmidhuber 2021, arXiv 2012.14905, sections 3.2 and 4.1).
+
+A synapse is shown inputs x and errors e that have nothing to do with any data set or network. Its
+messages and the change of its stored weight w are compared with what backpropagation makes of the w
+that it stores:
+
+    forward message     tanh(x) w
+    backward message    w e (1 - tanh(x)^2)
+    change of w         v' = mu v - alpha tanh(x) e        (and of the stored velocity v, to v')
+
+The loss is the sum of their mean squared errors, the changes in units of alpha. States go on from
+meta-update to meta-update, for in a lifetime they go on as well; each synapse starts afresh now and
+then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.execution import Execution
+from vsml_bench.learner import Learner, Recipe
+from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.objective import MetaLoss, Objective
+from vsml_bench.meta_training.schedule import Update
+from vsml_bench.meta_training.source import Source, Validation
+from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.vsml.cloning import Clone
+from vsml_bench.vsml.synapse import Synapse, SynapseConfig
+
+FRESH = 0.05
+"""Share of the synapses that start afresh before a meta-update."""
+VALIDATION_SYNAPSES, VALIDATION_STEPS = 1024, 100
+
+
+class Synapses(NamedTuple):
+    """States of S synapses in mid-life."""
+
+    hidden: Tensor  # [S, N]
+    cell: Tensor  # [S, N]
+    rate: Tensor  # alpha [S]
+
+
+class Errors(NamedTuple):
+    """How far a synapse is from backpropagation; each a mean over synapses and examples []."""
+
+    loss: Tensor  # the sum of the mean squared errors
+    explained: Tensor  # share of the mean square of all targets that is not error
+
+
+class Imitation(Source):
+    """Synapses of a `Clone`; "accuracy" is the share of the mean square of the targets that the
+    synapses get right, 1 for a perfect clone."""
+
+    def __init__(
+        self, job: MetaTrainingJob, recipe: Recipe, learner: Clone, execution: Execution
+    ) -> None:
+        if recipe.engine != "bptt":
+            raise VsmlBenchError(
+                f"recipe of '{job.entry.name}': engine: a clone imitates by gradients alone; leave "
+                "it out."
+            )
+        self.data_hashes = {}
+        self._seed, self._device = job.seed, execution.device
+        self._learner = learner
+        self._synapses: Synapses | None = None
+
+    def objective(self, planned: Update, step: int) -> Objective:
+        """The loss on `planned.lifetimes` synapses, unrolled over `planned.lifetime` examples."""
+        draw = generator(derive_seed(self._seed, "imitation", step))
+        config, count = self._learner.synapse.config, planned.lifetimes
+        fresh = self._fresh(count, draw)
+        before = self._synapses
+        if before is None or len(before.rate) != count:
+            before = fresh
+        renewed = (torch.rand(count, generator=draw) < FRESH).to(self._device)
+        started = Synapses(
+            *(
+                torch.where(renewed.view(-1, *[1] * (new.ndim - 1)), new, old.detach())
+                for new, old in zip(fresh, before, strict=True)
+            )
+        )
+        examples = [
+            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
+            for _ in range(planned.lifetime)
+        ]
+
+        def objective(learner: Learner) -> MetaLoss:
+            assert isinstance(learner, Clone)
+            found, self._synapses = imitate(learner.synapse, started, examples, config)
+            return MetaLoss(found.loss, found.explained, found.loss, self._synapses)
+
+        return objective
+
+    def validate(self) -> Validation:
+        """The same on synapses that have lived for a hundred examples."""
+        draw = generator(derive_seed(0, "imitation", "validation"))
+        count = VALIDATION_SYNAPSES
+        synapses = self._fresh(count, draw)
+        examples = [
+            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
+            for _ in range(VALIDATION_STEPS)
+        ]
+        with torch.inference_mode():
+            synapse = self._learner.synapse
+            found, _ = imitate(synapse, synapses, examples, synapse.config)
+        return Validation(found.loss.item(), found.explained.item())
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """The synapses' states."""
+        return {} if self._synapses is None else self._synapses._asdict()
+
+    @carried.setter
+    def carried(self, tensors: dict[str, Tensor]) -> None:
+        states = {name: self._to(tensor) for name, tensor in tensors.items()}
+        self._synapses = Synapses(**states) if states else None
+
+    def _fresh(self, count: int, draw: torch.Generator) -> Synapses:
+        synapse = self._learner.synapse
+        cell = synapse.storing(self._to(weights(count, draw)))
+        rate = self._to(rates(count, synapse.config, draw))
+        return Synapses(torch.zeros_like(cell), cell, rate)
+
+    def _to(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device)
+
+
+def imitate(
+    synapse: Synapse,
+    synapses: Synapses,
+    examples: list[tuple[Tensor, Tensor]],
+    config: SynapseConfig,
+) -> tuple[Errors, Synapses]:
+    """Runs the synapses through examples (x, e), each [S], and compares; also their last states."""
+    hidden, cell, rate = synapses
+    squares: list[Tensor] = []  # [errors, targets] of each example
+    for x, e in examples:
+        weight, velocity = synapse.weight(cell).detach(), synapse.velocity(cell).detach()
+        active = torch.tanh(x)
+        hidden, cell = synapse.run_phase(synapse.incoming(0, x, rate), hidden, cell)
+        upward = hidden @ synapse.heads.weight[0] + synapse.heads.bias[0]
+        hidden, cell = synapse.run_phase(synapse.incoming(1, e, rate), hidden, cell)
+        downward = hidden @ synapse.heads.weight[1] + synapse.heads.bias[1]
+        change = -active * e
+        if config.momentum:
+            change = config.momentum * velocity / rate + change
+        pairs = [
+            (upward, active * weight),
+            (downward, weight * e * (1 - active**2)),
+            ((synapse.weight(cell) - weight) / rate, change),
+        ]
+        if config.momentum:
+            pairs.append((synapse.velocity(cell) / rate, change))
+        missed = torch.stack([(found - target).square().mean() for found, target in pairs])
+        wanted = torch.stack([target.square().mean() for _, target in pairs])
+        squares.append(torch.stack([missed.sum(), wanted.sum()]))
+    missed, wanted = torch.stack(squares).mean(0)
+    explained = (1 - missed / wanted).detach()
+    return Errors(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
+
+
+def inputs(count: int, draw: torch.Generator) -> Tensor:
+    """Inputs x [S]: 15 % zero, 25 % U(-6, 6), 40 % N(0, 1), 20 % U(-1, 3)."""
+    return _mixture(
+        count,
+        draw,
+        (0.15, lambda: torch.zeros(count)),
+        (0.25, lambda: _uniform(count, -6, 6, draw)),
+        (0.40, lambda: torch.randn(count, generator=draw)),
+        (0.20, lambda: _uniform(count, -1, 3, draw)),
+    )
+
+
+def weights(count: int, draw: torch.Generator) -> Tensor:
+    """Stored w [S] of a fresh synapse: 70 % N(0, 0.4^2), 30 % U(-2.5, 2.5)."""
+    return _mixture(
+        count,
+        draw,
+        (0.70, lambda: 0.4 * torch.randn(count, generator=draw)),
+        (0.30, lambda: _uniform(count, -2.5, 2.5, draw)),
+    )
+
+
+def errors(count: int, draw: torch.Generator) -> Tensor:
+    """Errors e [S]: 8 % zero, 42 % of absolute value U(0, 1), 50 % 10^U(-3, 0), of either sign:
+    errors become small as a network learns."""
+    sign = torch.randint(0, 2, (count,), generator=draw) * 2.0 - 1
+    size = _mixture(
+        count,
+        draw,
+        (0.08, lambda: torch.zeros(count)),
+        (0.42, lambda: _uniform(count, 0, 1, draw)),
+        (0.50, lambda: 10 ** _uniform(count, -3, 0, draw)),
+    )
+    return sign * size
+
+
+def rates(count: int, config: SynapseConfig, draw: torch.Generator) -> Tensor:
+    """Rates alpha [S], for life, log-uniform over the range that is imitated."""
+    span = log(config.rate_range)
+    return config.rate * torch.exp(_uniform(count, -span, span, draw))
+
+
+def _uniform(count: int, low: float, high: float, draw: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=draw)
+
+
+def _mixture(
+    count: int, draw: torch.Generator, *parts: tuple[float, Callable[[], Tensor]]
+) -> Tensor:
+    """Each of `count` numbers from one of the (share, sample) parts."""
+    chosen = torch.rand(count, generator=draw)
+    mixed, below = torch.zeros(count), 0.0
+    for share, sample in parts:
+        drawn = sample()
+        mixed = torch.where((chosen >= below) & (chosen < below + share), drawn, mixed)
+        below += share
+    return mixed

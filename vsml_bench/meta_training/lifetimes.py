@@ -1,0 +1,105 @@
+"""Meta-updates from lifetimes of the meta-train side's tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.execution import Execution
+from vsml_bench.learner import Learner, Recipe
+from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
+from vsml_bench.meta_training.objective import MetaLoss, Objective, meta_loss
+from vsml_bench.meta_training.schedule import Update
+from vsml_bench.meta_training.source import Source, Validation
+from vsml_bench.protocols.evaluation import (
+    evaluate,
+    fresh_states,
+    learner_shape,
+    lifetime_seeds,
+    padded,
+)
+from vsml_bench.protocols.online import Online
+from vsml_bench.seeds import derive_seed
+
+VALIDATION_STEPS = 400
+
+
+class TaskLifetimes(Source):
+    """Lifetimes of the job's tasks, and validation lifetimes from examples (few-shot: classes) of
+    the meta-train side that no meta-gradient sees.
+
+    Raises VsmlBenchError where the data do not suffice for the recipe or the protocol,
+    UnavailableError where they cannot be had.
+    """
+
+    def __init__(
+        self,
+        job: MetaTrainingJob,
+        recipe: Recipe,
+        learner: Learner,
+        execution: Execution,
+        root: Path | None,
+    ) -> None:
+        self._job, self._recipe, self._learner, self._execution = job, recipe, learner, execution
+        side = meta_train_side(job)
+        longest = max(phase.lifetime for phase in recipe.phases)
+        protocol = job.few_shot or Online(longest)
+        self._samplers = {
+            classes: EpisodeSampler(
+                dataclasses.replace(side, classes=classes or side.classes),
+                root=root,
+                subset=protocol.fit,
+            )
+            for classes in {None, *(phase.classes for phase in recipe.phases)}
+        }
+        """Of the tasks with all classes (None), and of those with the classes of a phase."""
+        self.carried = {}
+        self.data_hashes = self._samplers[None].content_hashes
+        self._validation = EpisodeSampler(side, root=root, subset=protocol.validation)
+        for sampler in (*self._samplers.values(), self._validation):
+            protocol.check(sampler)
+        if job.few_shot is None:
+            self._check_lifetimes()
+
+    def objective(self, planned: Update, step: int) -> Objective:
+        """The meta-loss on the lifetimes of meta-update `step`."""
+        job = self._job
+        seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
+        protocol = job.few_shot or Online(planned.lifetime)
+        sampler, device = self._samplers[planned.classes], self._execution.device
+        shape = learner_shape(self._learner, sampler.shape)
+        episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
+        inner = [derive_seed(job.seed, "inner", seed) for seed in seeds]
+
+        def objective(learner: Learner) -> MetaLoss:
+            state = fresh_states(learner, inner, shape, device)
+            return meta_loss(learner, state, episode, protocol)
+
+        return objective
+
+    def validate(self) -> Validation:
+        """Cross-entropy in nats and accuracy, over all scored predictions."""
+        steps = min(VALIDATION_STEPS, self._validation.max_steps or VALIDATION_STEPS)
+        scores = evaluate(
+            self._learner,
+            self._validation,
+            lifetime_seeds(self._recipe.validation_lifetimes, "validation"),
+            self._job.few_shot or Online(steps),
+            self._execution,
+            self._job.seed,
+        )
+        return Validation(float(scores.loss.mean()), float(scores.correct.mean()))
+
+    def _check_lifetimes(self) -> None:
+        """VsmlBenchError where a phase's lifetimes need more examples than there are."""
+        for phase in self._recipe.phases:
+            sampler = self._samplers[phase.classes]
+            if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
+                raise VsmlBenchError(
+                    f"recipe of '{self._job.entry.name}': lifetimes of {phase.lifetime} examples "
+                    f"are longer than the {sampler.max_steps} that "
+                    f"{', '.join(sampler.distribution.datasets)} has for meta-training; shorten "
+                    "them."
+                )

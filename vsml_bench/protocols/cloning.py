@@ -1,0 +1,182 @@
+"""The online protocol beside true online backpropagation, from the same weights on the same stream.
+
+Measured along the way, in `WINDOWS` windows of equally many examples:
+
+    reference_accuracy      of true backpropagation
+    perturbed_accuracy      of true backpropagation from weights that differ by 1 %: the yardstick
+    update_correlation      of all weight updates, the learner's and those that backpropagation
+                            would have made from the weights that the learner had before each
+    update_error            their relative error, |learner - true| / |true|
+    change_correlation      at the end of the window, of the weights' total change since the start,
+                            between the learner and the reference
+    largest_weight, reference_largest_weight    at the end of the window
+
+and after the stream, at `IDLE` points of `IDLE_EXAMPLES` further examples without anything in them,
+
+    drift                   how far the stored weight has moved that moved furthest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from typing import Protocol as Interface
+
+import torch
+from torch import Tensor
+
+from vsml_bench.data.episodes import Episode
+from vsml_bench.learner import Learner, State
+from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Predictions
+from vsml_bench.seeds import derive_seed, generator
+
+WINDOWS = 100
+IDLE, IDLE_EXAMPLES = 10, 1000
+PERTURBATION = 0.01
+"""Standard deviation of the yardstick's weights, relative to each weight."""
+
+Weights = tuple[Tensor, ...]  # of each layer [E, A, B]
+
+
+class Imitator(Interface):
+    """What a learner offers besides the contract so that it can be compared."""
+
+    def weights(self, state: State) -> Weights:
+        """The weights that it holds."""
+
+    def velocities(self, state: State) -> Weights:
+        """Those of momentum; zeros without."""
+
+    def starting_from(self, weights: Weights) -> State:
+        """A fresh state with these weights."""
+
+    def idle(self, state: State) -> State:
+        """One example without anything in it: inputs 0, error 0."""
+
+    def reference(self) -> Any:
+        """The algorithm that it imitates: a learner that offers all of this."""
+
+
+class Sums(NamedTuple):
+    """Of a window, over all weights and examples; each [E]."""
+
+    dot: Tensor  # of the learner's updates and the true ones
+    own: Tensor  # squares of the learner's
+    true: Tensor  # squares of the true ones
+    off: Tensor  # squares of their difference
+
+    def correlation(self) -> Tensor:
+        """About zero, not about the mean: updates are compared, not patterns of them."""
+        return self.dot / (self.own * self.true).sqrt()
+
+
+@dataclass(frozen=True)
+class Cloning(Online):
+    """Streams of T examples for learners that imitate an algorithm."""
+
+    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+        """Predicts and observes every example; the traces are those of the module's text."""
+        imitator: Any = learner
+        reference = imitator.reference()
+        start = imitator.weights(state)
+        true = reference.starting_from(start)
+        perturbed = reference.starting_from(_perturbed(start))
+        traces, steps = _Traces(), len(episode.labels)
+        logits = start[-1].new_empty(steps, *start[-1][:, 0].shape)
+        ends = {round(steps * (k + 1) / WINDOWS) for k in range(WINDOWS)}
+        for t, (x_t, y_t) in enumerate(zip(episode.inputs, episode.labels, strict=True)):
+            before = imitator.weights(state)
+            imitated = reference.starting_from(before)._replace(
+                velocities=imitator.velocities(state)
+            )
+            logits[t], state = learner(state, x_t, y_t)
+            after = imitator.weights(state)
+            _, imitated = reference(imitated, x_t, y_t)
+            true_logits, true = reference(true, x_t, y_t)
+            perturbed_logits, perturbed = reference(perturbed, x_t, y_t)
+            traces.count(
+                _sums(_differences(after, before), _differences(imitated.weights, before)),
+                true_logits.argmax(-1) == y_t,
+                perturbed_logits.argmax(-1) == y_t,
+            )
+            if t + 1 in ends:
+                traces.close(start, after, true.weights)
+        drift = torch.stack(list(_drifts(imitator, state)), 1)
+        measured = {**traces.stacked(), "drift": drift}
+        return Predictions(logits, episode.labels, state, measured)
+
+    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+        """Two steps: the second is the first that follows another."""
+        for x_t, y_t in zip(episode.inputs[:2], episode.labels[:2], strict=True):
+            _, state = learner(state, x_t, y_t)
+
+
+class _Traces:
+    """What is measured, window by window."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, list[Tensor]] = {}
+        self._open: list[tuple[Sums, Tensor, Tensor]] = []
+
+    def count(self, sums: Sums, true: Tensor, perturbed: Tensor) -> None:
+        """One example: sums over its updates, and whether the references were right [E]."""
+        self._open.append((sums, true, perturbed))
+
+    def close(self, start: Weights, own: Weights, true: Weights) -> None:
+        """Ends a window at these weights."""
+        sums, right, perturbed_right = zip(*self._open, strict=True)
+        window = Sums(*(torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)))
+        change = _sums(_differences(own, start), _differences(true, start))
+        measured = {
+            "reference_accuracy": torch.stack(right).float().mean(0),
+            "perturbed_accuracy": torch.stack(perturbed_right).float().mean(0),
+            "update_correlation": window.correlation(),
+            "update_error": (window.off / window.true).sqrt(),
+            "change_correlation": change.correlation(),
+            "largest_weight": _largest(own),
+            "reference_largest_weight": _largest(true),
+        }
+        for name, value in measured.items():
+            self.windows.setdefault(name, []).append(value)
+        self._open = []
+
+    def stacked(self) -> dict[str, Tensor]:
+        """Each [E, windows]."""
+        return {name: torch.stack(values, 1) for name, values in self.windows.items()}
+
+
+def _perturbed(weights: Weights) -> Weights:
+    """Each lifetime's weights with noise of its own."""
+    noise = generator(derive_seed(0, "cloning", "perturbation"))
+    return tuple(
+        w * (1 + PERTURBATION * torch.randn(w.shape, generator=noise).to(w)) for w in weights
+    )
+
+
+def _differences(after: Weights, before: Weights) -> Iterable[Tensor]:
+    return (a - b for a, b in zip(after, before, strict=True))
+
+
+def _sums(own: Iterable[Tensor], true: Iterable[Tensor]) -> Sums:
+    """Over all layers."""
+    own, true = (torch.cat([part.flatten(1) for part in side], 1) for side in (own, true))
+    return Sums(
+        (own * true).sum(1), own.square().sum(1), true.square().sum(1), (own - true).square().sum(1)
+    )
+
+
+def _largest(weights: Weights) -> Tensor:
+    """The largest absolute weight [E]."""
+    return torch.stack([w.flatten(1).abs().amax(1) for w in weights]).amax(0)
+
+
+def _drifts(imitator: Any, state: State) -> Iterable[Tensor]:
+    """[E] at each of `IDLE` points."""
+    start = imitator.weights(state)
+    for _ in range(IDLE):
+        for _ in range(IDLE_EXAMPLES // IDLE):
+            state = imitator.idle(state)
+        moved = _differences(imitator.weights(state), start)
+        yield _largest(tuple(moved))
