@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,14 +31,3 @@ class Finished:
     device: str
     cells: tuple[Cell, ...]
     """One per seed, all with outcomes."""
-
-
-SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
-
-TRACKS: Mapping[str, SectionMaker] = {}
-"""Name of a track, as suites give it -> what makes its sections."""
-
-
-def sections(track: str, finished: Sequence[Finished]) -> tuple[Section, ...]:
-    """The sections of a track's board; none where the suite belongs to no track."""
-    return tuple(TRACKS[track](finished)) if track else ()

@@ -41,7 +41,8 @@ Weights = tuple[Tensor, ...]  # of each layer [E, A, B]
 
 
 class Imitator(Interface):
-    """What a learner offers besides the contract so that it can be compared."""
+    """What a learner offers besides the contract so that it can be compared. Moreover the label -1
+    means that nothing is known, and the error 0."""
 
     def weights(self, state: State) -> Weights:
         """The weights that it holds."""
@@ -51,9 +52,6 @@ class Imitator(Interface):
 
     def starting_from(self, weights: Weights) -> State:
         """A fresh state with these weights."""
-
-    def idle(self, state: State) -> State:
-        """One example without anything in it: inputs 0, error 0."""
 
     def reference(self) -> Any:
         """The algorithm that it imitates: a learner that offers all of this."""
@@ -103,7 +101,7 @@ class Cloning(Online):
             )
             if t + 1 in ends:
                 traces.close(start, after, true.weights)
-        drift = torch.stack(list(_drifts(imitator, state)), 1)
+        drift = torch.stack(list(_drifts(learner, state, episode)), 1)
         measured = {**traces.stacked(), "drift": drift}
         return Predictions(logits, episode.labels, state, measured)
 
@@ -172,11 +170,13 @@ def _largest(weights: Weights) -> Tensor:
     return torch.stack([w.flatten(1).abs().amax(1) for w in weights]).amax(0)
 
 
-def _drifts(imitator: Any, state: State) -> Iterable[Tensor]:
+def _drifts(learner: Learner, state: State, episode: Episode) -> Iterable[Tensor]:
     """[E] at each of `IDLE` points."""
+    imitator: Any = learner
     start = imitator.weights(state)
+    nothing, unknown = torch.zeros_like(episode.inputs[0]), torch.full_like(episode.labels[0], -1)
     for _ in range(IDLE):
         for _ in range(IDLE_EXAMPLES // IDLE):
-            state = imitator.idle(state)
+            _, state = learner(state, nothing, unknown)
         moved = _differences(imitator.weights(state), start)
         yield _largest(tuple(moved))

@@ -69,6 +69,12 @@ def with_constant(units: Tensor) -> Tensor:
     return torch.nn.functional.pad(units, (0, 1), value=CONSTANT)
 
 
+def error_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """dL/dlogits [E, K] of the cross-entropy; 0 where the label is -1, for nothing is known."""
+    known = (labels >= 0).unsqueeze(-1)
+    return cross_entropy_error(logits, labels.clamp_min(0)) * known
+
+
 class Backpropagation(Learner):
     """What clones are compared with; see the module. Nothing is tuned: the rate is theirs."""
 
@@ -111,17 +117,7 @@ class Backpropagation(Learner):
 
     def observe(self, state: BackpropagationState, labels: Tensor) -> BackpropagationState:
         """The backward pass and one update."""
-        error = cross_entropy_error(state.logits, labels)
-        return self.descend(state, error)
-
-    def idle(self, state: BackpropagationState) -> BackpropagationState:
-        """An example without anything in it: inputs are 0 and so is the error."""
-        shape = state.activations[0].shape
-        _, state = self.predict(state, state.logits.new_zeros(shape[0], shape[1] - 1))
-        return self.descend(state, torch.zeros_like(state.logits))
-
-    def descend(self, state: BackpropagationState, error: Tensor) -> BackpropagationState:
-        """The update for the error dL/dlogits [E, K] of the last prediction."""
+        error = error_of(state.logits, labels)
         rate, momentum = self.config.rate, self.config.momentum
         weights, velocities = [], []
         layers = zip(state.weights, state.velocities, state.activations, strict=True)

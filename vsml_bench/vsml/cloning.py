@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
+from vsml_bench.learner import Learner, Phase, Recipe, Shape
 from vsml_bench.vsml.backpropagation import (
     Backpropagation,
     BackpropagationConfig,
     Weights,
+    error_of,
     initial_weights,
     with_constant,
 )
@@ -102,13 +103,14 @@ class Clone(Learner):
 
     def observe(self, state: CloneState, labels: Tensor) -> CloneState:
         """The sweep downwards, from the error of the logits."""
-        return self._sweep_downwards(state, cross_entropy_error(state.logits, labels))
-
-    def idle(self, state: CloneState) -> CloneState:
-        """An example without anything in it: inputs are 0 and so is the error."""
-        lifetimes, inputs = state.layers[0].cell.shape[:2]
-        _, state = self.predict(state, state.logits.new_zeros(lifetimes, inputs - 1))
-        return self._sweep_downwards(state, torch.zeros_like(state.logits))
+        error = error_of(state.logits, labels)
+        layers: list[LayerState] = []
+        for hidden, cell in reversed(state.layers):
+            incoming = self._incoming(1, error).unsqueeze(1)
+            hidden, cell = self.synapse.run_phase(incoming, hidden, cell)
+            layers.append(LayerState(hidden, cell))
+            error = self.synapse.message(1, hidden, axis=2)[:, :-1]
+        return state._replace(layers=tuple(layers[::-1]))
 
     def weights(self, state: CloneState) -> Weights:
         """The weights that the synapses store."""
@@ -141,12 +143,3 @@ class Clone(Learner):
     def _incoming(self, phase: int, messages: Tensor) -> Tensor:
         rate = torch.full_like(messages, self._rate) if self.synapse.has_rate else None
         return self.synapse.incoming(phase, messages, rate)
-
-    def _sweep_downwards(self, state: CloneState, error: Tensor) -> CloneState:
-        layers: list[Any] = []
-        for hidden, cell in reversed(state.layers):
-            incoming = self._incoming(1, error).unsqueeze(1)
-            hidden, cell = self.synapse.run_phase(incoming, hidden, cell)
-            layers.append(LayerState(hidden, cell))
-            error = self.synapse.message(1, hidden, axis=2)[:, :-1]
-        return state._replace(layers=tuple(layers[::-1]))

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.leaderboard.factory import make_cell
+from vsml_bench.evaluation.cell import Cell, Outcomes
+from vsml_bench.leaderboard.cloning import cloning_sections
+from vsml_bench.leaderboard.sections import Finished
+
+LIFETIMES, STEPS, WINDOWS = 2, 100, 10
+
+
+def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
+    """Each lifetime is right in its first `right` steps, true backpropagation as often as said."""
+    made = make_cell(learner="clone-1", seed=seed)
+    correct = np.tile(np.arange(STEPS) < right, (LIFETIMES, 1))
+    shape = (LIFETIMES, WINDOWS)
+    constant = {
+        "perturbed_accuracy": np.repeat(np.array(reference)[:, None], WINDOWS, 1),
+        "reference_accuracy": np.repeat(np.array(reference)[:, None], WINDOWS, 1),
+        "update_correlation": np.full(shape, 0.9),
+        "update_error": np.full(shape, 0.1),
+        "change_correlation": np.linspace([0.2, 0.2], [0.96, 0.98], WINDOWS).T,
+        "largest_weight": np.full(shape, 1.5),
+        "reference_largest_weight": np.full(shape, 1.0),
+        "drift": np.linspace([0.0, 0.0], [0.01, 0.03], 10).T,
+    }
+    outcomes = Outcomes(correct, np.zeros(correct.shape), {**constant, **traces})
+    return dataclasses.replace(made, lifetimes=LIFETIMES, steps=STEPS, outcomes=outcomes)
+
+
+def test_the_comparison_is_over_seeds_and_streams() -> None:
+    perturbed = np.full((LIFETIMES, WINDOWS), 0.42)
+    cells = (cell(0, 60, [0.5, 0.5]), cell(1, 60, [0.8, 0.4], perturbed_accuracy=perturbed))
+    comparison, _ = cloning_sections([Finished("digits", "clone-1", "some CPU", cells)])
+    (row,) = comparison.rows
+    found = dict(zip(comparison.headers, row, strict=True))
+    assert found.pop("split") == "digits" and found.pop("learner") == "clone-1"
+    assert found == pytest.approx(
+        {
+            "accuracy": 60.0,
+            "true": 55.0,
+            "gap": -5.0,
+            "worst gap": 20.0,
+            "yardstick": 38.0,
+            "updates": 0.9,
+            "update error": 0.1,
+            "change": 0.97,
+            "least change": 0.96,
+            "drift": 0.03,
+            "largest": 1.5,
+        }
+    )
+
+
+def test_curves_are_in_tenths() -> None:
+    reference = np.tile(np.arange(WINDOWS) / 10, (LIFETIMES, 1))
+    cells = (cell(0, 65, [0.5, 0.5], reference_accuracy=reference),)
+    _, curves = cloning_sections([Finished("digits", "clone-1", "some CPU", cells)])
+    learner, true, updates = (row[3:] for row in curves.rows)
+    assert learner == pytest.approx([100.0] * 6 + [50.0] + [0.0] * 3)
+    assert true == pytest.approx([10.0 * k for k in range(10)])
+    assert updates == pytest.approx([0.9] * 10)

@@ -1,0 +1,139 @@
+"""Cloning: a perfect synapse has no loss, others get better, interruptions change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.execution import decide
+from vsml_bench.learner import Phase, Recipe
+from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.imitation import (
+    Synapses,
+    errors,
+    imitate,
+    inputs,
+    rates,
+    weights,
+)
+from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
+from vsml_bench.meta_training.loop import meta_train
+from vsml_bench.registry import find_learner
+from vsml_bench.vsml.synapse import Synapse, SynapseConfig
+
+RECIPE = Recipe(
+    phases=(Phase(60, lifetime=2, learning_rate=1e-2),),
+    lifetimes=64,
+    validate_every=20,
+    checkpoint_every=20,
+)
+
+
+class Backpropagation(Synapse):
+    """A synapse that does what it should: its cell is (w, v, x, 0, ...)."""
+
+    def incoming(self, phase: int, message: Tensor, rate: Tensor | None = None) -> Tensor:
+        assert rate is not None
+        return torch.stack([torch.full_like(message, phase), message, rate], -1)
+
+    def run_phase(self, incoming: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        phase, message, rate = incoming.unbind(-1)
+        cell, hidden = cell.clone(), torch.zeros_like(hidden)
+        weight = self.weight(cell)
+        if not phase.any():
+            cell[:, 2] = message
+            hidden[:, 0] = torch.tanh(message) * weight
+            return hidden, cell
+        active = torch.tanh(cell[:, 2])
+        hidden[:, 1] = weight * message * (1 - active**2)
+        velocity = self.config.momentum * self.velocity(cell) - rate * active * message
+        cell[:, 0] += velocity / self.config.weight_scale
+        cell[:, 1] = velocity / (self.config.weight_scale * self.config.rate)
+        return hidden, cell
+
+
+def synapses(synapse: Synapse, count: int, draw: torch.Generator) -> Synapses:
+    cell = synapse.storing(weights(count, draw))
+    return Synapses(torch.zeros_like(cell), cell, rates(count, synapse.config, draw))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_backpropagation_itself_has_no_loss(momentum: float) -> None:
+    config = SynapseConfig(state_size=4, momentum=momentum, rate_range=3.0)
+    synapse, draw = Backpropagation(config), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        synapse.heads.weight.copy_(torch.eye(2, 4))
+        synapse.heads.bias.zero_()
+    examples = [(inputs(500, draw), errors(500, draw)) for _ in range(5)]
+    found, after = imitate(synapse, synapses(synapse, 500, draw), examples, config)
+    assert found.loss < 1e-9 and found.explained > 1 - 1e-6
+    assert not torch.equal(after.cell[:, 0], synapses(synapse, 500, draw).cell[:, 0])
+
+
+def test_doing_nothing_explains_nothing() -> None:
+    config = SynapseConfig(state_size=4)
+    synapse, draw = Synapse(config), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in synapse.parameters():
+            parameter.zero_()
+        synapse.from_phase[:, 8] = 30.0  # the stored weight is kept, and that is all
+    started = synapses(synapse, 500, draw)
+    found, after = imitate(synapse, started, [(inputs(500, draw), errors(500, draw))], config)
+    assert found.explained.abs() < 1e-5
+    torch.testing.assert_close(after.cell[:, 0], started.cell[:, 0])
+
+
+def test_samples_are_as_described() -> None:
+    draw, count = torch.Generator().manual_seed(0), 100_000
+    x, w, e = inputs(count, draw), weights(count, draw), errors(count, draw)
+    for numbers, share in ((x, 0.15), (w, 0.0), (e, 0.08)):
+        assert (numbers == 0).float().mean() == pytest.approx(share, abs=0.005)
+    assert x.abs().max() <= 6
+    assert (x.abs() > 4.5).float().mean() == pytest.approx(0.25 / 4, abs=0.004)
+    assert e.abs().max() <= 1 and (e.abs() < 0.01).float().mean() == pytest.approx(
+        0.08 + 0.42 * 0.01 + 0.5 / 3, abs=0.006
+    )
+    assert e.mean().abs() < 0.01
+    assert (w.abs() > 1.5).float().mean() == pytest.approx(0.3 * 0.4, abs=0.005)
+    alpha = rates(count, SynapseConfig(rate=0.02, rate_range=4.0), draw)
+    assert alpha.min() >= 0.005 and alpha.max() <= 0.08
+    assert alpha.log().mean() == pytest.approx(torch.tensor(0.02).log().item(), abs=0.01)
+
+
+def job(recipe: Recipe) -> MetaTrainingJob:
+    return MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 3, recipe)
+
+
+def test_it_learns_and_an_interruption_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = decide("cpu", 1)
+    whole = load_checkpoint(meta_train(job(RECIPE), tmp_path / "whole", execution, progress=False))
+    first, _, last = whole.document["history"]
+    assert last["validation_loss"] < 0.5 * first["validation_loss"]
+    assert whole.document["data_hashes"] == {}
+
+    def interrupt(share: float) -> None:
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        meta_train(job(RECIPE), folder, execution, progress=False, report=interrupt)
+    (partial,) = folder.iterdir()
+    assert load_checkpoint(partial).document["steps"] == 20
+    resumed = load_checkpoint(meta_train(job(RECIPE), folder, execution, progress=False))
+    assert resumed.document["history"] == whole.document["history"]
+    assert resumed.tensors.keys() == whole.tensors.keys()
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+
+
+def test_evolution_strategies_are_refused(tmp_path: Path) -> None:
+    recipe = Recipe(phases=RECIPE.phases, engine="es", pairs=2)
+    with pytest.raises(VsmlBenchError, match="imitates by gradients alone"):
+        meta_train(job(recipe), tmp_path, decide("cpu", 1), progress=False)

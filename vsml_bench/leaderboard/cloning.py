@@ -1,0 +1,98 @@
+"""The track `cloning` on its board: how close clones are to the algorithm that they imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vsml_bench.leaderboard.sections import Finished, Section, Value
+
+_TENTHS = 10
+
+
+def cloning_sections(finished: Sequence[Finished]) -> list[Section]:
+    """The comparison with the true algorithm, and both along the way."""
+    return [
+        Section(
+            "Beside the true algorithm",
+            "Each learner and the true algorithm start from the same weights and see the same "
+            "stream; over meta-train seeds x streams. Accuracies in %, over all examples; gap: the "
+            "true algorithm's minus the learner's, in points, on average and at worst (the largest "
+            "absolute one). Yardstick: the largest absolute gap of the true algorithm to itself "
+            "from weights that differ by 1 %. Updates: correlation and relative error of all "
+            "weight updates with those that the true algorithm would have made from the learner's "
+            "own weights. Change: correlation of the weights' total change with the true "
+            "algorithm's, on average and at least. Drift: how far the weight that moves furthest "
+            "moves in 1,000 examples without anything in them, at worst. Largest: the largest "
+            "weight in units of the true algorithm's, at worst.",
+            (
+                *("split", "learner", "accuracy", "true", "gap", "worst gap", "yardstick"),
+                *("updates", "update error", "change", "least change", "drift", "largest"),
+            ),
+            tuple(_comparison(group) for group in finished),
+        ),
+        Section(
+            "Along the way",
+            "Accuracy in % of the learner and of the true algorithm in each tenth of the stream, "
+            "and the correlation of their weight updates there.",
+            (
+                *("split", "learner", "of"),
+                *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS)),
+            ),
+            tuple(row for group in finished for row in _curves(group)),
+        ),
+    ]
+
+
+def _comparison(group: Finished) -> tuple[Value, ...]:
+    own = _own(group).mean(-1)
+    true, perturbed = (
+        _trace(group, name).mean(-1) for name in ("reference_accuracy", "perturbed_accuracy")
+    )
+    change = _trace(group, "change_correlation")[..., -1]
+    weights = (
+        _trace(group, name)[..., -1] for name in ("largest_weight", "reference_largest_weight")
+    )
+    largest, true_largest = weights
+    gap = 100 * (true - own)
+    return (
+        group.split,
+        group.learner,
+        *(float(100 * own.mean()), float(100 * true.mean())),
+        *(float(gap.mean()), float(np.abs(gap).max())),
+        float(100 * np.abs(true - perturbed).max()),
+        float(_trace(group, "update_correlation").mean()),
+        float(_trace(group, "update_error").mean()),
+        *(float(change.mean()), float(change.min())),
+        float(_trace(group, "drift").max()),
+        float((largest / true_largest).max()),
+    )
+
+
+def _curves(group: Finished) -> list[tuple[Value, ...]]:
+    lines = (
+        ("learner", 100 * _own(group)),
+        ("true", 100 * _trace(group, "reference_accuracy")),
+        ("updates", _trace(group, "update_correlation")),
+    )
+    return [
+        (group.split, group.learner, name, *(float(part.mean()) for part in _tenths(values)))
+        for name, values in lines
+    ]
+
+
+def _own(group: Finished) -> npt.NDArray[np.float64]:
+    """Correctness [seeds, lifetimes, steps]."""
+    return np.stack([cell.outcomes.correct for cell in group.cells if cell.outcomes]).astype(float)
+
+
+def _trace(group: Finished, name: str) -> npt.NDArray[np.float64]:
+    """[seeds, lifetimes, windows]."""
+    found = [cell.outcomes.traces[name] for cell in group.cells if cell.outcomes]
+    return np.stack(found).astype(float)
+
+
+def _tenths(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    return np.array_split(values, _TENTHS, axis=-1)
