@@ -22,7 +22,7 @@ from vsml_bench.meta_training.imitation import (
 )
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.registry import find_learner
+from vsml_bench.registry import find_learner, find_split
 from vsml_bench.vsml.synapse import Synapse, SynapseConfig
 
 RECIPE = Recipe(
@@ -137,3 +137,20 @@ def test_evolution_strategies_are_refused(tmp_path: Path) -> None:
     recipe = Recipe(phases=RECIPE.phases, engine="es", pairs=2)
     with pytest.raises(VsmlBenchError, match="imitates by gradients alone"):
         meta_train(job(recipe), tmp_path, decide("cpu", 1), progress=False)
+
+
+def test_meta_training_goes_on_from_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_learner("clone-1").cls, "recipe", RECIPE)
+    entry = find_learner("clone-meta-trained")
+    side = find_split("digits-held-out").meta_train
+    recipe = Recipe((Phase(2, lifetime=3, learning_rate=1e-3),), 2, size=4, validation_lifetimes=1)
+    trained = MetaTrainingJob(entry, side, 3, recipe)
+    path = meta_train(trained, tmp_path, decide("cpu", 1), progress=False)
+    clone, found = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
+    assert path.name.startswith("clone-meta-trained--digits")
+    assert found.document["begun_by"]["checkpoint"] == clone.sha256
+    for name, tensor in clone.tensors.items():
+        moved = (found.tensors[name] - tensor).abs().max()
+        assert 0 < moved <= 2.1e-3, name  # two steps of Adam, each at most the learning rate

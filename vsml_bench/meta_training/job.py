@@ -13,7 +13,7 @@ from vsml_bench.config import identity, replace
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
 from vsml_bench.protocols.few_shot import FewShot
-from vsml_bench.registry import LearnerEntry
+from vsml_bench.registry import LearnerEntry, find_learner
 from vsml_bench.specs import TaskDistribution
 from vsml_bench.storage import canonical_json
 
@@ -69,7 +69,19 @@ class MetaTrainingJob:
             found["tuning"] = identity(self.entry.cls.tuning)
         if self.few_shot is not None:
             found["few_shot"] = identity(self.few_shot)
+        if self.start is not None:
+            found["start"] = self.start.key
         return found
+
+    @property
+    def start(self) -> MetaTrainingJob | None:
+        """The meta-training of another learner, of the same seed, that this one goes on from; None
+        for one that begins with fresh meta-parameters."""
+        name = getattr(self.entry.cls, "starts_from", None)
+        if name is None:
+            return None
+        entry = find_learner(name)
+        return MetaTrainingJob(entry, self.meta_train, self.seed, entry.cls.recipe, self.few_shot)
 
     @property
     def imitated(self) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsml_bench import paths
 from vsml_bench.config import as_plain
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
@@ -71,6 +72,8 @@ def meta_train(
         raise VsmlBenchError(f"learner '{job.entry.name}' has no meta-parameters to train.")
     training = _Training(job, recipe, folder, execution, root, command)
     training.resume()
+    if training.done == 0 and job.start is not None:
+        training.start_from(_start(job.start, folder, execution, root, progress, command))
     steps = range(training.done, recipe.steps)
     with progress_bar(
         recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
@@ -90,6 +93,27 @@ def meta_train(
     training.save(path)
     training.partial.unlink(missing_ok=True)
     return path
+
+
+def _start(
+    job: MetaTrainingJob,
+    folder: Path,
+    execution: Execution,
+    root: Path | None,
+    progress: bool,
+    command: str,
+) -> Path:
+    """The finished checkpoint of the meta-training that another goes on from, made if need be."""
+    published = checkpoint_path(paths.results() / "checkpoints", job)
+    if published.is_file():
+        return published
+    return meta_train(job, folder, execution, root, progress=progress, command=command)
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where the beginning of a meta-training comes from."""
+    kept = ("steps", "seconds", "command", "git_commit", "git_dirty", "versions", "device")
+    return {"checkpoint": checkpoint.sha256, **{key: checkpoint.document[key] for key in kept}}
 
 
 class _Training:
@@ -125,6 +149,12 @@ class _Training:
         self.begun_by: dict[str, Any] | None = None
         self.latest: dict[str, str] = {}
         self._since_validation: list[tuple[float, float]] = []
+
+    def start_from(self, path: Path) -> None:
+        """Begins with the meta-parameters of a finished meta-training."""
+        checkpoint = load_checkpoint(path)
+        load_meta_parameters(self.learner, checkpoint, path.name)
+        self.begun_by = _provenance(checkpoint)
 
     def update(self, step: int) -> None:
         """One meta-update."""
@@ -238,16 +268,7 @@ class _Training:
         self.history = document["history"]
         self.begun_by = document.get("begun_by")
         self._since_validation = [tuple(pair) for pair in document["since_validation"]]
-        provenance = (
-            "steps",
-            "seconds",
-            "command",
-            "git_commit",
-            "git_dirty",
-            "versions",
-            "device",
-        )
-        return {"checkpoint": checkpoint.sha256, **{key: document[key] for key in provenance}}
+        return _provenance(checkpoint)
 
     def _document(self) -> dict[str, Any]:
         commit, dirty = self.git

@@ -143,3 +143,19 @@ class Clone(Learner):
     def _incoming(self, phase: int, messages: Tensor) -> Tensor:
         rate = torch.full_like(messages, self._rate) if self.synapse.has_rate else None
         return self.synapse.incoming(phase, messages, rate)
+
+
+class MetaTrainedClone(Clone):
+    """The same network, whose synapses go on from a clone of backpropagation and are meta-trained
+    on tasks, as VSML is: where does it go when imitation no longer holds it?"""
+
+    variants: ClassVar[Mapping[str, CloneConfig]] = {"clone-meta-trained": CloneConfig()}
+    protocols = frozenset({"online", "few_shot"})
+    recipe = Recipe(
+        phases=(Phase(200, lifetime=50, learning_rate=1e-3, final_learning_rate=1e-4),),
+        lifetimes=4,
+        size=8,
+        validation_lifetimes=8,
+    )
+    starts_from = "clone-1"
+    imitation = None  # type: ignore[assignment]
