@@ -58,7 +58,7 @@ class Clone(Learner):
         "clone-half-rate": CloneConfig(rate_factor=0.5, synapse=SynapseConfig(rate_range=4.0)),
         "clone-double-rate": CloneConfig(rate_factor=2.0, synapse=SynapseConfig(rate_range=4.0)),
     }
-    family = "VSML"
+    family = "cloned algorithm"
     source = "Kirsch & Schmidhuber 2021, arXiv 2012.14905, section 4.1"
     protocols = frozenset({"online", "few_shot", "cloning"})
     invariances = frozenset({"inputs", "labels"})
