@@ -19,8 +19,8 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
-ProtocolName: TypeAlias = Literal["online", "few_shot"]
-TrackName: TypeAlias = Literal["", "cloning", "robustness", "introspection"]
+ProtocolName: TypeAlias = Literal["online", "few_shot", "introspection"]
+TrackName: TypeAlias = Literal["", "cloning", "robustness", "introspection", "ablations"]
 
 
 @dataclass(frozen=True)

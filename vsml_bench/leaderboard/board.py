@@ -13,7 +13,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.leaderboard.matching import Place, PlannedCell, Stale, match, place
 from vsml_bench.leaderboard.scoring import Contender, Numbers, numbers
-from vsml_bench.leaderboard.sections import Finished, Section, sections
+from vsml_bench.leaderboard.sections import Finished, Section
+from vsml_bench.leaderboard.tracks import sections
 from vsml_bench.storage import canonical_json, sha256_hex
 
 __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
@@ -21,6 +22,7 @@ __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
 METRICS = {
     "online": "cumulative_accuracy",
     "few_shot": "accuracy",
+    "introspection": "cumulative_accuracy",
 }
 """Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (

@@ -1,10 +1,13 @@
-"""What a track adds to its suite's board: tables of its own, pure functions of the cells."""
+"""The form of what a track adds to its suite's board; `tracks` says which track adds what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from vsml_bench.evaluation.cell import Cell
 
@@ -33,13 +36,10 @@ class Finished:
     cells: tuple[Cell, ...]
     """One per seed, all with outcomes."""
 
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """[seeds, lifetimes, steps]."""
+        return np.stack([cell.outcomes.correct for cell in self.cells if cell.outcomes])
+
 
 SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
-
-TRACKS: Mapping[str, SectionMaker] = {}
-"""Name of a track, as suites give it -> what makes its sections."""
-
-
-def sections(track: str, finished: Sequence[Finished]) -> tuple[Section, ...]:
-    """The sections of a track's board; none where the suite belongs to no track."""
-    return tuple(TRACKS[track](finished)) if track else ()
