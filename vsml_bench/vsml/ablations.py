@@ -61,7 +61,7 @@ class Ablation(VSMLNetwork):
     recipe = Recipe(
         phases=(
             Phase(steps=300, lifetime=100, learning_rate=1e-2, classes=3),
-            Phase(steps=150, lifetime=100, learning_rate=1e-2, final_learning_rate=1e-3),
+            Phase(150, lifetime=100, learning_rate=1e-2, final_learning_rate=1e-3, lifetimes=8),
         ),
         size=8,
         validation_lifetimes=8,
