@@ -296,8 +296,9 @@ def test_a_run_shows_progress(finished: Finished) -> None:
     assert "cells: 100%" in finished.run.err and "meta-training: 100%" in finished.run.err
 
 
+@pytest.mark.slow
 def test_introspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the digits: 1-NN needs nothing; ridge has to be tuned first, and is, in runs/checkpoints."""
+    """On the digits. 1-NN needs nothing; ridge has to be tuned first, into runs/checkpoints."""
     command = ["--split", "digits-held-out", "--learner", "1-nn", "--quiet", "--device", "cpu"]
     command += ["--lifetimes", "2", "--steps", "40", "--jobs", "1"]
     said = refusal(call("introspect", *command))

@@ -6,13 +6,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsml_bench.leaderboard.introspection import Curve
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, RESPONSES
+from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES
 from vsml_bench.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _confidence(curves: Sequence[Curve]) -> Figure:
             _line(panel, curve, curve.at, color, curve.learner)
         panel.set(xlabel="n, examples of the class so far, this one included", ylabel=label)
         panel.set_ylim(0, 1)
-    axes[0].legend()
+        panel.set_xticks((1, *range(5, OCCURRENCES + 1, 5)))
+    _legend(figure, axes[0])
     figure.suptitle(f"At the n-th example of a class, before its label: {curves[0].split}")
     return figure
 
@@ -90,7 +92,7 @@ def _twice(curves: Sequence[Curve]) -> Figure:
                 _line(panel, curve, _places(panel, curve), color, name, style)
         panel.set(xlabel="examples learned from before", ylabel=label)
         panel.set_ylim(0, 1.02)
-    axes[0].legend()
+    _legend(figure, axes[0])
     figure.suptitle(f"The same example shown twice: {curves[0].split}")
     return figure
 
@@ -102,9 +104,9 @@ def _response(curves: Sequence[Curve]) -> Figure:
         for color, curve in _colored(curves, trace, CONFIDENCE, "change"):
             _line(panel, curve, _places(panel, curve), color, curve.learner)
         panel.axhline(0, color="0.6", linewidth=0.8)
-        panel.set_title(RESPONSES[trace], fontsize=8)
+        panel.set_title(textwrap.fill(RESPONSES[trace], 50), fontsize=9)
         panel.set(xlabel="examples learned from before", ylabel="change of probability")
-    axes[0].legend()
+    _legend(figure, axes[0])
     figure.suptitle(f"Response to one example: {curves[0].split}")
     return figure
 
@@ -123,6 +125,12 @@ def _panels(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def _legend(figure: Figure, panel: Axes) -> None:
+    """One for all panels, below them, where it hides nothing."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
 def _colored(
     curves: Sequence[Curve], trace: str, measure: str, part: str
 ) -> Iterator[tuple[str, Curve]]:
@@ -136,6 +144,7 @@ def _colored(
 def _places(panel: Axes, curve: Curve) -> Sequence[float]:
     """Moments side by side, as far apart from one another, whatever they are."""
     panel.set_xticks(range(len(curve.at)), [str(moment) for moment in curve.at])
+    panel.set_xlim(-0.3, len(curve.at) - 0.7)
     return range(len(curve.at))
 
 
