@@ -41,7 +41,7 @@ def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Finished
         if gone is not None:
             level[gone] = np.nan
         traces = {CONFIDENCE: level, ACCURACY: level, **dict.fromkeys(RESPONSES, response)}
-        recipe = {} if len(seed_values) > 1 else None
+        recipe: dict[str, Any] | None = {} if len(seed_values) > 1 else None
         cell = make_cell("held-out", learner, seed, [0.5] * LIFETIMES, steps=STEPS, recipe=recipe)
         assert cell.outcomes is not None
         outcomes = Outcomes(cell.outcomes.correct, cell.outcomes.loss, traces)

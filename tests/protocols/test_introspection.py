@@ -171,7 +171,7 @@ def test_responses_by_hand(sampler: EpisodeSampler, counting: Learner, steps: in
                     np.testing.assert_allclose(found, np.mean(pairs, 0), rtol=1e-5)
                 else:
                     assert np.isnan(found).all(), (name, moment)
-    assert finite > (2 if steps == 8 else 60)
+    assert finite > (2 if steps == 8 else 40)
 
 
 def test_one_nearest_neighbour_knows_what_it_was_shown(sampler: EpisodeSampler) -> None:

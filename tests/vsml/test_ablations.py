@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from vsml_bench.evaluation.conformance import probe
 from vsml_bench.leaderboard.ablations import ABLATIONS, DEFAULT
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.registry import LearnerEntry, find_learners, learners
-from vsml_bench.vsml import lifetimes
+from vsml_bench.vsml import lifetimes, native
 from vsml_bench.vsml.ablations import Ablation, AblationConfig, LabelAblation, SumAblation
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
@@ -77,11 +79,10 @@ def test_nothing_changed_is_vsml_to_the_bit() -> None:
 def test_what_the_hand_written_code_can_take_it_takes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-    whole = lifetimes.run
-    monkeypatch.setattr(lifetimes, "run", lambda *given: calls.append(1) or whole(*given))
+    whole = Mock(wraps=lifetimes.run)
+    monkeypatch.setattr(lifetimes, "run", whole)
     run(ENTRIES[name].create(0))
-    assert len(calls) == int(lifetimes.native.load() is not None)
+    assert whole.call_count == int(native.load() is not None)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -97,12 +98,9 @@ def test_the_random_share_of_a_fresh_state(share: float) -> None:
 
 def test_offsets_are_those_of_the_gates() -> None:
     """A bias moved by the change of an offset is the offset changed."""
-    ablation = ENTRIES["ablation-offsets-1"].create(7)
-    vsml = VSML(VSMLConfig())
-    vsml.init_meta_parameters(torch.Generator().manual_seed(7))
-    i, g, f, o = (
-        ablation.sub_rnns[0].gates_bias - vsml.sub_rnns[0].gates_bias  # type: ignore[union-attr]
-    ).chunk(4)
+    ablation, default = (ENTRIES[name].create(7) for name in ("ablation-offsets-1", DEFAULT))
+    biases = [learner.get_parameter("sub_rnns.0.gates_bias") for learner in (ablation, default)]
+    i, g, f, o = (biases[0] - biases[1]).chunk(4)
     assert (i == 4).all() and (f == -4).all() and not g.any() and not o.any()
 
 

@@ -115,8 +115,9 @@ def _values(of: Finished, trace: str) -> npt.NDArray[np.float64]:
 
 def _there(finished: Iterable[Finished], trace: str) -> npt.NDArray[np.bool_]:
     """Where anyone has a number, [lifetimes, ...]: that depends on the stream alone."""
-    numbers = [~np.isnan(_values(of, trace)) for of in finished]
-    return np.logical_or.reduce(np.concatenate(numbers))
+    numbers = np.concatenate([_values(of, trace) for of in finished])  # [seeds of all, ...]
+    there: npt.NDArray[np.bool_] = (~np.isnan(numbers)).sum(0) > 0
+    return there
 
 
 def _curve(
