@@ -38,9 +38,9 @@ ABLATIONS = (
     ),
 )
 TEXT = (
-    "Accuracy over all steps, with its 95 % interval; over the last 100; and the difference from "
-    "the default on the same lifetimes. Intervals cover the choice of the lifetimes, and that of "
-    "the meta-train seed where there are several."
+    "Accuracy over all steps with its 95 % interval, over the last 100 steps, and its difference "
+    "from the default's on the same lifetimes with the 95 % interval of that. Intervals cover the "
+    "choice of the lifetimes, and that of the meta-train seed where there are several."
 )
 
 
@@ -49,8 +49,9 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
     made = []
     for title, default, changed in ABLATIONS:
         values = {DEFAULT: default, **changed}
-        accuracy, gained = ("mean", "low", "high", "last 100"), ("difference", "low", "high")
-        headers = ("split", title.lower(), *accuracy, *gained, "seeds")
+        accuracy = ("mean", "from", "to", "last 100")
+        gained = ("difference", "at least", "at most")
+        headers = ("split", title, *accuracy, *gained, "seeds")
         rows: list[tuple[Value, ...]] = []
         for base in (of for of in finished if of.learner == DEFAULT):
             group = [
