@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsml_bench.leaderboard.introspection import Curve
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES
+from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, LAGS, OCCURRENCES, RESPONSES
 from vsml_bench.storage import write_atomically
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SAME_EXAMPLE, *OTHERS = RESPONSES
 _MEASURES = {CONFIDENCE: "probability of the true class", ACCURACY: "accuracy"}
-_COLUMNS = ("split", "learner", "trace", "measure", "part", "at", "mean", "low", "high")
+_COLUMNS = ("split", "learner", "trace", "measure", "part", "asked", "at", "mean", "low", "high")
 
 
 def write_introspection(curves: Sequence[Curve], folder: Path) -> list[Path]:
@@ -52,7 +52,14 @@ def _as_csv(curves: Sequence[Curve]) -> str:
     for curve in curves:
         for at, point in zip(curve.at, curve.points, strict=True):
             numbers = ("", "", "") if point is None else (point.mean, point.low, point.high)
-            names = (curve.split, curve.learner, curve.trace, curve.measure, curve.part)
+            names = (
+                curve.split,
+                curve.learner,
+                curve.trace,
+                curve.measure,
+                curve.part,
+                curve.asked,
+            )
             lines.writerow((*names, at, *numbers))
     return text.getvalue()
 
@@ -87,7 +94,7 @@ def _twice(curves: Sequence[Curve]) -> Figure:
     figure, axes = _panels(1, 2)
     for panel, (measure, label) in zip(axes, _MEASURES.items(), strict=True):
         for part, style in (("before", ":"), ("after", "-")):
-            for color, curve in _colored(curves, SAME_EXAMPLE, measure, part):
+            for color, curve in _colored(curves, SAME_EXAMPLE, measure, part, LAGS[0]):
                 name = f"{curve.learner}, {'second' if part == 'after' else 'first'} time"
                 _line(panel, curve, _places(panel, curve), color, name, style)
         panel.set(xlabel="examples learned from before", ylabel=label)
@@ -98,11 +105,13 @@ def _twice(curves: Sequence[Curve]) -> Figure:
 
 
 def _response(curves: Sequence[Curve]) -> Figure:
-    """What one example does to the confidence in another."""
+    """What one example does to the confidence in another, asked at once (dotted) and one later."""
     figure, axes = _panels(2, 2)
     for panel, trace in zip(axes, OTHERS, strict=True):
-        for color, curve in _colored(curves, trace, CONFIDENCE, "change"):
-            _line(panel, curve, _places(panel, curve), color, curve.learner)
+        for asked, style in zip(LAGS, (":", "-"), strict=True):
+            for color, curve in _colored(curves, trace, CONFIDENCE, "change", asked):
+                name = f"{curve.learner}, {asked}"
+                _line(panel, curve, _places(panel, curve), color, name, style)
         panel.axhline(0, color="0.6", linewidth=0.8)
         panel.set_title(textwrap.fill(RESPONSES[trace], 50), fontsize=9)
         panel.set(xlabel="examples learned from before", ylabel="change of probability")
@@ -132,12 +141,13 @@ def _legend(figure: Figure, panel: Axes) -> None:
 
 
 def _colored(
-    curves: Sequence[Curve], trace: str, measure: str, part: str
+    curves: Sequence[Curve], trace: str, measure: str, part: str, asked: str = ""
 ) -> Iterator[tuple[str, Curve]]:
     """The curves of that kind, each learner in the same colour everywhere."""
     learners = list(dict.fromkeys(curve.learner for curve in curves))
     for curve in curves:
-        if (curve.trace, curve.measure, curve.part) == (trace, measure, part):
+        kind = (curve.trace, curve.measure, curve.part, curve.asked)
+        if kind == (trace, measure, part, asked):
             yield f"C{learners.index(curve.learner)}", curve
 
 

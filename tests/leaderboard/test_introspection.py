@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from vsml_bench.leaderboard.introspection import Curve, curves
 from vsml_bench.leaderboard.render import to_markdown
 from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.leaderboard.statistics import estimate, paired_difference
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES, moments
+from vsml_bench.protocols.moments import (
+    ACCURACY,
+    CONFIDENCE,
+    LAGS,
+    OCCURRENCES,
+    RESPONSES,
+    moments,
+)
 
 LIFETIMES, STEPS = 3, 40
 AT = moments(STEPS)
@@ -36,7 +44,8 @@ def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Finished
         level = np.repeat(base[:, None], OCCURRENCES, 1)
         level[:, 5:] = np.nan
         response = np.stack([base, base + 0.1], 1)[:, None, :, None].repeat(len(AT), 1)
-        response = np.concatenate([response, response], -1)
+        response = np.concatenate([response, response], -1)  # [lifetimes, moments, 2, 2]
+        response = np.stack([response, response], 2)
         response[:, -1] = np.nan
         if gone is not None:
             level[gone] = np.nan
@@ -68,7 +77,9 @@ def test_curves_are_estimates_of_the_traces() -> None:
     assert level.points[0].low == pytest.approx(expected.low, abs=1e-5)
     assert level.points[0].high == pytest.approx(expected.high, abs=1e-5)
     assert level.points[5:] == (None,) * (OCCURRENCES - 5), "nobody has a number there"
-    change = only(found, learner="1-nn", trace="same class", measure=ACCURACY, part="change")
+    change = only(
+        found, learner="1-nn", trace="same class", measure=ACCURACY, part="change", asked="at once"
+    )
     assert change.at == AT and change.points[0] is not None and change.points[-1] is None
     assert change.points[0].mean == pytest.approx(0.1, abs=1e-6)
     assert change.points[0].low == pytest.approx(0.1, abs=1e-5)
@@ -97,14 +108,15 @@ def test_the_tables_on_the_board() -> None:
     assert confidence.headers[2:] == tuple(f"n = {n}" for n in introspection.SHOWN)
     assert confidence.rows[1][:3] == ("held-out", "1-nn", "0.310 ± 0.025")
     assert confidence.rows[1][-1] is None
-    assert response.headers == ("split", "learner", "measure", *map(str, AT))
-    assert response.rows[2][1:4] == ("1-nn", CONFIDENCE, "0.310 → 0.410 (+0.100 ± 0.000)")
-    assert [row[1:3] for row in response.rows] == [
-        ("vsml", CONFIDENCE),
-        ("vsml", ACCURACY),
-        ("1-nn", CONFIDENCE),
-        ("1-nn", ACCURACY),
-    ]
+    assert response.headers == ("split", "learner", "measure", "asked", *map(str, AT))
+    assert response.rows[4][1:5] == (
+        "1-nn",
+        CONFIDENCE,
+        "at once",
+        "0.310 → 0.410 (+0.100 ± 0.000)",
+    )
+    kinds = product(("vsml", "1-nn"), LAGS, (CONFIDENCE, ACCURACY))
+    assert [row[1:4] for row in response.rows] == [(of, m, lag) for of, lag, m in kinds]
     cells = [cell for finished in BOTH for cell in finished.cells]
     plans = [plan(learner=cell.id.learner, seed=cell.id.seed) for cell in cells]
     board = build_board("desk", cells, plans, track="introspection")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.protocols.moments import (
     ACCURACY,
     CONFIDENCE,
+    LAGS,
     OCCURRENCES,
     RESPONSES,
     moments,
@@ -71,9 +73,9 @@ def probability(counts: npt.NDArray[np.int64], of: int) -> float:
     return float(weights[of] / weights.sum())
 
 
-def branching(labels: list[int], moment: int) -> tuple[list[int], set[int], set[int]] | None:
-    """By hand: what the second lifetime has learned from, the classes it knows and those that have
-    two examples; None where it has not got so far."""
+def branching(labels: list[int], moment: int) -> tuple[list[int], int, set[int], set[int]] | None:
+    """By hand: what the second lifetime has learned from and what it learns from next, the classes
+    it knows and those that have two examples; None where it does not get so far."""
     reserved: set[int] = set()
     there = set()
     for k in set(labels):
@@ -82,7 +84,9 @@ def branching(labels: list[int], moment: int) -> tuple[list[int], set[int], set[
             there.add(k)
         reserved |= set(places[-2:])
     kept = [y for t, y in enumerate(labels) if y != labels[0] and t not in reserved]
-    return None if len(kept) < moment else (kept[:moment], set(kept[:moment]) & there, there)
+    if len(kept) <= moment:
+        return None
+    return kept[:moment], kept[moment], set(kept[:moment]) & there, there
 
 
 @pytest.mark.parametrize("name", ["vsml", "1-nn", "sgd-linear", "gpicl"])
@@ -99,7 +103,7 @@ def test_scores_are_those_of_the_online_protocol_to_the_bit(
     assert set(looked.traces) == {CONFIDENCE, ACCURACY, *RESPONSES} and not online.traces
     assert looked.traces[CONFIDENCE].shape == (4, OCCURRENCES)
     for response in RESPONSES:
-        assert looked.traces[response].shape == (4, len(moments(STEPS)), 2, 2)
+        assert looked.traces[response].shape == (4, len(moments(STEPS)), len(LAGS), 2, 2)
 
 
 @pytest.mark.parametrize("name", ["vsml", "1-nn", "gpicl"])
@@ -143,43 +147,43 @@ def test_responses_by_hand(sampler: EpisodeSampler, counting: Learner, steps: in
     traces = evaluate(counting, sampler, SEEDS, Introspection(steps), EXECUTION).traces
     labels = sampler.sample(SEEDS, steps).labels.T.tolist()
     finite = 0
-    for lifetime, stream in enumerate(labels):
-        for index, moment in enumerate(moments(steps)):
-            branch = branching(stream, moment)
-            expected: dict[str, list[tuple[float, float]]] = {name: [] for name in RESPONSES}
-            if branch is not None:
-                learned, known, there = branch
-                counts = np.bincount(learned, minlength=10)
-                for shown in there:
-                    after = counts + np.eye(10, dtype=np.int64)[shown]
-                    for asked in there:
-                        pair = probability(counts, asked), probability(after, asked)
-                        if shown == asked:
-                            expected["same example"].append(pair)
-                        if shown == asked and shown in known:
-                            expected["same class"].append(pair)
-                        if shown == asked == stream[0]:
-                            expected["first of its class"].append(pair)
-                        if shown != asked and {shown, asked} <= known:
-                            expected["other class"].append(pair)
-                        if shown == stream[0] and asked in known:
-                            expected["new class"].append(pair)
-            for name, pairs in expected.items():
-                found = traces[name][lifetime, index, :, 0]
-                if pairs:
-                    finite += 1
-                    np.testing.assert_allclose(found, np.mean(pairs, 0), rtol=1e-5)
-                else:
-                    assert np.isnan(found).all(), (name, moment)
-    assert finite > (2 if steps == 8 else 40)
+    for (lifetime, stream), (index, moment), lag in product(
+        enumerate(labels), enumerate(moments(steps)), range(len(LAGS))
+    ):
+        expected: dict[str, list[tuple[float, float]]] = {name: [] for name in RESPONSES}
+        branch = branching(stream, moment)
+        if branch is not None:
+            learned, further, known, there = branch
+            counts = np.bincount(learned + lag * [further], minlength=10)
+            for shown, asked in product(there, there):
+                after = counts + np.eye(10, dtype=np.int64)[shown]
+                pair = probability(counts, asked), probability(after, asked)
+                if shown == asked:
+                    expected["same example"].append(pair)
+                if shown == asked and shown in known:
+                    expected["same class"].append(pair)
+                if shown == asked == stream[0]:
+                    expected["first of its class"].append(pair)
+                if shown != asked and {shown, asked} <= known:
+                    expected["other class"].append(pair)
+                if shown == stream[0] and asked in known:
+                    expected["new class"].append(pair)
+        for name, pairs in expected.items():
+            found = traces[name][lifetime, index, lag, :, 0]
+            if pairs:
+                finite += 1
+                np.testing.assert_allclose(found, np.mean(pairs, 0), rtol=1e-5)
+            else:
+                assert np.isnan(found).all(), (name, moment)
+    assert finite > (3 if steps == 8 else 80)
 
 
 def test_one_nearest_neighbour_knows_what_it_was_shown(sampler: EpisodeSampler) -> None:
     traces = evaluate(learner("1-nn"), sampler, SEEDS, Introspection(STEPS), EXECUTION).traces
-    assert (traces["same example"][..., 1, 1] == 1)[:, :2].all()
-    first = traces["first of its class"][:, 0]
+    assert (traces["same example"][:, :2, :, 1, 1] == 1).all()
+    first = traces["first of its class"][:, 0, 0]
     assert (first[:, 0, 1] == 0).sum() >= 3 and (first[:, 1, 1] == 1).all(), "all it knows of"
-    others = traces["other class"][:, 1]
+    others = traces["other class"][:, 1, 0]
     assert (others[:, 1, 0] <= others[:, 0, 0] + 1e-6).all(), "others only get farther away"
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.leaderboard.sections import Finished, Section, Value
 from vsml_bench.leaderboard.statistics import Scores, estimate
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES, moments
-
-Part: TypeAlias = Literal["level", "before", "after", "change"]
-"""level: of predictions in the lifetime itself. The others are of a response; change is what came
-after minus what was before."""
+from vsml_bench.protocols.moments import (
+    ACCURACY,
+    CONFIDENCE,
+    LAGS,
+    OCCURRENCES,
+    RESPONSES,
+    moments,
+)
 
 SHOWN = (1, 2, 3, 5, 10, 20)
 """Occurrences of a class that the board has columns for."""
@@ -40,7 +43,11 @@ class Curve:
     """Name of the trace that it is from: `CONFIDENCE`, `ACCURACY`, or one of `RESPONSES`."""
     measure: str
     """`CONFIDENCE` or `ACCURACY`."""
-    part: Part
+    part: str
+    """"level": of predictions in the lifetime itself. Of a response: "before", "after", or
+    "change", the latter minus the former."""
+    asked: str
+    """Of a response, one of `LAGS`; else ""."""
     at: tuple[int, ...]
     """How many examples of the class, this one included, or, of a response, learned from before."""
     points: tuple[Point | None, ...]
@@ -59,14 +66,17 @@ def curves(finished: Sequence[Finished]) -> list[Curve]:
             found.append(_curve(of, trace, trace, "level", at, values, there))
         at = moments(of.cells[0].steps)
         for trace in RESPONSES:
-            values, there = _values(of, trace), _there(rivals, trace)  # [S, L, moments, 2, 2]
-            for index, measure in enumerate((CONFIDENCE, ACCURACY)):
-                before, after = values[..., 0, index], values[..., 1, index]
-                where = there[..., 0, index]
+            # [seeds, lifetimes, moments, LAGS, 2, 2]
+            values, there = _values(of, trace), _there(rivals, trace)
+            for (lag, asked), (index, measure) in product(
+                enumerate(LAGS), enumerate((CONFIDENCE, ACCURACY))
+            ):
+                before, after = (values[..., lag, side, index] for side in (0, 1))
+                parts = {"before": before, "after": after, "change": after - before}
+                where = there[..., lag, 0, index]
                 found += [
-                    _curve(of, trace, measure, "before", at, before, where),
-                    _curve(of, trace, measure, "after", at, after, where),
-                    _curve(of, trace, measure, "change", at, after - before, where),
+                    _curve(of, trace, measure, part, at, part_values, where, asked)
+                    for part, part_values in parts.items()
                 ]
     return found
 
@@ -93,8 +103,9 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
             Section(
                 f"Response: {trace}",
                 f"Response where {text}: before → after, and the change ± half its 95 % interval. "
+                "Asked one later: a further example, the same before and after, comes in between. "
                 "Columns: how many examples had been learned from.",
-                ("split", "learner", "measure", *(str(moment) for moment in at)),
+                ("split", "learner", "measure", "asked", *(str(moment) for moment in at)),
                 tuple(
                     _response(before, after, change)
                     for before, after, change in zip(
@@ -124,10 +135,11 @@ def _curve(
     of: Finished,
     trace: str,
     measure: str,
-    part: Part,
+    part: str,
     at: tuple[int, ...],
     values: npt.NDArray[np.float64],
     there: npt.NDArray[np.bool_],
+    asked: str = "",
 ) -> Curve:
     """From values [seeds, lifetimes, len(at)], there [lifetimes, len(at)]."""
     meta_trained = of.cells[0].provenance.recipe is not None
@@ -135,7 +147,7 @@ def _curve(
         _point(values[:, there[:, index], index], meta_trained, signed=part == "change")
         for index in range(len(at))
     )
-    return Curve(of.split, of.learner, trace, measure, part, at, points)
+    return Curve(of.split, of.learner, trace, measure, part, asked, at, points)
 
 
 def _point(scores: Scores, meta_trained: bool, signed: bool) -> Point | None:
@@ -169,4 +181,4 @@ def _response(before: Curve, after: Curve, change: Curve) -> tuple[Value, ...]:
             continue
         half = (moved.high - moved.low) / 2
         shown.append(f"{old.mean:.3f} → {new.mean:.3f} ({moved.mean:+.3f} ± {half:.3f})")
-    return (change.split, change.learner, change.measure, *shown)
+    return (change.split, change.learner, change.measure, change.asked, *shown)

@@ -4,7 +4,8 @@ Two looks. How sure of the true class are the predictions of the first, second, 
 class? And what does a single example do? For that a second lifetime is run on the same stream
 without one class, that of the stream's first example. At some moments it branches: in a copy, one
 example of one class is learned from, and two examples of each class are predicted before and after,
-one of them the example itself. Branches are thrown away; no state is ever written to, which the
+one of them the example itself. The same is done once more with a further example in between, that
+which the stream goes on with. Branches are thrown away; no state is ever written to, which the
 contract forbids learners as well.
 
 The examples of the branches are the last two of each class in the stream. The second lifetime does
@@ -79,8 +80,8 @@ def _by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def _responses(
     learner: Learner, state: State, episode: Episode, at: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """All of `RESPONSES`, each [E, moments, 2, 2]. state: fresh. at: the moments."""
-    probes = _choose(episode.labels, at[-1])
+    """All of `RESPONSES`, each [E, moments, LAGS, 2, 2]. state: fresh. at: the moments."""
+    probes = _choose(episode.labels, at[-1] + 1)
     every = torch.arange(episode.labels.shape[1], device=episode.labels.device)
     found: list[dict[str, Tensor]] = []
     for begin, end in zip((0, *at), at, strict=False):
@@ -89,11 +90,20 @@ def _responses(
             _, state = learner.unroll(
                 state, episode.inputs[steps, every], episode.labels[steps, every]
             )
-        known = _known(episode.labels, probes, end)
-        found.append(_branches(learner, state, episode, probes, known))
-    reached = torch.tensor(at, device=every.device) <= probes.length.unsqueeze(1)  # [E, moments]
+        further = probes.stream[end]
+        branches = _branches(
+            learner,
+            state,
+            (episode.inputs[further, every], episode.labels[further, every]),
+            episode,
+            probes,
+            _known(episode.labels, probes, end),
+        )
+        found.append(branches)
+    # One more example is learned from than the moment says.
+    reached = torch.tensor(at, device=every.device) < probes.length.unsqueeze(1)  # [E, moments]
     joined = {name: torch.stack([one[name] for one in found], 1) for name in RESPONSES}
-    return {n: t.where(reached[..., None, None], torch.nan) for n, t in joined.items()}
+    return {n: t.where(reached[..., None, None, None], torch.nan) for n, t in joined.items()}
 
 
 def _choose(labels: Tensor, longest: int) -> _Probes:
@@ -117,23 +127,35 @@ def _known(labels: Tensor, probes: _Probes, moment: int) -> Tensor:
 
 
 def _branches(
-    learner: Learner, state: State, episode: Episode, probes: _Probes, known: Tensor
+    learner: Learner,
+    state: State,
+    further: tuple[Tensor, Tensor],
+    episode: Episode,
+    probes: _Probes,
+    known: Tensor,
 ) -> dict[str, Tensor]:
     """Learns from one example of each class in turn, each time from `state`; returns all of
-    `RESPONSES`, each [E, 2, 2]."""
+    `RESPONSES`, each [E, LAGS, 2, 2]. further: the example after it, inputs [E, ...] and labels
+    [E]."""
     classes, lifetimes = probes.there.shape
     every = torch.arange(lifetimes, device=probes.there.device)
     labels = torch.arange(classes, device=every.device).unsqueeze(1).repeat(1, lifetimes)  # [K, E]
     shown, asked = episode.inputs[probes.shown, every], episode.inputs[probes.asked, every]
-    answers = learner.answer(state, torch.cat([shown, asked]))
-    itself, others = _judged(answers, labels.repeat(2, 1)).chunk(2)  # [K, E, 2] each
-    itself_after, others_after = [], []
+
+    def ask(state: State, inputs: Tensor, labels: Tensor) -> Tensor:  # [LAGS, Q, E, 2]
+        states = (state, _learned(learner, state, *further))
+        return torch.stack([_judged(learner.answer(one, inputs), labels) for one in states])
+
+    questions = torch.cat([shown, asked]), labels.repeat(2, 1)
+    itself, others = ask(state, *questions).chunk(2, 1)  # [LAGS, K, E, 2] each
+    after = []
     for x, y in zip(shown, labels, strict=True):
-        _, branch = learner.predict(state, x)
-        answers = learner.answer(learner.observe(branch, y), torch.cat([x.unsqueeze(0), asked]))
-        judged = _judged(answers, torch.cat([y.unsqueeze(0), labels]))
-        itself_after.append(judged[0])
-        others_after.append(judged[1:])
+        branch = _learned(learner, state, x, y)
+        after.append(
+            ask(branch, torch.cat([x.unsqueeze(0), asked]), torch.cat([y.unsqueeze(0), labels]))
+        )
+    itself_after = torch.cat([one[:, :1] for one in after], 1)
+    others_after = torch.cat([one[:, 1:] for one in after], 1)  # [LAGS, K K, E, 2]
     first = (labels == probes.withheld) & probes.there
     own = torch.eye(classes, dtype=torch.bool, device=every.device).unsqueeze(2)
     # Of a pair the class that is learned from comes first, then the one that is asked for.
@@ -143,14 +165,17 @@ def _branches(
         "new class": first.unsqueeze(1) & known,
         "first of its class": own & first,
     }
-    before, after = others.expand(classes, -1, -1, -1), torch.stack(others_after)  # [K, K, E, 2]
-    again = torch.stack(itself_after)  # [K, E, 2]
-    responses = {"same example": [_mean(part, probes.there) for part in (itself, again)]}
+    responses = {"same example": [_mean(part, probes.there) for part in (itself, itself_after)]}
     for name, which in pairs.items():
-        responses[name] = [
-            _mean(part.flatten(0, 1), which.flatten(0, 1)) for part in (before, after)
-        ]
-    return {name: torch.stack(parts, 1) for name, parts in responses.items()}
+        both = (others.repeat(1, classes, 1, 1), others_after)
+        responses[name] = [_mean(part, which.flatten(0, 1)) for part in both]
+    return {name: torch.stack(parts, 1).permute(2, 0, 1, 3) for name, parts in responses.items()}
+
+
+def _learned(learner: Learner, state: State, inputs: Tensor, labels: Tensor) -> State:
+    """The state after one more example, inputs [E, ...] and labels [E]."""
+    _, predicted = learner.predict(state, inputs)
+    return learner.observe(predicted, labels)
 
 
 def _judged(logits: Tensor, labels: Tensor) -> Tensor:
@@ -161,6 +186,7 @@ def _judged(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, which: Tensor) -> Tensor:
-    """Mean [E, 2] of those of `values` [Q, E, 2] that `which` [Q, E] names; NaN where none."""
+    """Mean [..., E, 2] of those of `values` [..., Q, E, 2] that `which` [Q, E] names; NaN where
+    there are none."""
     which = which.unsqueeze(-1)
-    return values.where(which, 0).sum(0) / which.sum(0)
+    return values.where(which, 0).sum(-3) / which.sum(0)

@@ -17,8 +17,12 @@ RESPONSES = {
     "new class": "an example of a class seen before, after the first one of a class never shown",
     "first of its class": "an example of a class never shown, after the first one of its class",
 }
-"""Trace -> what it is the response of. Each is [E, moments, 2, 2]: first before, then after the one
-example in between; first confidence, then accuracy."""
+"""Trace -> what it is the response of. Each is [E, moments, LAGS, 2, 2]: first before, then after
+the one example in between; first confidence, then accuracy."""
+
+LAGS = ("at once", "one later")
+"""When the question is asked: next, or after a further example, the same before and after. What was
+seen may need a step to take effect: VSML meets an error together with the next example."""
 
 MOMENTS = (0, 10, 30, 100, 300)
 """Examples that a probed state has learned from."""
