@@ -22,7 +22,7 @@ from tests.conftest import Finished
 from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
-from vsml_bench import registry
+from vsml_bench import api, registry
 from vsml_bench.cli import build_parser
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -59,7 +59,7 @@ def test_every_verb_has_help_and_a_handler() -> None:
     text = call("--help").out
     verbs = re.findall(r"^    (\S+)(?: |$)", text, re.MULTILINE)
     assert {"list", "data", "plan", "meta-train", "run", "leaderboard"} <= set(verbs)
-    assert {"verify", "explain", "cite"} <= set(verbs)
+    assert {"verify", "explain", "cite", "introspect"} <= set(verbs)
     for verb in verbs:
         assert "usage: vsml-bench" in call(verb, "--help").out
         assert hasattr(commands, f"{verb.replace('-', '_')}_command")
@@ -296,6 +296,29 @@ def test_a_run_shows_progress(finished: Finished) -> None:
     assert "cells: 100%" in finished.run.err and "meta-training: 100%" in finished.run.err
 
 
+@pytest.mark.slow
+def test_introspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the digits. 1-NN needs nothing; ridge has to be tuned first, into runs/checkpoints."""
+    command = ["--split", "digits-held-out", "--learner", "1-nn", "--quiet", "--device", "cpu"]
+    command += ["--lifetimes", "2", "--steps", "40", "--jobs", "1"]
+    said = refusal(call("introspect", *command))
+    assert "sgd-linear on digits-held-out, seed 0: neither meta-trained nor tuned yet" in said
+    assert "meta-train --split digits-held-out --learner sgd-linear --seed 0" in said
+    monkeypatch.setattr(api, "BESIDE", ("ridge", "1-nn"))
+    call("meta-train", "--split", "digits-held-out", "--learner", "ridge", "--quiet")
+    drawn = call("introspect", *command, "--out", tmp_path / "out", "--seed", 4)
+    assert drawn.code == 0, drawn
+    written = {Path(line).name for line in drawn.out.splitlines()}
+    pictures = {
+        f"{n}.{form}" for n in ("confidence", "twice", "response") for form in ("png", "svg")
+    }
+    assert written == pictures | {"introspection.json", "introspection.csv"}
+    assert all((tmp_path / "out" / name).is_file() for name in written)
+    curves = json.loads((tmp_path / "out" / "introspection.json").read_text("utf-8"))
+    assert {curve["learner"] for curve in curves} == {"1-nn", "ridge"}
+    assert "did you mean '1-nn'" in refusal(call("introspect", *command, "--learner", "1-n"))
+
+
 def test_verify(finished: Finished, tmp_path: Path) -> None:
     out = copied(finished, tmp_path / "out")
     intact = call("verify", out, "--json")
@@ -360,7 +383,7 @@ def test_no_option_is_untested() -> None:
         *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
         *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
         *("--results", "--format", "--write", "--compare", "--best-effort", "--meta", "--engine"),
-        *("--help", "--version"),
+        *("--help", "--version", "--lifetimes", "--steps"),
     }
     found: set[str] = set()
     parsers: list[Any] = [build_parser()]

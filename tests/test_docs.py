@@ -217,6 +217,31 @@ def test_the_readme_shows_the_published_board() -> None:
             assert line in block or line.startswith("# ")
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_document_shows_sections_as_published(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert update_readme.with_sections(text, update_readme.published) == text, "run `make readme`"
+    for block in update_readme.SECTION.finditer(text):
+        registry.find_suite(block["suite"])
+
+
+def test_sections_of_boards_are_copied_into_documents() -> None:
+    board = "# Leaderboard: s\n\nmatrix\n\n## One\n\nText 1.\n\ntable 1\n\n"
+    board += "## Two\n\nText 2.\n\ntable 2\n\nRun by.\n\nBoard hash: `x`\n"
+    page = "a\n<!-- section:s Two -->\nold\n<!-- /section -->\nb\n<!-- section:s One -->\n"
+    page += "<!-- /section -->\n"
+    once = update_readme.with_sections(page, lambda suite: board if suite == "s" else None)
+    assert once == update_readme.with_sections(once, lambda suite: board)
+    assert once.startswith(
+        "a\n<!-- section:s Two -->\n\nText 2.\n\ntable 2\n\n<!-- /section -->\nb\n"
+    )
+    assert "Text 1.\n\ntable 1\n" in once and "old" not in once and "Run by" not in once
+    assert update_readme.section_part(board, "Leaderboard") == "matrix\n\nBoard hash: `x`\n"
+    assert update_readme.NO_SECTION in update_readme.with_sections(page, lambda suite: None)
+    with pytest.raises(ValueError, match="0 sections 'Two'"):
+        update_readme.with_sections(page, lambda suite: "# Leaderboard: s\n")
+
+
 def test_the_board_is_copied_without_its_details() -> None:
     names = ("vsml", "ridge")
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6]) for name in names]

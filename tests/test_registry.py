@@ -50,7 +50,7 @@ def test_every_suite_names_things_that_exist():
     for name in registry.suite_names():
         suite = registry.find_suite(name)
         assert set(suite.splits) <= set(registry.split_names())
-        assert set(suite.learners) <= set(registry.learners())
+        assert all(registry.find_learners(learner) for learner in suite.learners)
 
 
 def test_paper_suite_is_the_papers_grid():
@@ -84,6 +84,21 @@ def test_a_learner_file_is_found_by_path(write):
         entry = registry.find_learner(reference)
         assert entry.name == "mine" and entry.origin == "mine.py"
         assert registry.find_learner(entry.reference).cls is entry.cls
+
+
+def test_learners_of_a_module_are_found_by_its_name():
+    entries = registry.find_learners("vsml_bench.vsml.ablations")
+    assert len(entries) == 13 and "ablation-none" in {entry.name for entry in entries}
+    for entry in entries:
+        found = registry.find_learner(entry.reference)
+        assert (found.name, found.cls, found.config) == (entry.name, entry.cls, entry.config)
+    assert entries[0].origin == "module vsml_bench.vsml.ablations"
+    (only,) = registry.find_learners("vsml_bench.vsml.ablations:SumAblation")
+    assert only.name == "ablation-sum"
+    with pytest.raises(VsmlBenchError, match="no learner class 'SumAblatio'; did you mean"):
+        registry.find_learners("vsml_bench.vsml.ablations:SumAblatio")
+    with pytest.raises(VsmlBenchError, match=r"module vsml_bench\.nothing cannot be imported"):
+        registry.find_learners("vsml_bench.nothing")
 
 
 def test_a_learner_without_a_method_says_which(write):

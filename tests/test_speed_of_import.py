@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "tqdm", "pebble")
+HEAVY = (
+    *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "tqdm", "pebble"),
+    "matplotlib",
+)
 PROGRAM = """
 import sys
 from vsml_bench.cli import main

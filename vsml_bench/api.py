@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,11 @@ from vsml_bench.evaluation.planning import (
 )
 from vsml_bench.evaluation.runner import Policy, RunOptions, RunReport, run_cells
 from vsml_bench.execution import decide
+from vsml_bench.figures import write_introspection
 from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
+from vsml_bench.leaderboard.introspection import curves
 from vsml_bench.leaderboard.render import to_frame
+from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob, change_recipe
 from vsml_bench.registry import LearnerEntry
@@ -35,6 +39,10 @@ from vsml_bench.storage import check_writable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BESIDE = ("sgd-linear", "1-nn")
+"""Learners that `introspect` draws beside the one that is asked for."""
 
 
 def list_learners() -> list[LearnerEntry]:
@@ -165,6 +173,68 @@ def _unchecked_key(plan: CellPlan, cells: Sequence[Cell]) -> str:
         and {k: v for k, v in cell.provenance.hashes.items() if k not in needs_data} == known
     ]
     return scored[0] if len(scored) == 1 else plan.key
+
+
+def introspect(
+    learner: str,
+    split: str,
+    *,
+    seed: int = 0,
+    lifetimes: int | None = None,
+    steps: int | None = None,
+    out: Path | str = "runs/introspect",
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    progress: bool = True,
+    command: str = "",
+) -> list[Path]:
+    """Looks at how a learner learns, beside SGD and 1-NN on the same streams, and returns the files
+    with pictures and numbers that it wrote to `out`.
+
+    seed: of the meta-training. lifetimes, steps: as in the suite `introspection` where they are
+    left out. Checkpoints and tuning records are looked for in `out`, among the published ones and
+    in runs/checkpoints; VsmlBenchError where one is in none of them.
+    """
+    suite = registry.find_suite("introspection")
+    chosen = dataclasses.replace(
+        suite,
+        splits=(split,),
+        learners=(learner, *BESIDE),
+        seeds=(seed,),
+        lifetimes=suite.lifetimes if lifetimes is None else lifetimes,
+        steps=suite.steps if steps is None else steps,
+        recipes={},
+    )
+    registry.find_learner(learner)  # exactly one
+    plans = plan_suite(chosen, _path(data_root))
+    decide(device)
+    options = RunOptions(
+        folder=Path(out),
+        published=paths.results() / "checkpoints",
+        besides=(Path("runs") / "checkpoints",),
+        root=_path(data_root),
+        device=device,
+        jobs=jobs,
+        policy="only-cached",
+        progress=progress,
+        command=command,
+    )
+    report = run_cells(plans, options, cost_model(suite.name))
+    for missing in report.missing:
+        raise VsmlBenchError(
+            f"{missing.id}: neither meta-trained nor tuned yet; run `vsml-bench meta-train --split "
+            f"{split} --learner {missing.reference} --seed {missing.id.seed}` first."
+        )
+    cells = {cell.id.learner: cell for cell in report.cells}
+    for cell in cells.values():
+        if cell.status != "ok":
+            raise VsmlBenchError(f"{cell.id}: {cell.status}: {cell.reason.splitlines()[-1]}")
+    names = dict.fromkeys(p.id.learner for p in plans)
+    finished = [
+        Finished(split, name, cells[name].provenance.device, (cells[name],)) for name in names
+    ]
+    return write_introspection(curves(finished), Path(out))
 
 
 def meta_train(

@@ -121,6 +121,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--compare", metavar="BOARD", help="say how it differs from this board.json or 'published'"
     )
 
+    look = _verb(verbs, "introspect", "draw how a learner learns, beside SGD and 1-NN")
+    look.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
+    look.add_argument("--split", required=True, help="whose meta-test side is learned")
+    look.add_argument("--seed", type=int, default=0, help="of its meta-training")
+    look.add_argument("--lifetimes", type=int, help="(default: the suite introspection's)")
+    look.add_argument("--steps", type=int, help="of a lifetime (default: likewise)")
+    look.add_argument("--out", default="runs/introspect", help="folder (default: %(default)s)")
+    look.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")
+    look.add_argument("--quiet", action="store_true", help="no progress bar")
+    _data_root(look)
+    _device(look)
+
     verify = _verb(verbs, "verify", "check stored cells and checkpoints against their hashes")
     verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
     _json(verify)

@@ -222,6 +222,26 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def introspect_command(options: argparse.Namespace) -> int:
+    """`introspect`: pictures of how a learner learns, and the data behind them."""
+    written = api.introspect(
+        options.learner,
+        options.split,
+        seed=options.seed,
+        lifetimes=options.lifetimes,
+        steps=options.steps,
+        out=options.out,
+        data_root=options.data_root,
+        device=options.device,
+        jobs=options.jobs,
+        progress=not options.quiet,
+        command=_command_line(),
+    )
+    for path in written:
+        print(path)
+    return 0
+
+
 def verify_command(options: argparse.Namespace) -> int:
     """`verify`: every stored cell, checkpoint and tuning record against its own SHA-256."""
     folder = Path(options.folder)

@@ -3,13 +3,15 @@
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
 `baselines/`, entry points of the group `vsml_bench.learners` (VSML itself is one, of this
-package), and a file given as `path/to/file.py` or `path/to/file.py:ClassName`.
+package), a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and a module that can
+be imported, given as `package.module` or `package.module:ClassName`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -41,9 +43,11 @@ class LearnerEntry:
     cls: type[Learner]
     config: Any
     origin: str
-    """Where it was found: "baselines/ridge.py", "package NAME", or the given file's name."""
+    """Where it was found: "baselines/ridge.py", "package NAME", "module NAME", or the given file's
+    name."""
     reference: str
-    """What finds it again in another process: its name, or "path/to/file.py:ClassName"."""
+    """What finds it again in another process: its name, "path/to/file.py:ClassName:NAME", or the
+    same with "package.module"."""
 
     @property
     def has_meta_parameters(self) -> bool:
@@ -124,30 +128,39 @@ def learners() -> dict[str, LearnerEntry]:
 
 
 def find_learners(reference: str) -> list[LearnerEntry]:
-    """The learner of that name or, for `path/to/file.py` or `path/to/file.py:ClassName`, all
-    variants that the file or class defines; a further `:NAME` picks one."""
+    """The learner of that name or, for `path/to/file.py`, `path/to/file.py:ClassName` or the same
+    with `package.module`, all variants that the file or class defines; a further `:NAME` picks
+    one."""
     path, _, inside = reference.partition(".py:")
     if reference.endswith(".py") or inside:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
         # the absolute path, since modules are kept and the working folder may change
         module = _load_file(file.absolute())
-        entries = list(_entries(module, file.name, lambda cls: f"{file}:{cls.__name__}"))
-        class_name, _, variant = inside.partition(":")
-        for wanted, kind, name_of in (
-            (class_name, "class", lambda entry: entry.cls.__name__),
-            (variant, "variant", lambda entry: entry.name),
-        ):
-            known = {name_of(entry) for entry in entries}
-            if wanted and wanted not in known:
-                raise VsmlBenchError(
-                    f"{file.name} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
-                )
-            entries = [entry for entry in entries if wanted in ("", name_of(entry))]
-        return entries
+        return _chosen(module, file.name, str(file), inside)
+    name, _, inside = reference.partition(":")
+    if "." in name and all(part.isidentifier() for part in name.split(".")):
+        return _chosen(_import_module(name), f"module {name}", name, inside)
     learner_names = learners()
     if reference not in learner_names:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, learner_names)}")
     return [learner_names[reference]]
+
+
+def _chosen(module: ModuleType, origin: str, where: str, inside: str) -> list[LearnerEntry]:
+    """Learners of a module. inside: "", "ClassName" or "ClassName:NAME"."""
+    entries = list(_entries(module, origin, lambda cls: f"{where}:{cls.__name__}"))
+    class_name, _, variant = inside.partition(":")
+    for wanted, kind, name_of in (
+        (class_name, "class", lambda entry: entry.cls.__name__),
+        (variant, "variant", lambda entry: entry.name),
+    ):
+        known = {name_of(entry) for entry in entries}
+        if wanted and wanted not in known:
+            raise VsmlBenchError(
+                f"{origin} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
+            )
+        entries = [entry for entry in entries if wanted in ("", name_of(entry))]
+    return entries
 
 
 def find_learner(reference: str) -> LearnerEntry:
@@ -241,6 +254,15 @@ def _entries(
                 )
             where = reference(cls)
             yield LearnerEntry(name, cls, config, origin, f"{where}:{name}" if where else name)
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise VsmlBenchError(
+            f"learner module {name} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
 
 
 @lru_cache(maxsize=256)

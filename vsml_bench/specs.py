@@ -19,8 +19,8 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
-ProtocolName: TypeAlias = Literal["online", "few_shot", "cloning"]
-TrackName: TypeAlias = Literal["", "cloning", "robustness", "introspection"]
+ProtocolName: TypeAlias = Literal["online", "few_shot", "cloning", "introspection"]
+TrackName: TypeAlias = Literal["", "ablations", "cloning", "introspection", "robustness"]
 
 
 @dataclass(frozen=True)

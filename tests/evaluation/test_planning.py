@@ -14,6 +14,7 @@ from tests.harness import LEARNER, write, write_split, write_suite
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite, unique_jobs
 from vsml_bench.protocols.evaluation import lifetime_seeds
+from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.registry import find_suite
 from vsml_bench.specs import Suite
 
@@ -147,6 +148,17 @@ def test_keys_depend_on_the_data(suite: Suite, tmp_path: Path) -> None:
     missing = plan_suite(suite, tmp_path / "nothing")
     assert {p.id.split for p in missing if p.unavailable} == {"to"}
     assert all(p.key not in one.values() for p in missing if p.unavailable)
+
+
+def test_introspection_is_for_all_that_know_online_and_trains_alike(suite: Suite) -> None:
+    looking = dataclasses.replace(suite, protocol="introspection")
+    pairs = list(zip(plan_suite(suite), plan_suite(looking), strict=True))
+    for online, looked in pairs:
+        assert {p for p in online.hashes if online.hashes[p] != looked.hashes[p]} == {"protocol"}
+        assert looked.meta_test_protocol == Introspection(looked.steps)
+        assert looked.meta_test_seeds == online.meta_test_seeds
+    with pytest.raises(VsmlBenchError, match="2 examples or more"):
+        plan_suite(dataclasses.replace(looking, steps=1))
 
 
 def test_a_split_with_fewer_examples_has_shorter_lifetimes(suite: Suite) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.leaderboard.factory import make_cell
 from vsml_bench.evaluation.cell import Cell, Outcomes
-from vsml_bench.leaderboard.cloning import cloning_sections
+from vsml_bench.leaderboard.cloning import sections
 from vsml_bench.leaderboard.sections import Finished
 
 LIFETIMES, STEPS, WINDOWS = 2, 100, 10
@@ -36,7 +36,7 @@ def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
 def test_the_comparison_is_over_seeds_and_streams() -> None:
     perturbed = np.full((LIFETIMES, WINDOWS), 0.42)
     cells = (cell(0, 60, [0.5, 0.5]), cell(1, 60, [0.8, 0.4], perturbed_accuracy=perturbed))
-    comparison, _ = cloning_sections([Finished("digits", "clone-1", "some CPU", cells)])
+    comparison, _ = sections([Finished("digits", "clone-1", "some CPU", cells)])
     (row,) = comparison.rows
     found = dict(zip(comparison.headers, row, strict=True))
     assert found.pop("split") == "digits" and found.pop("learner") == "clone-1"
@@ -60,7 +60,7 @@ def test_the_comparison_is_over_seeds_and_streams() -> None:
 def test_curves_are_in_tenths() -> None:
     reference = np.tile(np.arange(WINDOWS) / 10, (LIFETIMES, 1))
     cells = (cell(0, 65, [0.5, 0.5], reference_accuracy=reference),)
-    _, curves = cloning_sections([Finished("digits", "clone-1", "some CPU", cells)])
+    _, curves = sections([Finished("digits", "clone-1", "some CPU", cells)])
     learner, true, updates = (row[3:] for row in curves.rows)
     assert learner == pytest.approx([100.0] * 6 + [50.0] + [0.0] * 3)
     assert true == pytest.approx([10.0 * k for k in range(10)])

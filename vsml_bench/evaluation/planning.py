@@ -19,13 +19,18 @@ from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
 from vsml_bench.protocols.cloning import Cloning
 from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
 from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution
 from vsml_bench.storage import canonical_json
 
-STREAMS: Mapping[ProtocolName, type[Online]] = {"online": Online, "cloning": Cloning}
+STREAMS: Mapping[ProtocolName, type[Online]] = {
+    "online": Online,
+    "cloning": Cloning,
+    "introspection": Introspection,
+}
 """Protocols whose lifetimes are streams."""
 
 
@@ -176,7 +181,8 @@ def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:
 
 def check_protocol(entry: LearnerEntry, suite: Suite) -> None:
     """VsmlBenchError where the learner cannot be run under the suite's protocol."""
-    if suite.protocol not in entry.cls.protocols:
+    asked = "online" if suite.protocol == "introspection" else suite.protocol
+    if asked not in entry.cls.protocols:
         known = ", ".join(sorted(entry.cls.protocols))
         raise VsmlBenchError(
             f"learner '{entry.name}' cannot be run in suite '{suite.name}', whose protocol is "

@@ -33,6 +33,8 @@ class RunOptions:
     """Gets `cells/` and `checkpoints/`."""
     published: Path
     """Checkpoints and tuning records that are used before making any."""
+    besides: tuple[Path, ...] = ()
+    """Further folders of checkpoints and tuning records, looked into last."""
     root: Path | None = None
     device: str = "auto"
     jobs: int | None = None
@@ -126,7 +128,7 @@ def _again(cell: Cell, plan: CellPlan) -> bool:
 def _order(plan: CellPlan, options: RunOptions, git: tuple[str, bool]) -> WorkOrder:
     return WorkOrder(
         plan=plan,
-        artifact_folders=(options.folder / "checkpoints", options.published),
+        artifact_folders=(options.folder / "checkpoints", options.published, *options.besides),
         root=options.root,
         device=options.device,
         threads=1,

@@ -23,6 +23,7 @@ METRICS = {
     "online": "cumulative_accuracy",
     "few_shot": "accuracy",
     "cloning": "cumulative_accuracy",
+    "introspection": "cumulative_accuracy",
 }
 """Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from vsml_bench.leaderboard.sections import Finished, Section, Value
 _TENTHS = 10
 
 
-def cloning_sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Finished]) -> list[Section]:
     """The comparison with the true algorithm, and both along the way."""
     return [
         Section(
@@ -47,7 +48,7 @@ def cloning_sections(finished: Sequence[Finished]) -> list[Section]:
 
 
 def _comparison(group: Finished) -> tuple[Value, ...]:
-    own = _own(group).mean(-1)
+    own = group.correct.mean(-1)
     true, perturbed = (
         _trace(group, name).mean(-1) for name in ("reference_accuracy", "perturbed_accuracy")
     )
@@ -73,7 +74,7 @@ def _comparison(group: Finished) -> tuple[Value, ...]:
 
 def _curves(group: Finished) -> list[tuple[Value, ...]]:
     lines = (
-        ("learner", 100 * _own(group)),
+        ("learner", 100 * group.correct),
         ("true", 100 * _trace(group, "reference_accuracy")),
         ("updates", _trace(group, "update_correlation")),
     )
@@ -83,16 +84,11 @@ def _curves(group: Finished) -> list[tuple[Value, ...]]:
     ]
 
 
-def _own(group: Finished) -> npt.NDArray[np.float64]:
-    """Correctness [seeds, lifetimes, steps]."""
-    return np.stack([cell.outcomes.correct for cell in group.cells if cell.outcomes]).astype(float)
-
-
 def _trace(group: Finished, name: str) -> npt.NDArray[np.float64]:
     """[seeds, lifetimes, windows]."""
     found = [cell.outcomes.traces[name] for cell in group.cells if cell.outcomes]
     return np.stack(found).astype(float)
 
 
-def _tenths(values: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+def _tenths(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     return np.array_split(values, _TENTHS, axis=-1)

@@ -1,9 +1,13 @@
-"""What a track adds to its suite's board: tables of its own, pure functions of the cells."""
+"""The form of what a track adds to its suite's board; `tracks` says which track adds what."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from vsml_bench.evaluation.cell import Cell
 
@@ -31,3 +35,11 @@ class Finished:
     device: str
     cells: tuple[Cell, ...]
     """One per seed, all with outcomes."""
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """[seeds, lifetimes, steps]."""
+        return np.stack([cell.outcomes.correct for cell in self.cells if cell.outcomes])
+
+
+SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]

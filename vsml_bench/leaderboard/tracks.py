@@ -1,16 +1,17 @@
-"""The tracks that suites belong to, and what each adds to the board."""
+"""What a track adds to its suite's board: tables of its own, pure functions of the cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
-from vsml_bench.leaderboard.cloning import cloning_sections
-from vsml_bench.leaderboard.sections import Finished, Section
+from vsml_bench.leaderboard import ablations, cloning, introspection
+from vsml_bench.leaderboard.sections import Finished, Section, SectionMaker
 
-SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
-
-TRACKS: Mapping[str, SectionMaker] = {"cloning": cloning_sections}
+TRACKS: Mapping[str, SectionMaker] = {
+    "ablations": ablations.sections,
+    "cloning": cloning.sections,
+    "introspection": introspection.sections,
+}
 """Name of a track, as suites give it -> what makes its sections."""
 
 
