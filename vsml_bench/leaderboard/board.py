@@ -13,7 +13,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.leaderboard.matching import Place, PlannedCell, Stale, match, place
 from vsml_bench.leaderboard.scoring import Contender, Numbers, numbers
-from vsml_bench.leaderboard.sections import Finished, Section, sections
+from vsml_bench.leaderboard.sections import Finished, Section
+from vsml_bench.leaderboard.tracks import sections
 from vsml_bench.storage import canonical_json, sha256_hex
 
 __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
@@ -172,8 +173,8 @@ class _Entry:
         )
 
     def finished(self) -> Finished:
-        split, learner, device = self.identity
-        return Finished(split, learner, device, tuple(self.found))
+        plan = self.plans[0]
+        return Finished(*self.identity, tuple(self.found), plan.unchanged, plan.has_meta_parameters)
 
     def row(self, scored: Numbers | None) -> Row:
         plan, found = self.plans[0], self.found

@@ -1,4 +1,4 @@
-"""What a track adds to its suite's board: tables of its own, pure functions of the cells."""
+"""What a track may add to its suite's board: tables of its own, pure functions of the cells."""
 
 from __future__ import annotations
 
@@ -32,14 +32,11 @@ class Finished:
     device: str
     cells: tuple[Cell, ...]
     """One per seed, all with outcomes."""
+    unchanged: str = ""
+    """The split that this one is with one change; "" for none."""
+    has_meta_parameters: bool = True
 
 
 SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
-
-TRACKS: Mapping[str, SectionMaker] = {}
-"""Name of a track, as suites give it -> what makes its sections."""
-
-
-def sections(track: str, finished: Sequence[Finished]) -> tuple[Section, ...]:
-    """The sections of a track's board; none where the suite belongs to no track."""
-    return tuple(TRACKS[track](finished)) if track else ()
+Drawing: TypeAlias = Callable[[Sequence[Section]], Mapping[str, bytes]]
+"""From sections to pictures: file name -> content."""

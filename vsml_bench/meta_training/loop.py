@@ -7,6 +7,7 @@ that continues from its last checkpoint ends in the same meta-parameters, bit fo
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import sys
 import time
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.data.mixtures import largest, members
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner, Recipe
@@ -42,6 +44,7 @@ from vsml_bench.protocols.evaluation import (
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
+from vsml_bench.specs import TaskDistribution
 
 VALIDATION_STEPS = 400
 
@@ -99,6 +102,13 @@ def meta_train(
     return path
 
 
+def _with_classes(side: TaskDistribution, classes: int | None) -> TaskDistribution:
+    """The side with a phase's number of classes, where it has one."""
+    if classes is None:
+        return side
+    return dataclasses.replace(side, classes=classes, class_counts=())
+
+
 class _Training:
     """An unfinished meta-training: what a checkpoint must hold for it to continue exactly."""
 
@@ -117,18 +127,18 @@ class _Training:
         side = meta_train_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
         protocol = job.few_shot or Online(longest)
-        self.samplers = {
-            classes: EpisodeSampler(
-                dataclasses.replace(side, classes=classes or side.classes),
-                root=root,
-                subset=protocol.fit,
-            )
+        self.shapes = {
+            classes: [
+                EpisodeSampler(member, root=root, subset=protocol.fit)
+                for member in members(_with_classes(side, classes))
+            ]
             for classes in {None, *(phase.classes for phase in recipe.phases)}
         }
-        """Of the tasks with all classes (None), and of those with the classes of a phase."""
-        self.data_hashes = self.samplers[None].content_hashes
-        self.validation = EpisodeSampler(side, root=root, subset=protocol.validation)
-        for sampler in (*self.samplers.values(), self.validation):
+        """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
+        one for each shape of a mixture, the largest last."""
+        self.data_hashes = self.shapes[None][-1].content_hashes
+        self.validation = EpisodeSampler(largest(side), root=root, subset=protocol.validation)
+        for sampler in (*itertools.chain(*self.shapes.values()), self.validation):
             protocol.check(sampler)
         if job.few_shot is None:
             self._check_lifetimes()
@@ -137,10 +147,15 @@ class _Training:
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if recipe.engine == "es":
-            largest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
-            tried = self._objective(largest, step=0)
+            longest_update = max(
+                schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime
+            )
+            sampler = self.shapes[longest_update.classes][-1]
+            tried = self._objective(longest_update, sampler, step=0)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
-        elif execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
+        elif len(self.shapes[None]) == 1 and execution.worth_compiling(
+            sum(p.steps * p.lifetime for p in recipe.phases)
+        ):  # a mixture would be compiled for every shape
             self.learner.compile(dynamic=False)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
@@ -156,7 +171,9 @@ class _Training:
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
             self.optimizer.state.clear()
-        outcome = self._meta_gradient(self._objective(planned, step), step)
+        shapes = self.shapes[planned.classes]
+        sampler = shapes[derive_seed(self.job.seed, "shape", step) % len(shapes)]
+        outcome = self._meta_gradient(self._objective(planned, sampler, step), step)
         bound = self.recipe.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), bound)
         if not (math.isfinite(outcome.loss) and bool(torch.isfinite(norm))):
@@ -175,22 +192,22 @@ class _Training:
     def _check_lifetimes(self) -> None:
         """VsmlBenchError where a phase's lifetimes need more examples than there are."""
         for phase in self.recipe.phases:
-            sampler = self.samplers[phase.classes]
-            if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
-                raise VsmlBenchError(
-                    f"recipe of '{self.job.entry.name}': lifetimes of {phase.lifetime} examples "
-                    f"are longer than the {sampler.max_steps} that "
-                    f"{', '.join(sampler.distribution.datasets)} has for meta-training; shorten "
-                    "them."
-                )
+            for sampler in self.shapes[phase.classes]:
+                if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
+                    raise VsmlBenchError(
+                        f"recipe of '{self.job.entry.name}': lifetimes of {phase.lifetime} "
+                        f"examples are longer than the {sampler.max_steps} that "
+                        f"{', '.join(sampler.distribution.datasets)} has for meta-training; "
+                        "shorten them."
+                    )
 
-    def _objective(self, planned: schedule.Update, step: int) -> Objective:
-        """The meta-loss on the lifetimes of meta-update `step`."""
+    def _objective(self, planned: schedule.Update, sampler: EpisodeSampler, step: int) -> Objective:
+        """The meta-loss on the lifetimes of meta-update `step`, drawn by `sampler`."""
         seeds = [
             derive_seed(self.job.seed, "meta-train", step, i) for i in range(planned.lifetimes)
         ]
         protocol = self.job.few_shot or Online(planned.lifetime)
-        sampler, device = self.samplers[planned.classes], self.execution.device
+        device = self.execution.device
         shape = learner_shape(self.learner, sampler.shape)
         episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
         inner = [derive_seed(self.job.seed, "inner", seed) for seed in seeds]
