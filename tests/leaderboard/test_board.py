@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.leaderboard.factory import HASHES, make_cell, plan
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, save_cell
-from vsml_bench.leaderboard import sections
+from vsml_bench.leaderboard import tracks
 from vsml_bench.leaderboard.board import WORST_FIRST, Board, Row, build_board
 from vsml_bench.leaderboard.render import to_csv, to_json, to_markdown
 from vsml_bench.leaderboard.sections import Finished, Section
@@ -383,7 +383,7 @@ def test_the_section_of_a_track_is_on_the_board(monkeypatch: pytest.MonkeyPatch)
         rows = tuple((f.learner, len(f.cells), 0.5, None) for f in finished)
         return [Section("Seeds", "How many.", ("learner", "seeds", "half", "none"), rows)]
 
-    monkeypatch.setattr(sections, "TRACKS", {"counting": seeds_of})
+    monkeypatch.setattr(tracks, "TRACKS", {"counting": seeds_of})
     cells = [make_cell(seed=0), make_cell(seed=1), make_cell(learner="sgd", status="crashed")]
     plans = [plan(seed=0), plan(seed=1), plan(learner="sgd")]
     board = build_board("desk", cells, plans, track="counting")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from vsml_bench.leaderboard import statistics
 from vsml_bench.leaderboard.sections import Finished, Section, Value
 from vsml_bench.leaderboard.statistics import Difference, Scores
@@ -140,8 +138,7 @@ def _effects(finished: Sequence[Finished]) -> Iterator[_Effect]:
 
 def _scores(finished: Finished, steps: int) -> Scores:
     """[seeds, lifetimes] over the first `steps`."""
-    outcomes = [cell.outcomes for cell in finished.cells if cell.outcomes is not None]
-    return statistics.lifetime_scores(np.stack([of.correct for of in outcomes])[..., :steps])
+    return statistics.lifetime_scores(finished.correct[..., :steps])
 
 
 def _seeds(finished: Finished) -> list[int]:

@@ -1,10 +1,13 @@
-"""What a track may add to its suite's board: tables of its own, pure functions of the cells."""
+"""The form of what a track adds to its suite's board; `tracks` says which track adds what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from vsml_bench.evaluation.cell import Cell
 
@@ -35,6 +38,12 @@ class Finished:
     unchanged: str = ""
     """The split that this one is with one change; "" for none."""
     has_meta_parameters: bool = True
+    """Whether there is anything to meta-train, so that the choice of the seed matters."""
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """[seeds, lifetimes, steps]."""
+        return np.stack([cell.outcomes.correct for cell in self.cells if cell.outcomes])
 
 
 SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
