@@ -114,7 +114,7 @@ asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slo
 asv-pages: .venv/.installed ## make web pages of the stored results, in runs/speed
 	@$(ASV) publish
 
-readme: .venv/.installed ## copy the published board into README.md
+readme: .venv/.installed ## copy the published boards into README.md and docs
 	@.venv/bin/python tools/update_readme.py
 
 lock: .venv/.installed ## bring constraints.txt up to the newest versions, for all Pythons

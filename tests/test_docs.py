@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -205,13 +206,18 @@ def test_the_python_api_works_as_shown(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "smoke" / "cells").is_dir()
 
 
+@pytest.mark.parametrize("block", update_readme.BLOCKS, ids=lambda block: block.suite)
+def test_documents_show_the_published_boards(block: update_readme.Block) -> None:
+    text = (ROOT / block.document).read_text("utf-8")
+    board = update_readme.published(block)
+    assert update_readme.updated(text, board, block) == text, "run `make readme`"
+
+
 def test_the_readme_shows_the_published_board() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    published = ROOT / "results" / "desk" / "board.md"
-    text = published.read_text("utf-8") if published.is_file() else None
-    assert update_readme.updated(readme, text) == readme, "run `make readme`"
+    text = update_readme.published(update_readme.README)
     if text is not None:
-        (block,) = update_readme.BLOCK.findall(readme)
+        (block,) = update_readme.README.pattern.findall(readme)
         assert block.strip() == update_readme.matrix_part(text).strip()
         for line in text.split("\n## ")[0].splitlines():
             assert line in block or line.startswith("# ")
@@ -232,9 +238,29 @@ def test_the_board_is_copied_without_its_details() -> None:
     assert part in once and "-->\nold" not in once
     assert once.startswith("before\n") and once.endswith("\nafter\n")
     assert update_readme.updated(once, text) == once
-    assert update_readme.NO_BOARD in update_readme.updated(once, None)
+    assert "`desk` is published yet" in update_readme.updated(once, None)
     with pytest.raises(ValueError, match="0 blocks"):
         update_readme.updated("no block", text)
+
+
+def test_the_card_is_copied_with_its_numbers_and_what_failed() -> None:
+    splits = ("home", "changed")
+    cells = [make_cell(split=split, learner="vsml", accuracies=[0.5, 0.6]) for split in splits]
+    cells.append(make_cell(split="home", learner="gpicl", status="unavailable", reason="too wide"))
+    plans = [
+        dataclasses.replace(plan(split=split, learner=name), unchanged=unchanged)
+        for name in ("vsml", "gpicl")
+        for split, unchanged in zip(splits, ("", "home"), strict=True)
+    ]
+    board = build_board("robustness", cells, plans, track="robustness")
+    part = update_readme.card_part(to_markdown(board))
+    assert part.startswith("### Invariance card: against home\n")
+    assert "### Invariance card in numbers" in part and "too wide" in part
+    assert "home (unseen_tasks)" not in part and "Run by the code" not in part
+    assert part.endswith(f"\n\nBoard hash: `{board.board_hash}`\n")
+    block = update_readme.Block("docs/x.md", "x", update_readme.card_part, "card.svg")
+    page = update_readme.updated("<!-- board:x -->\n<!-- /board:x -->\n", part, block)
+    assert "![The same as a heat map](../results/x/card.svg)" in page
 
 
 def test_the_picture_shows_every_package_and_nothing_that_is_not_there() -> None:

@@ -153,7 +153,7 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
                 p.hashes,
                 p.family,
                 p.protocol,
-                p.split.unchanged,
+                p.unchanged,
             )
         )
     found = registry.find_suite(suite)

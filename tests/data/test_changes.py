@@ -169,7 +169,7 @@ def test_the_longest_lifetime_with_a_late_class_always_exists() -> None:
 def test_a_switch_changes_the_second_half_alone(seed: int, steps: int) -> None:
     fields = {"label_permutation": True, "projection": 1.0}
     plain, switched = (
-        sampled([seed], steps, **fields, switch=switch)  # type: ignore[arg-type]
+        sampled([seed], steps, **fields, switch=switch)
         for switch in (False, True)
     )
     half = steps // 2

@@ -42,6 +42,8 @@ class CellPlan:
     config: dict[str, Any]
     recipe: Recipe | None
     relation: str
+    unchanged: str
+    """The split that its own is with one change, by name; "" for none."""
     protocol: str
     few_shot: FewShot | None
     """The episodes of its meta-training; None is the online protocol."""
@@ -223,7 +225,7 @@ class _Sides:
         self.hashes: dict[str, str] = {}
         self.meta_train_hash = ""
         self.shapes: list[Shape] = []
-        _check_unchanged(split)
+        self.unchanged = _unchanged(split)
         try:
             train = EpisodeSampler(largest(split.meta_train), root=root)
             test = EpisodeSampler(split.meta_test, root=root)
@@ -264,13 +266,18 @@ class _Sides:
         return ""
 
 
-def _check_unchanged(split: Split) -> None:
-    """VsmlBenchError where what the split is compared with cannot have the same learners."""
-    if split.unchanged and find_split(split.unchanged).meta_train != split.meta_train:
+def _unchanged(split: Split) -> str:
+    """The name of the split that this one is with one change, "" for none; VsmlBenchError where the
+    two cannot have the same meta-trained learners."""
+    if not split.unchanged:
+        return ""
+    other = find_split(split.unchanged)
+    if other.meta_train != split.meta_train:
         raise VsmlBenchError(
-            f"split '{split.name}': unchanged: '{split.unchanged}' has another meta-train side, so "
-            "that it shows another learner; give both the same."
+            f"split '{split.name}': unchanged: '{other.name}' has another meta-train side, so that "
+            "it shows another learner; give both the same."
         )
+    return other.name
 
 
 def _plan(
@@ -294,6 +301,7 @@ def _plan(
         config=entry.plain_config(),
         recipe=job.recipe,
         relation=split.relation,
+        unchanged=sides.unchanged,
         protocol=suite.protocol,
         few_shot=sides.few_shot,
         meta_test_protocol=sides.protocol,

@@ -78,7 +78,9 @@ def _draw(ax: Axes, home: str, rows: Sequence[Mapping[str, Any]], limit: float) 
             fontweight="bold" if decided else "normal",
         )
     ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    ax.set_title(f"Change of accuracy in points, against {home}")
+    ax.set_title(
+        f"Change of accuracy in points, against {home}; bold: the 95 % interval leaves out 0"
+    )
     ax.set_xticks(range(len(splits)), [name.rsplit("/", 1)[-1] for name in splits])
     ax.tick_params(axis="x", rotation=45, length=0)
     ax.tick_params(axis="y", length=0)
