@@ -168,10 +168,7 @@ def test_the_longest_lifetime_with_a_late_class_always_exists() -> None:
 @few
 def test_a_switch_changes_the_second_half_alone(seed: int, steps: int) -> None:
     fields = {"label_permutation": True, "projection": 1.0}
-    plain, switched = (
-        sampled([seed], steps, **fields, switch=switch)
-        for switch in (False, True)
-    )
+    plain, switched = (sampled([seed], steps, **fields, switch=switch) for switch in (False, True))
     half = steps // 2
     assert torch.equal(switched.inputs[:half], plain.inputs[:half])
     assert torch.equal(switched.labels[:half], plain.labels[:half])

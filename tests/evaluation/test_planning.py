@@ -11,7 +11,9 @@ import pytest
 
 from tests.data import idx_files
 from tests.harness import LEARNER, write, write_split, write_suite
+from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite, unique_jobs
 from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.registry import find_split, find_suite
@@ -165,6 +167,15 @@ def test_meta_test_lifetimes_are_pinned_by_the_meta_test_side_alone(tmp_path: Pa
     assert seeds(train="random", relation="unseen_dataset") == base
     assert not set(seeds(more="projection = 0.5")) & set(base)
     assert not set(seeds(test="wine", relation="unseen_modality")) & set(base)
+
+
+def test_published_cells_were_run_on_todays_lifetimes() -> None:
+    published = [*(paths.results() / "desk" / "cells").glob("*--chance--*.json")]
+    assert len(published) == len(find_suite("desk").splits)
+    for path in published:
+        cell = load_cell(path)
+        axes = meta_test_axes(find_split(cell.id.split).meta_test)
+        assert cell.provenance.seeds["meta_test"] == lifetime_seeds(cell.lifetimes, *axes)
 
 
 def test_a_change_in_look_keeps_the_lifetimes(tmp_path: Path) -> None:
