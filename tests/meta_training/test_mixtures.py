@@ -12,6 +12,8 @@ import torch
 from tests.harness import call, tiny_recipe_options
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.data.mixtures import largest, members
+from vsml_bench.evaluation.planning import recipe_of
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Phase, Recipe
 from vsml_bench.meta_training.artifact import ready
@@ -19,7 +21,7 @@ from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune
-from vsml_bench.registry import find_learner
+from vsml_bench.registry import find_learner, find_split, find_suite
 from vsml_bench.specs import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -127,6 +129,17 @@ def test_tuning_sees_the_largest_shape(tmp_path: Path, monkeypatch: pytest.Monke
     record = load_tuning(tune(tuned, tmp_path, EXECUTION, progress=False))
     assert set(watch.of("all")) == {(3, 4)}
     assert record["meta_train"] == as_plain(MIXED)
+
+
+def test_the_shipped_grid_has_enough_examples_in_every_shape() -> None:
+    suite = find_suite("robustness-grid")
+    recipe = recipe_of(find_learner("vsml"), suite)
+    assert recipe is not None
+    longest = max(phase.lifetime for phase in recipe.phases)
+    side = find_split(suite.splits[0]).meta_train
+    assert len(members(side)) == 12 and largest(side).size == 14
+    smallest = EpisodeSampler(members(side)[0], subset="fit")
+    assert smallest.max_steps is not None and smallest.max_steps >= longest
 
 
 def test_a_suite_runs_on_a_mixture(tmp_path: Path) -> None:
