@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import re
 import shlex
 import subprocess
@@ -206,21 +205,41 @@ def test_the_python_api_works_as_shown(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "smoke" / "cells").is_dir()
 
 
-@pytest.mark.parametrize("block", update_readme.BLOCKS, ids=lambda block: block.suite)
-def test_documents_show_the_published_boards(block: update_readme.Block) -> None:
-    text = (ROOT / block.document).read_text("utf-8")
-    board = update_readme.published(block)
-    assert update_readme.updated(text, board, block) == text, "run `make readme`"
-
-
 def test_the_readme_shows_the_published_board() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    text = update_readme.published(update_readme.README)
+    published = ROOT / "results" / "desk" / "board.md"
+    text = published.read_text("utf-8") if published.is_file() else None
+    assert update_readme.updated(readme, text) == readme, "run `make readme`"
     if text is not None:
-        (block,) = update_readme.README.pattern.findall(readme)
+        (block,) = update_readme.BLOCK.findall(readme)
         assert block.strip() == update_readme.matrix_part(text).strip()
         for line in text.split("\n## ")[0].splitlines():
             assert line in block or line.startswith("# ")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_document_shows_sections_as_published(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert update_readme.with_sections(text, update_readme.published) == text, "run `make readme`"
+    for block in update_readme.SECTION.finditer(text):
+        registry.find_suite(block["suite"])
+
+
+def test_sections_of_boards_are_copied_into_documents() -> None:
+    board = "# Leaderboard: s\n\nmatrix\n\n## One\n\nText 1.\n\ntable 1\n\n"
+    board += "## Two\n\nText 2.\n\ntable 2\n\nRun by.\n\nBoard hash: `x`\n"
+    page = "a\n<!-- section:s Two -->\nold\n<!-- /section -->\nb\n<!-- section:s One -->\n"
+    page += "<!-- /section -->\n"
+    once = update_readme.with_sections(page, lambda suite: board if suite == "s" else None)
+    assert once == update_readme.with_sections(once, lambda suite: board)
+    assert once.startswith(
+        "a\n<!-- section:s Two -->\n\nText 2.\n\ntable 2\n\n<!-- /section -->\nb\n"
+    )
+    assert "Text 1.\n\ntable 1\n" in once and "old" not in once and "Run by" not in once
+    assert update_readme.section_part(board, "Leaderboard") == "matrix\n\nBoard hash: `x`\n"
+    assert update_readme.NO_SECTION in update_readme.with_sections(page, lambda suite: None)
+    with pytest.raises(ValueError, match="0 sections 'Two'"):
+        update_readme.with_sections(page, lambda suite: "# Leaderboard: s\n")
 
 
 def test_the_board_is_copied_without_its_details() -> None:
@@ -238,29 +257,9 @@ def test_the_board_is_copied_without_its_details() -> None:
     assert part in once and "-->\nold" not in once
     assert once.startswith("before\n") and once.endswith("\nafter\n")
     assert update_readme.updated(once, text) == once
-    assert "`desk` is published yet" in update_readme.updated(once, None)
+    assert update_readme.NO_BOARD in update_readme.updated(once, None)
     with pytest.raises(ValueError, match="0 blocks"):
         update_readme.updated("no block", text)
-
-
-def test_the_card_is_copied_with_its_numbers_and_what_failed() -> None:
-    splits = ("home", "changed")
-    cells = [make_cell(split=split, learner="vsml", accuracies=[0.5, 0.6]) for split in splits]
-    cells.append(make_cell(split="home", learner="gpicl", status="unavailable", reason="too wide"))
-    plans = [
-        dataclasses.replace(plan(split=split, learner=name), unchanged=unchanged)
-        for name in ("vsml", "gpicl")
-        for split, unchanged in zip(splits, ("", "home"), strict=True)
-    ]
-    board = build_board("robustness", cells, plans, track="robustness")
-    part = update_readme.card_part(to_markdown(board))
-    assert part.startswith("### Invariance card: against home\n")
-    assert "### Invariance card in numbers" in part and "too wide" in part
-    assert "home (unseen_tasks)" not in part and "Run by the code" not in part
-    assert part.endswith(f"\n\nBoard hash: `{board.board_hash}`\n")
-    block = update_readme.Block("docs/x.md", "x", update_readme.card_part, "card.svg")
-    page = update_readme.updated("<!-- board:x -->\n<!-- /board:x -->\n", part, block)
-    assert "![The same as a heat map](../results/x/card.svg)" in page
 
 
 def test_the_picture_shows_every_package_and_nothing_that_is_not_there() -> None:

@@ -1,6 +1,6 @@
-"""Copies published boards into the documents that show them, between two comments.
+"""Copies the published boards into the README and the pages of docs/, between two comments each.
 
-python tools/update_readme.py            rewrites the documents
+python tools/update_readme.py            rewrites what is due
 python tools/update_readme.py --check    exits 1 where it would change anything
 """
 
@@ -10,10 +10,17 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(?<=<!-- board:desk -->\n).*?(?=<!-- /board:desk -->)", re.DOTALL)
+SECTION = re.compile(
+    r"(?P<begin><!-- section:(?P<suite>\S+) (?P<title>.+?) -->\n).*?(?P<end><!-- /section -->)",
+    re.DOTALL,
+)
+NO_SECTION = "*Not published yet.*\n"
+NO_BOARD = "*No board is published yet: `make leaderboard` prints one.*\n"
 
 
 def matrix_part(board: str) -> str:
@@ -21,108 +28,75 @@ def matrix_part(board: str) -> str:
     and the board's hash, but neither the title nor the sections on single splits."""
     body = re.split(r"^## ", board, maxsplit=1, flags=re.MULTILINE)[0]
     shown = [part for part in body.strip().split("\n\n") if not part.startswith("# ")]
-    hashes = _hashes(board)
+    hashes = re.findall(r"^Board hash: .*$", board, flags=re.MULTILINE)
     return "\n\n".join([*(part for part in shown if part not in hashes), *hashes]) + "\n"
 
 
-def card_part(board: str) -> str:
-    """What the page on robustness shows of a board.md: the invariance card, in short and in
-    numbers, one heading lower, what failed or is missing, and the board's hash."""
-    sections = re.split(r"^(?=## )", board, flags=re.MULTILINE)[1:]
-    wanted = ("## Invariance card", "## Failed and missing", "## Notes")
-    shown = [f"#{section.strip()}" for section in sections if section.startswith(wanted)]
-    hashes = _hashes(board)
-    cleaned = [re.sub(r"^(Run by the code of|Board hash:) .*$", "", s, flags=re.M) for s in shown]
-    return "\n\n".join([*(section.strip() for section in cleaned), *hashes]) + "\n"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of a document, from <!-- board:SUITE --> to <!-- /board:SUITE -->."""
-
-    document: str
-    """Its path in the repository."""
-    suite: str
-    part: Callable[[str], str]
-    """What is shown of the text of a board.md."""
-    picture: str = ""
-    """Of the folder of the suite's results, shown above the rest; "" for none."""
-
-    @property
-    def board(self) -> Path:
-        """The published board, which need not exist."""
-        return ROOT / "results" / self.suite / "board.md"
-
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """What stands between the two comments."""
-        return re.compile(
-            rf"(?<=<!-- board:{self.suite} -->\n).*?(?=<!-- /board:{self.suite} -->)", re.DOTALL
-        )
-
-    def shown(self, board: str | None) -> str:
-        """What belongs there; `board` is the text of a board.md, None where there is none."""
-        if board is None:
-            return f"*No board of the suite `{self.suite}` is published yet.*\n"
-        if not self.picture:
-            return self.part(board)
-        up = "../" * self.document.count("/")
-        path = f"{up}results/{self.suite}/{self.picture}"
-        return f"![The same as a heat map]({path})\n\n{self.part(board)}"
-
-
-README = Block("README.md", "desk", matrix_part)
-BLOCKS = (
-    README,
-    Block("docs/robustness.md", "robustness", card_part, "card.svg"),
-    Block("docs/robustness.md", "robustness-grid", card_part, "card.svg"),
-)
-
-
-def updated(text: str, board: str | None, block: Block = README) -> str:
-    """A document's text with the block that `board`, the text of a board.md, asks for; None where
-    there is no board. Raises ValueError unless the document has exactly one such block."""
-    found = len(block.pattern.findall(text))
+def updated(readme: str, board: str | None) -> str:
+    """The README's text with the block that `board`, the text of a board.md, asks for; None where
+    there is no board. Raises ValueError unless the README has exactly one such block."""
+    found = len(BLOCK.findall(readme))
     if found != 1:
         raise ValueError(
-            f"{block.document} has {found} blocks from <!-- board:{block.suite} --> to "
-            f"<!-- /board:{block.suite} -->; exactly one is needed."
+            f"README.md has {found} blocks from <!-- board:desk --> to <!-- /board:desk -->; "
+            "exactly one is needed."
         )
-    return block.pattern.sub(lambda _: f"\n{block.shown(board)}\n", text)
+    shown = NO_BOARD if board is None else matrix_part(board)
+    return BLOCK.sub(lambda _: f"\n{shown}\n", readme)
 
 
-def published(block: Block) -> str | None:
-    """The text of the block's board; None where there is none."""
-    return block.board.read_text(encoding="utf-8") if block.board.is_file() else None
+def section_part(board: str, title: str) -> str:
+    """The text and the table of one section of a board.md, or, of "Leaderboard", `matrix_part`.
+    Raises ValueError where there is none of that title."""
+    if title == "Leaderboard":
+        return matrix_part(board)
+    sections = re.split(r"^## ", board, flags=re.MULTILINE)[1:]
+    parts = [section.strip().split("\n\n") for section in sections]
+    found = [part[1:3] for part in parts if part[0] == title]
+    if len(found) != 1:
+        raise ValueError(f"a board has {len(found)} sections '{title}'; exactly one is needed.")
+    return "\n\n".join(found[0]) + "\n"
+
+
+def with_sections(text: str, board_of: Callable[[str], str | None]) -> str:
+    """A document with every block <!-- section:SUITE TITLE --> filled. board_of: suite -> the text
+    of its board.md, None where none is published."""
+
+    def filled(block: re.Match[str]) -> str:
+        board = board_of(block["suite"])
+        shown = NO_SECTION if board is None else section_part(board, block["title"])
+        return f"{block['begin']}\n{shown}\n{block['end']}"
+
+    return SECTION.sub(filled, text)
+
+
+def published(suite: str) -> str | None:
+    """The text of a suite's published board.md."""
+    path = ROOT / "results" / suite / "board.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def main() -> int:
     """Rewrites the documents, or with --check only says whether that is due."""
-    parser = argparse.ArgumentParser(description="Copy published boards into the documents.")
+    parser = argparse.ArgumentParser(description="Copy the published boards into the documents.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is due")
     options = parser.parse_args()
-    due = 0
-    for block in BLOCKS:
-        path = ROOT / block.document
+    due = False
+    for path in (README, *sorted((ROOT / "docs").glob("*.md"))):
         before = path.read_text(encoding="utf-8")
-        after = updated(before, published(block), block)
+        after = updated(before, published("desk")) if path == README else before
+        after = with_sections(after, published)
         if after == before:
-            print(f"{block.document} shows the published board of {block.suite}.")
-        elif options.check:
-            due += 1
-            print(
-                f"{block.document} does not show the published board of {block.suite}; run "
-                "`make readme`.",
-                file=sys.stderr,
-            )
+            continue
+        due = True
+        if options.check:
+            print(f"{path.name} does not show a board as published; run `make readme`.")
         else:
             path.write_text(after, encoding="utf-8")
-            print(f"{block.document} updated from the board of {block.suite}.")
-    return 1 if due else 0
-
-
-def _hashes(board: str) -> list[str]:
-    return re.findall(r"^Board hash: .*$", board, flags=re.MULTILINE)
+            print(f"{path.name} updated.")
+    if not due:
+        print("All documents show the boards as published.")
+    return 1 if due and options.check else 0
 
 
 if __name__ == "__main__":
