@@ -224,6 +224,20 @@ def test_write(finished: Finished, tmp_path: Path) -> None:
     assert (out / "board.csv").read_text().strip() == call(*command, "--format", "csv").out.strip()
 
 
+def test_a_track_writes_its_picture(tmp_path: Path) -> None:
+    home = write_split(tmp_path / "home.toml")
+    changed = write_split(tmp_path / "changed.toml", more="invert = true")
+    changed.write_text(f'unchanged = "{home}"\n{changed.read_text()}')
+    suite = write_suite(
+        tmp_path / "s.toml", [home, changed], ["chance", "1-nn"], more='track = "robustness"'
+    )
+    options = ["--suite", suite]
+    assert call("run", *options, "--out", tmp_path, "--jobs", 1).code == 0
+    shown = call("leaderboard", *options, "--results", tmp_path, "--write")
+    assert shown.code == 0 and "## Invariance card: against home" in shown.out
+    assert {p.name for p in tmp_path.glob("card.*")} == {"card.png", "card.svg"}
+
+
 def test_compare(finished: Finished, tmp_path: Path) -> None:
     theirs = board(finished)
     path = tmp_path / "board.json"

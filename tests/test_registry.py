@@ -65,6 +65,29 @@ def test_paper_suite_is_the_papers_grid():
         assert split.meta_test.partition == "test" and split.meta_train.partition == "train"
 
 
+@pytest.mark.parametrize("name", ["robustness", "robustness-grid"])
+def test_robustness_suites_change_one_thing_at_a_time(name):
+    suite = registry.find_suite(name)
+    assert suite.track == "robustness"
+    home, *others = [registry.find_split(split) for split in suite.splits]
+    assert home.unchanged == "" and len(others) > 6
+    several = {  # names must be drawn in order to be drawn anew; tables have no size
+        "robustness/switch": {"label_permutation", "switch"},
+        "robustness/tabular": {"datasets", "size"},
+    }
+    seen = []
+    for split in others:
+        assert split.unchanged == home.name and split.meta_train == home.meta_train
+        differing = {
+            field: value
+            for field, value in vars(split.meta_test).items()
+            if value != getattr(home.meta_test, field)
+        }
+        assert len(differing) == 1 or set(differing) == several[split.name]
+        seen.append(differing)
+    assert all(seen.count(differing) == 1 for differing in seen)
+
+
 @pytest.mark.parametrize(
     ("find", "name", "hint"),
     [

@@ -154,7 +154,14 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
         key = _unchecked_key(p, cells) if lacks_data else p.key
         planned.append(
             PlannedCell(
-                p.id, key, p.relation, p.has_meta_parameters, p.hashes, p.family, p.protocol
+                p.id,
+                key,
+                p.relation,
+                p.has_meta_parameters,
+                p.hashes,
+                p.family,
+                p.protocol,
+                p.unchanged,
             )
         )
     found = registry.find_suite(suite)

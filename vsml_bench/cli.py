@@ -116,7 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
     board.add_argument(
         "--format", default="markdown", choices=("markdown", "csv", "json"), help="what to print"
     )
-    board.add_argument("--write", action="store_true", help="also write board.md, .csv and .json")
+    board.add_argument(
+        "--write",
+        action="store_true",
+        help="also write board.md, .csv and .json, and what a track draws",
+    )
     board.add_argument(
         "--compare", metavar="BOARD", help="say how it differs from this board.json or 'published'"
     )

@@ -19,6 +19,7 @@ from vsml_bench.data.fetch import fetch
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell, scrub
 from vsml_bench.leaderboard import compare, render
+from vsml_bench.leaderboard.tracks import drawings
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.tuning import load_tuning
 from vsml_bench.new_learner import write_new_learner
@@ -204,9 +205,12 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     }
     print(texts[options.format])
     if options.write:
+        place = api.results_folder(options.suite, options.results)
         for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-            place = api.results_folder(options.suite, options.results)
             write_atomically(place / f"board.{ending}", texts[form].encode())
+        track = registry.find_suite(options.suite).track
+        for name, picture in drawings(track, board.sections).items():
+            write_atomically(place / name, picture)
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":

@@ -7,7 +7,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias
 
 Relation: TypeAlias = Literal[
@@ -48,6 +48,32 @@ class TaskDistribution:
     """Whether each class becomes four: as it is and turned by 90, 180 and 270 degrees."""
     diversity: int = 0
     """Number of distinct tasks (draws of dataset and transforms); 0 is unlimited."""
+    class_counts: tuple[int, ...] = ()
+    """Only of a meta-train side, instead of `classes`: each meta-update draws one of these."""
+    sizes: tuple[int, ...] = ()
+    """Only of a meta-train side, instead of `size`: each meta-update draws one of these."""
+    invert: bool = False
+    """Whether the contrast is inverted: each standardised input x becomes -x."""
+    scale: float = 1.0
+    """What each input is multiplied with, after all else."""
+    label_noise: float = 0.0
+    """Share of observed labels that are replaced by another class of the task, uniformly drawn.
+    Predictions are scored against the true labels."""
+    late_class: bool = False
+    """Whether one class, drawn per lifetime, appears only in the second half of the lifetime."""
+    switch: bool = False
+    """Whether projection, pixel shuffle and label permutation are drawn anew at half of each
+    lifetime; the examples go on as if nothing had happened."""
+
+
+CHANGES = frozenset({"invert", "scale", "label_noise", "late_class", "switch"})
+"""Fields that change what lifetimes look like, and not which tasks and lifetimes they are."""
+
+
+def without_changes(side: TaskDistribution) -> TaskDistribution:
+    """The same tasks and lifetimes as they are without any of `CHANGES`."""
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(side) if f.name in CHANGES}
+    return replace(side, **defaults)
 
 
 @dataclass(frozen=True)
@@ -59,6 +85,9 @@ class Split:
     relation: Relation
     meta_train: TaskDistribution
     meta_test: TaskDistribution
+    unchanged: str = ""
+    """The split that this one is with one change; "" for none. The same learner's scores on both
+    are what an invariance card compares."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +112,8 @@ class Suite:
     """few_shot: Q, queries of each class."""
     time_limit: float = 1800.0
     """Seconds after which one cell's meta-test is killed, with the status `timeout`."""
+    learner_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Learner -> its meta-train seeds, where they are not `seeds`."""
     track: TrackName = ""
     """Whose tables its board has besides; none by default."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

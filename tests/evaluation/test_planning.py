@@ -11,11 +11,13 @@ import pytest
 
 from tests.data import idx_files
 from tests.harness import LEARNER, write, write_split, write_suite
+from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite, unique_jobs
 from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.protocols.introspection import Introspection
-from vsml_bench.registry import find_suite
+from vsml_bench.registry import find_split, find_suite
 from vsml_bench.specs import Suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -179,6 +181,83 @@ def test_meta_test_lifetimes_are_pinned_by_the_meta_test_side_alone(tmp_path: Pa
     assert not set(seeds(test="wine", relation="unseen_modality")) & set(base)
 
 
+def test_published_cells_were_run_on_todays_lifetimes() -> None:
+    published = [*(paths.results() / "desk" / "cells").glob("*--chance--*.json")]
+    assert len(published) == len(find_suite("desk").splits)
+    for path in published:
+        cell = load_cell(path)
+        axes = meta_test_axes(find_split(cell.id.split).meta_test)
+        assert cell.provenance.seeds["meta_test"] == lifetime_seeds(cell.lifetimes, *axes)
+
+
+def test_a_change_in_look_keeps_the_lifetimes(tmp_path: Path) -> None:
+    def seeds(more: str) -> list[int]:
+        side = find_split(str(write_split(tmp_path / "x.toml", more=more))).meta_test
+        return lifetime_seeds(4, *meta_test_axes(side))
+
+    for change in ("invert = true", "scale = 2.0", "label_noise = 0.1", "late_class = true"):
+        assert seeds(change) == seeds("")
+    assert seeds("label_permutation = true\nswitch = true") == seeds("label_permutation = true")
+
+
+FIXED = (
+    LEARNER
+    + """
+from vsml_bench.learner import Shape
+
+
+class Fixed(Base):
+    variants = {"small": Config("")}
+    fixed_shape = Shape((1, 8, 8), 10)
+
+
+class Images(Base):
+    variants = {"images": Config("")}
+    input_kinds = frozenset({"image"})
+"""
+)
+
+
+def test_a_learner_that_cannot_take_the_examples_is_unavailable(tmp_path: Path) -> None:
+    splits = [
+        write_split(tmp_path / "large.toml", more="size = 9", relation="unseen_shape"),
+        write_split(tmp_path / "table.toml", "breast_cancer", relation="unseen_modality"),
+        write_split(tmp_path / "turned.toml", more="rotations = true", relation="unseen_classes"),
+        write_split(tmp_path / "from-table.toml", train="wine", relation="unseen_modality"),
+    ]
+    learners = [write(tmp_path / "fixed.py", FIXED)]
+    suite = find_suite(str(write_suite(tmp_path / "s.toml", [*splits], [*learners])))
+    reasons = {(p.id.split, p.id.learner): p.unavailable for p in plan_suite(suite)}
+    assert "(1, 9, 9) do not fit a learner whose inputs are fixed" in reasons["large", "small"]
+    assert "tasks of 40 classes do not fit" in reasons["turned", "small"]
+    for name in ("table", "from-table"):
+        assert reasons[name, "small"] == ""
+        assert reasons[name, "images"] == (
+            f"learner 'images' takes inputs of the kind image only, and split '{name}' has vectors."
+        )
+    assert reasons["large", "images"] == reasons["turned", "images"] == ""
+
+
+def test_learners_may_have_seeds_of_their_own(suite: Suite) -> None:
+    suite = dataclasses.replace(suite, seeds=(0, 1, 2), learner_seeds={"vsml": (5,)})
+    assert {s for _, n, s in keys(suite) if n == "vsml"} == {5}
+    assert {s for _, n, s in keys(suite) if n == "sgd-linear"} == {0}
+    assert {s for _, n, s in keys(suite, seeds=[1]) if n == "vsml"} == {1}
+
+
+def test_a_split_is_compared_with_one_of_the_same_meta_train_side(tmp_path: Path) -> None:
+    home = write_split(tmp_path / "home.toml")
+    same, other = write_split(tmp_path / "same.toml"), write_split(tmp_path / "other.toml")
+    other.write_text(other.read_text().replace('"train"', '"train"\nprojection = 0.5', 1))
+    for path in (same, other):
+        path.write_text(f'unchanged = "{home}"\n{path.read_text()}')
+    suite = write_suite(tmp_path / "s.toml", [same], ["chance"])
+    assert plan_suite(find_suite(str(suite)))[0].unchanged == "home"
+    suite = write_suite(tmp_path / "s.toml", [other], ["chance"])
+    with pytest.raises(VsmlBenchError, match=r"split 'other': unchanged: .* another meta-train"):
+        plan_suite(find_suite(str(suite)))
+
+
 def test_cells_that_share_a_meta_training_share_its_job(suite: Suite) -> None:
     plans: list[CellPlan] = plan_suite(dataclasses.replace(suite, seeds=(0, 1)))
     jobs = unique_jobs(plans)
@@ -208,6 +287,7 @@ def test_leakage_is_refused(tmp_path: Path) -> None:
         ({"learners": ()}, "learners: expected at least one"),
         ({"splits": ()}, "splits: expected at least one"),
         ({"learners": ("chance",)}, "recipes: 'vsml' is not among its learners"),
+        ({"learner_seeds": {"vsm": (0,)}}, "learner_seeds: 'vsm' is not among .* 'vsml'"),
         ({"recipes": {"vsml": {"lifetimes": 0}}}, "recipe of 'vsml': lifetimes"),
     ],
 )

@@ -15,6 +15,7 @@ from vsml_bench.leaderboard.statistics import (
     generalisation_gap,
     lifetime_scores,
     paired_bootstrap,
+    paired_change,
     paired_difference,
 )
 
@@ -275,6 +276,39 @@ def test_bootstrap_sees_seeds_and_is_reproducible() -> None:
     assert first.high - first.low > 2 * (narrow.high - narrow.low)
     formula = paired_difference(spread, theirs)
     assert first.high - first.low == pytest.approx(formula.high - formula.low, rel=0.15)
+
+
+def test_paired_change_by_hand() -> None:
+    # Differences -0.1, -0.2, -0.3: mean -0.2, variance 0.01, two degrees of freedom.
+    found = paired_change(np.array([[0.5, 0.6, 0.2]]), np.array([[0.6, 0.8, 0.5]]))
+    half = T_2 * sqrt(0.01 / 3)
+    assert (found.mean, found.low, found.high) == (
+        exactly(-0.2),
+        exactly(-0.2 - half),
+        exactly(-0.2 + half),
+    )
+
+
+def test_paired_change_has_the_interval_of_the_differences() -> None:
+    random = np.random.default_rng(5)
+    unchanged = crossed(random, 3, 6, 0.05, 0.1)
+    costs = crossed(random, 3, 6, 0.02, 0.02) / 4
+    found, oracle = paired_change(unchanged - costs, unchanged), estimate(costs, True)
+    assert (found.mean, found.low, found.high) == (
+        exactly(-oracle.mean),
+        exactly(-oracle.high),
+        exactly(-oracle.low),
+    )
+
+
+def test_paired_change_of_nothing_is_zero_and_unlike_sides_are_refused() -> None:
+    scores = np.array([[0.5, 0.7], [0.4, 0.9]])
+    same = paired_change(scores, scores)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(VsmlBenchError, match="1 seeds against 2"):
+        paired_change(scores[:1], scores)
+    with pytest.raises(VsmlBenchError, match="1 lifetimes against 2"):
+        paired_change(scores[:, :1], scores)
 
 
 def test_gap_by_hand() -> None:

@@ -147,3 +147,28 @@ def test_a_gpu_gives_the_same_scores(sampler: EpisodeSampler, name: str) -> None
     cpu = evaluate(learner(name), sampler, SEEDS, Online(20), EXECUTION)
     gpu = evaluate(learner(name), sampler, SEEDS, Online(20), Execution(torch.device("cuda"), 1))
     np.testing.assert_allclose(gpu.loss, cpu.loss, rtol=1e-3, atol=1e-3)
+
+
+ECHO = (
+    LEARNER
+    + """
+class Echo(Base):
+    # Predicts the label that it observed last.
+    variants = {"echo": Config("")}
+
+    def observe(self, state, labels):
+        onehot = torch.nn.functional.one_hot(labels, state.logits.shape[1])
+        return state._replace(logits=onehot.float())
+"""
+)
+
+
+def test_wrong_labels_are_observed_and_true_ones_scored(tmp_path: Path) -> None:
+    noisy = EpisodeSampler(TaskDistribution(("digits",), "test", label_noise=0.5))
+    scores = evaluate(
+        learner(str(write(tmp_path / "echo.py", ECHO))), noisy, SEEDS, Online(30), EXECUTION
+    )
+    episode = noisy.sample(SEEDS, 30)
+    assert episode.targets is not None and not torch.equal(episode.labels, episode.targets)
+    by_hand = (episode.labels[:-1] == episode.targets[1:]).T.numpy()
+    assert np.array_equal(scores.correct[:, 1:], by_hand)

@@ -2,13 +2,15 @@
 
 A lifetime is a function of its seed, the task distribution and the data alone, so that asking for
 lifetimes one by one, in chunks or in another order gives the same ones, and a longer lifetime
-starts with the shorter one. Randomness comes from NumPy's Philox, whatever the device.
+starts with the shorter one, unless something happens at its half. Randomness comes from NumPy's
+Philox, whatever the device.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from vsml_bench.data.subsets import Subset
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.seeds import derive_seed
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.specs import CHANGES, TaskDistribution
 
 Draw: TypeAlias = Callable[
     [Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]
@@ -42,7 +44,14 @@ class Episode:
     inputs: Tensor
     """float32 [T, E, *shape.inputs]."""
     labels: Tensor
-    """int64 [T, E]."""
+    """int64 [T, E], as the learner observes them."""
+    targets: Tensor | None = None
+    """int64 [T, E], what predictions are scored against, where that is not what is observed."""
+
+    @property
+    def scored(self) -> Tensor:
+        """What predictions are scored against: int64 [T, E]."""
+        return self.labels if self.targets is None else self.targets
 
 
 class EpisodeSampler:
@@ -83,7 +92,9 @@ class EpisodeSampler:
         for dataset in loaded:
             if dataset.generator is not None:
                 self._streams.append(
-                    GeneratedStream(dataset, distribution.size, distribution.classes)
+                    GeneratedStream(
+                        dataset, distribution.size, distribution.classes, distribution.late_class
+                    )
                 )
             else:
                 self._streams += [
@@ -121,6 +132,12 @@ class EpisodeSampler:
 
     def check_shots(self, shots: int, queries: int) -> None:
         """VsmlBenchError where `sample_shots` is impossible."""
+        for field in ("late_class", "switch"):
+            if getattr(self.distribution, field):
+                raise VsmlBenchError(
+                    f"{field}: few_shot episodes are no streams and have no second half; leave it "
+                    "out, or use a suite with the protocol 'online'."
+                )
         if self.distribution.classes is None:
             raise VsmlBenchError(
                 f"few_shot: a task on {', '.join(self.distribution.datasets)} must say how many "
@@ -145,11 +162,13 @@ class EpisodeSampler:
     def _sample(self, seeds: Sequence[int], steps: int, draw: Draw) -> Episode:
         inputs = torch.empty(steps, len(seeds), *self.shape.inputs)
         labels = torch.empty(steps, len(seeds), dtype=torch.int64)
+        targets = torch.empty_like(labels)
         for e, seed in enumerate(seeds):
-            inputs[:, e], labels[:, e] = self._lifetime(seed, draw)
-        return Episode(inputs, labels)
+            inputs[:, e], labels[:, e], targets[:, e] = self._lifetime(seed, draw)
+        return Episode(inputs, labels, targets if self.distribution.label_noise else None)
 
-    def _lifetime(self, seed: int, draw: Draw) -> tuple[Tensor, Tensor]:
+    def _lifetime(self, seed: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, observed labels and true labels of one lifetime."""
         distribution = self.distribution
         side = (distribution.partition, self.subset)
         stream_generator = _philox(derive_seed(seed, "stream", *side))
@@ -164,9 +183,44 @@ class EpisodeSampler:
             which = seed % len(self._streams)
         task = _philox(task_seed)
         # These draws keep their order for ever: it is what pins meta-test lifetimes.
-        shuffled, projected = task.random(2) < (distribution.pixel_shuffle, distribution.projection)
+        shares = task.random(2)
         stream = self._streams[which]
         inputs, labels = draw(stream, task, stream_generator)
+        if distribution.switch:
+            half = len(labels) // 2
+            anew = _philox(derive_seed(task_seed, "switch"))
+            # All examples both times: the size of a matrix product may change its last bit.
+            before = self._transformed(inputs, labels, stream, shares, task)
+            after = self._transformed(inputs, labels, stream, anew.random(2), anew)
+            inputs = torch.cat([before[0][:half], after[0][half:]])
+            labels = np.concatenate([before[1][:half], after[1][half:]])
+        else:
+            inputs, labels = self._transformed(inputs, labels, stream, shares, task)
+        factor = -distribution.scale if distribution.invert else distribution.scale
+        if factor != 1:
+            inputs = inputs * factor
+        observed = labels
+        if distribution.label_noise:
+            noise = _philox(derive_seed(seed, "label noise", *side)).random((len(labels), 2))
+            observed = transforms.wrong_labels(
+                labels, stream.shape.classes, distribution.label_noise, noise
+            )
+        return inputs, torch.from_numpy(observed), torch.from_numpy(labels)
+
+    def _transformed(
+        self,
+        inputs: Tensor,
+        labels: NDArray[np.int64],
+        stream: Stream,
+        shares: NDArray[np.float64],
+        task: np.random.Generator,
+    ) -> tuple[Tensor, NDArray[np.int64]]:
+        """The examples as a task has them whose transforms come from `task`.
+
+        shares: the task's place between 0 and 1 among all tasks, for shuffle and projection.
+        """
+        distribution = self.distribution
+        shuffled, projected = shares < (distribution.pixel_shuffle, distribution.projection)
         if distribution.label_permutation:
             labels = task.permutation(stream.shape.classes)[labels]
         if shuffled:
@@ -174,17 +228,18 @@ class EpisodeSampler:
         if projected:
             projection = transforms.draw_projection(self.shape.features, task)
             inputs = transforms.project(inputs, projection)
-        return inputs, torch.from_numpy(labels)
+        return inputs, labels
 
 
 def task_identity(distribution: TaskDistribution) -> str:
     """What the tasks of a distribution of finite diversity depend on: all fields but the
-    partition, so that both sides of a split can share tasks, and the diversity itself, so that
-    the first n tasks of a more diverse distribution are those of a less diverse one."""
+    partition, so that both sides of a split can share tasks, the diversity itself, so that
+    the first n tasks of a more diverse distribution are those of a less diverse one, and what
+    changes the look of lifetimes without making other tasks."""
     varying = {
         field.name: getattr(distribution, field.name)
         for field in dataclasses.fields(distribution)
-        if field.name not in ("partition", "diversity")
+        if field.name not in {"partition", "diversity", *CHANGES}
         and getattr(distribution, field.name) != field.default
     }
     return json.dumps(varying, sort_keys=True)
@@ -213,11 +268,29 @@ def _philox(seed: int) -> np.random.Generator:
 def _check(distribution: TaskDistribution) -> None:
     if not distribution.datasets:
         raise VsmlBenchError("a task distribution needs at least one dataset, found none.")
-    for share in ("projection", "pixel_shuffle"):
+    for share, of in (
+        ("projection", "tasks"),
+        ("pixel_shuffle", "tasks"),
+        ("label_noise", "labels"),
+    ):
         value = getattr(distribution, share)
         if not 0 <= value <= 1:
-            raise VsmlBenchError(f"{share}: expected a share of tasks from 0 to 1, found {value}.")
+            raise VsmlBenchError(f"{share}: expected a share of {of} from 0 to 1, found {value}.")
     for number, least in (("size", 1), ("classes", 2), ("diversity", 0)):
         value = getattr(distribution, number)
         if value is not None and value < least:
             raise VsmlBenchError(f"{number}: expected at least {least}, found {value}.")
+    if not 0 < distribution.scale < math.inf:
+        raise VsmlBenchError(f"scale: expected more than 0, found {distribution.scale}.")
+    for choice in ("class_counts", "sizes"):
+        if getattr(distribution, choice):
+            raise VsmlBenchError(
+                f"{choice}: only meta-training mixes tasks of several shapes; a meta-test side has "
+                "one, given by `classes` and `size`."
+            )
+    drawn = distribution.projection or distribution.pixel_shuffle or distribution.label_permutation
+    if distribution.switch and (distribution.diversity or not drawn):
+        raise VsmlBenchError(
+            "switch: needs something that is drawn anew, without limit: `projection`, "
+            "`pixel_shuffle` or `label_permutation`, and no `diversity`."
+        )

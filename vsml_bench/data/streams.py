@@ -55,10 +55,17 @@ class Stream(Protocol):
 class GeneratedStream:
     """Examples made at the size that is asked for."""
 
-    def __init__(self, dataset: Dataset, size: int | None, classes: int | None) -> None:
+    def __init__(
+        self, dataset: Dataset, size: int | None, classes: int | None, late_class: bool
+    ) -> None:
         assert dataset.generator is not None
         self.dataset = dataset
         self.generator = dataset.generator
+        if late_class:
+            raise VsmlBenchError(
+                f"dataset '{dataset.name}' makes examples as it goes, so that a class cannot be "
+                "kept back; late_class needs a dataset of stored examples."
+            )
         if classes not in (None, dataset.classes) and self.generator.fixed_classes:
             raise VsmlBenchError(
                 f"dataset '{dataset.name}' has {dataset.classes} classes by definition; a task "
@@ -128,8 +135,10 @@ class StoredStream:
                 f"a task distribution asks for {classes} classes of dataset '{dataset.name}', "
                 f"whose {dataset.partition} partition has {len(present)}."
             )
-        self._present = present
-        self.max_steps: int | None = int(np.sort(counts)[:classes].sum())
+        self._present, self._late_class = present, distribution.late_class
+        fewest = np.sort(counts)[:classes]
+        # Of a class that comes late all examples may be passed over.
+        self.max_steps: int | None = int((fewest[:-1] if self._late_class else fewest).sum())
         native = dataset.inputs_shape
         inputs_shape = native
         if dataset.modality == "image":
@@ -147,13 +156,18 @@ class StoredStream:
     ) -> tuple[Tensor, NDArray[np.int64]]:
         """See `Stream.draw`."""
         if self._subset_of_classes is None:
-            chosen = stream.permutation(len(self._rows))[:steps]
-            labels = self._labels[chosen]
+            kept, order = self._present, stream.permutation(len(self._rows))
         else:
             kept = np.sort(task.permutation(self._present)[: self._subset_of_classes])
             candidates = np.flatnonzero(np.isin(self._labels, kept))
-            chosen = stream.permutation(candidates)[:steps]
-            labels = transforms.relabel(self._labels[chosen], kept)
+            order = stream.permutation(candidates)
+        if self._late_class:
+            late = kept[stream.integers(len(kept))]
+            order = without_early(order, self._labels[order] == late, steps // 2)
+        chosen = order[:steps]
+        labels = self._labels[chosen]
+        if self._subset_of_classes is not None:
+            labels = transforms.relabel(labels, kept)
         return self._inputs(chosen), labels
 
     def check_shots(self, shots: int, queries: int) -> None:
@@ -184,6 +198,18 @@ class StoredStream:
         inputs = gather(self.dataset, self._rows[chosen], self._size, self._gray)
         turns = self._turns[chosen]
         return transforms.rotate(inputs, turns) if turns.any() else inputs
+
+
+def without_early(
+    order: NDArray[np.int64], late: NDArray[np.bool_], first: int
+) -> NDArray[np.int64]:
+    """The examples in their order, without the late ones among what comes before the place `first`
+    of the result; from there on nothing is left out.
+
+    order: positions of examples, late [len(order)]: which of them come late.
+    """
+    others = np.cumsum(~late)  # up to each place
+    return order[~late | (others >= first)]
 
 
 def gather(dataset: Dataset, rows: NDArray[np.int64], size: int | None, gray: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 The order is: standardise, convert to grayscale (only where colour images share a task
 distribution with others), resize, turn, keep a subset of the classes, permute labels, shuffle
-pixels, project.
+pixels, project, invert and scale, observe wrong labels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.learner import Shape
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grayscale image (ITU-R BT.601)."""
@@ -80,6 +81,26 @@ def shuffle_pixels(inputs: Tensor, order: NDArray[np.int64]) -> Tensor:
 def relabel(labels: NDArray[np.int64], kept: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels of a class subset renamed to their rank in `kept` (sorted), 0..len(kept)-1."""
     return np.searchsorted(kept, labels).astype(np.int64)
+
+
+def wrong_labels(
+    labels: NDArray[np.int64], classes: int, share: float, uniform: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Labels [T] with each replaced, with probability `share`, by one of the other classes, all
+    equally likely. uniform: independent numbers from [0, 1), [T, 2]."""
+    # A number just below 1 may be rounded up.
+    step = np.minimum(np.floor(uniform[:, 1] * (classes - 1)), classes - 2).astype(np.int64)
+    return np.where(uniform[:, 0] < share, (labels + 1 + step) % classes, labels)
+
+
+def check_fits(shape: Shape, to_shape: Shape) -> None:
+    """VsmlBenchError where a learner that is run with `to_shape` cannot take tasks of `shape`."""
+    pad_inputs(torch.empty(0, *shape.inputs), shape.inputs, to_shape.inputs)
+    if shape.classes > to_shape.classes:
+        raise VsmlBenchError(
+            f"tasks of {shape.classes} classes do not fit a learner whose classes are fixed to "
+            f"{to_shape.classes}; use a split with fewer, or a learner for any number."
+        )
 
 
 def pad_inputs(inputs: Tensor, from_shape: tuple[int, ...], to_shape: tuple[int, ...]) -> Tensor:

@@ -11,10 +11,12 @@ from typing import Any
 from vsml_bench.config import identity
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.data.mixtures import largest
+from vsml_bench.data.transforms import check_fits
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.evaluation.cell import CellId
 from vsml_bench.evaluation.conformance import probe
-from vsml_bench.learner import Recipe
+from vsml_bench.learner import Recipe, Shape
 from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
 from vsml_bench.protocols.cloning import Cloning
 from vsml_bench.protocols.evaluation import lifetime_seeds
@@ -23,7 +25,7 @@ from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
-from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution
+from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json
 
 STREAMS: Mapping[ProtocolName, type[Online]] = {
@@ -46,6 +48,8 @@ class CellPlan:
     config: dict[str, Any]
     recipe: Recipe | None
     relation: str
+    unchanged: str
+    """The split that its own is with one change, by name; "" for none."""
     protocol: str
     few_shot: FewShot | None
     """The episodes of its meta-training; None is the online protocol."""
@@ -63,7 +67,8 @@ class CellPlan:
     hashes: dict[str, str]
     """What the cell depends on, part by part: split, data, learner, config, recipe, protocol."""
     unavailable: str
-    """Why data or a package that the learner needs cannot be had; "" where they can."""
+    """Why data or a package that the learner needs cannot be had, or why it cannot take the split's
+    examples; "" where it can run."""
 
     @property
     def key(self) -> str:
@@ -109,19 +114,21 @@ def plan_suite(
         check_protocol(entry, suite)
         if not entry.unavailable:
             probe(entry)
-    for name in suite.recipes:
-        if name not in suite.learners:
-            raise VsmlBenchError(
-                f"suite '{suite.name}': recipes: '{name}' is not among its learners; "
-                f"{closest(name, suite.learners)}"
-            )
+    for field in ("recipes", "learner_seeds"):
+        for name in getattr(suite, field):
+            if name not in suite.learners:
+                raise VsmlBenchError(
+                    f"suite '{suite.name}': {field}: '{name}' is not among its learners; "
+                    f"{closest(name, suite.learners)}"
+                )
     plans = []
     for name in dict.fromkeys(splits or suite.splits):
         split = find_split(name)
         sides = _Sides(split, root, suite)
         for entry in entries:
             recipe = recipe_of(entry, suite)
-            for seed in dict.fromkeys(seeds or suite.seeds) if entry.has_meta_parameters else (0,):
+            own = seeds or suite.learner_seeds.get(entry.name, suite.seeds)
+            for seed in dict.fromkeys(own) if entry.has_meta_parameters else (0,):
                 plans.append(_plan(suite, sides, entry, recipe, seed))
     return plans
 
@@ -224,8 +231,10 @@ class _Sides:
         self.unavailable = ""
         self.hashes: dict[str, str] = {}
         self.meta_train_hash = ""
+        self.shapes: list[Shape] = []
+        self.unchanged = _unchanged(split)
         try:
-            train = EpisodeSampler(split.meta_train, root=root)
+            train = EpisodeSampler(largest(split.meta_train), root=root)
             test = EpisodeSampler(split.meta_test, root=root)
         except UnavailableError as error:
             self.unavailable = str(error)
@@ -233,6 +242,7 @@ class _Sides:
         (self.few_shot or Online(1)).check(train)
         self.protocol.check(test)
         check_disjoint(split, root)
+        self.shapes = [train.shape, test.shape]
         for side, sampler in (("meta_train", train), ("meta_test", test)):
             for dataset, content in sampler.content_hashes.items():
                 self.hashes[f"{side}/{dataset}"] = content
@@ -242,6 +252,39 @@ class _Sides:
             self.fixed_episodes = True
             self.lifetimes = min(suite.lifetimes, test.fixed_episodes)
         self.meta_train_hash = _sha256([_side(split.meta_train), train.content_hashes])
+
+    def misfit(self, entry: LearnerEntry) -> str:
+        """Why the learner cannot take the split's examples; "" where it can, or has no say."""
+        if entry.unavailable:
+            return ""
+        fixed_shape = entry.create().fixed_shape
+        for shape in self.shapes:
+            kind = "image" if len(shape.inputs) == 3 else "vector"
+            if kind not in entry.cls.input_kinds:
+                return (
+                    f"learner '{entry.name}' takes inputs of the kind "
+                    f"{', '.join(sorted(entry.cls.input_kinds))} only, and split "
+                    f"'{self.split.name}' has {kind}s."
+                )
+            try:
+                check_fits(shape, fixed_shape or shape)
+            except VsmlBenchError as error:
+                return str(error)
+        return ""
+
+
+def _unchanged(split: Split) -> str:
+    """The name of the split that this one is with one change, "" for none; VsmlBenchError where the
+    two cannot have the same meta-trained learners."""
+    if not split.unchanged:
+        return ""
+    other = find_split(split.unchanged)
+    if other.meta_train != split.meta_train:
+        raise VsmlBenchError(
+            f"split '{split.name}': unchanged: '{other.name}' has another meta-train side, so that "
+            "it shows another learner; give both the same."
+        )
+    return other.name
 
 
 def _plan(
@@ -265,6 +308,7 @@ def _plan(
         config=entry.plain_config(),
         recipe=job.recipe,
         relation=split.relation,
+        unchanged=sides.unchanged,
         protocol=suite.protocol,
         few_shot=sides.few_shot,
         meta_test_protocol=sides.protocol,
@@ -277,14 +321,15 @@ def _plan(
         data_hashes=sides.hashes,
         meta_train_hash=sides.meta_train_hash,
         hashes=hashes,
-        unavailable=sides.unavailable or entry.unavailable,
+        unavailable=sides.unavailable or entry.unavailable or sides.misfit(entry),
     )
 
 
 def meta_test_axes(distribution: TaskDistribution) -> tuple[str, str]:
     """What pins the meta-test lifetimes: the meta-test side alone, so that splits that share it,
-    and all learners and seeds, see the same streams."""
-    return "meta-test", _sha256(_side(distribution))
+    and all learners and seeds, see the same streams; and the same but for the change where one of
+    two sides inverts, scales, mislabels, delays or switches what the other has."""
+    return "meta-test", _sha256(_side(without_changes(distribution)))
 
 
 def _side(distribution: TaskDistribution) -> Any:

@@ -15,6 +15,7 @@ import torch
 
 from vsml_bench.config import as_plain, convert
 from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.data.mixtures import largest
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status, scrub
 from vsml_bench.evaluation.planning import CellPlan, job_of
@@ -95,7 +96,7 @@ def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
         return failed_cell(order, "unavailable", plan.unavailable)
     execution = decide(order.device, order.threads)
     job = job_of(plan, entry_of(plan))
-    train = EpisodeSampler(plan.split.meta_train, root=order.root)
+    train = EpisodeSampler(largest(plan.split.meta_train), root=order.root)
     learner = ready(job, find_artifact(job, order.artifact_folders), train.content_hashes)
     sampler = EpisodeSampler(plan.split.meta_test, root=order.root)
     scores = evaluate(

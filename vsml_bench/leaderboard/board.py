@@ -175,8 +175,8 @@ class _Entry:
         )
 
     def finished(self) -> Finished:
-        split, learner, device = self.identity
-        return Finished(split, learner, device, tuple(self.found))
+        plan = self.plans[0]
+        return Finished(*self.identity, tuple(self.found), plan.unchanged, plan.has_meta_parameters)
 
     def row(self, scored: Numbers | None) -> Row:
         plan, found = self.plans[0], self.found

@@ -25,6 +25,8 @@ class PlannedCell:
     """Part by part what the key is made from, to say why another cell is stale."""
     family: str = ""
     protocol: str = "online"
+    unchanged: str = ""
+    """The split that its own is with one change; "" for none."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -35,6 +35,10 @@ class Finished:
     device: str
     cells: tuple[Cell, ...]
     """One per seed, all with outcomes."""
+    unchanged: str = ""
+    """The split that this one is with one change; "" for none."""
+    has_meta_parameters: bool = True
+    """Whether there is anything to meta-train, so that the choice of the seed matters."""
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
@@ -43,3 +47,5 @@ class Finished:
 
 
 SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
+Drawing: TypeAlias = Callable[[Sequence[Section]], Mapping[str, bytes]]
+"""From sections to pictures: file name -> content."""

@@ -133,6 +133,22 @@ def paired_difference(ours: Scores, theirs: Scores) -> Difference:
     return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
 
 
+def paired_change(changed: Scores, unchanged: Scores) -> Difference:
+    """Accuracy under a change minus that without it, of one learner on the same pinned lifetimes.
+
+    changed, unchanged: [seeds, lifetimes]; x[s, l] is the same meta-trained learner on the same
+    lifetime in both, but for the change. The differences are crossed effects of their own, so that
+    the interval is `estimate`'s. Raises VsmlBenchError for unequal seeds or lifetimes.
+    """
+    changed, unchanged = _checked(changed), _checked(unchanged)
+    _check_seeds(changed, unchanged)
+    _check_lifetimes(changed, unchanged)
+    differences: Scores = changed - unchanged
+    mean = float(differences.mean())
+    parts = [_over_lifetimes(differences.mean(0)), _over_seeds(differences)]
+    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+
+
 def paired_bootstrap(
     ours: Scores, theirs: Scores, resamples: int = 4000, seed: int = 0
 ) -> Difference:
@@ -166,11 +182,7 @@ def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Difference:
     learner in both, the lifetimes are unrelated. Raises VsmlBenchError for unequal seeds.
     """
     same_tasks, unseen = _checked(same_tasks), _checked(unseen)
-    if same_tasks.shape[0] != unseen.shape[0]:
-        raise VsmlBenchError(
-            f"a generalisation gap of {same_tasks.shape[0]} seeds against {unseen.shape[0]}; "
-            "expected the same seeds on both sides."
-        )
+    _check_seeds(same_tasks, unseen)
     mean = float(same_tasks.mean() - unseen.mean())
     parts = [
         _over_lifetimes(same_tasks.mean(0)),
@@ -244,6 +256,14 @@ def _checked(scores: Scores) -> Scores:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise VsmlBenchError("scores outside [0, 1], or NaN; expected accuracies of lifetimes.")
     return scores
+
+
+def _check_seeds(ours: Scores, theirs: Scores) -> None:
+    if ours.shape[0] != theirs.shape[0]:
+        raise VsmlBenchError(
+            f"a difference of {ours.shape[0]} seeds against {theirs.shape[0]}; expected the same "
+            "seeds on both sides."
+        )
 
 
 def _check_lifetimes(ours: Scores, theirs: Scores) -> None:

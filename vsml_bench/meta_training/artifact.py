@@ -14,7 +14,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Engine, Learner
 from vsml_bench.meta_training.checkpoint import load_checkpoint, load_meta_parameters
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
 from vsml_bench.meta_training.loop import checkpoint_path, meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune, tuning_path
 from vsml_bench.seeds import derive_seed
@@ -110,8 +110,9 @@ def ready(job: MetaTrainingJob, path: Path | None, data_hashes: Mapping[str, str
     own = job.entry.cls.recipe
     if own is not None and job.recipe.engine != own.engine:
         notes.append(f"meta-trained by {ENGINES[job.recipe.engine]}")
-    if job.recipe.size not in (None, job.meta_train.size):
-        notes.append(f"meta-trained on images of {job.recipe.size}x{job.recipe.size}")
+    size = meta_train_side(job).size
+    if size != job.meta_train.size:
+        notes.append(f"meta-trained on images of {size}x{size}")
     return ReadyLearner(
         learner,
         checkpoint.sha256,

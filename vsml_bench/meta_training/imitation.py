@@ -73,11 +73,12 @@ class Imitation(Source):
                 "it out."
             )
         self.data_hashes = {}
+        self.one_shape = True
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
         self._synapses: Synapses | None = None
 
-    def objective(self, planned: Update, step: int) -> Objective:
+    def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
         """The loss on `planned.lifetimes` synapses, unrolled over `planned.lifetime` examples."""
         draw = generator(derive_seed(self._seed, "imitation", step))
         config, count = self._learner.synapse.config, planned.lifetimes

@@ -55,6 +55,8 @@ class MetaTrainingJob:
         recipe = None
         if self.recipe is not None:
             left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
+            if self.meta_train.sizes:
+                left_out |= {"size"}
             recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
         if self.imitated is not None:
             return {"imitated": identity(self.imitated), "recipe": recipe, "seed": self.seed}
@@ -155,11 +157,12 @@ def change_recipe(recipe: Recipe, values: Mapping[str, Any], where: str) -> Reci
 
 
 def meta_train_side(job: MetaTrainingJob) -> TaskDistribution:
-    """The tasks actually trained on: the split's meta-train side, at the recipe's image size.
+    """The tasks actually trained on: the split's meta-train side, at the recipe's image size unless
+    the side itself is a mixture of sizes.
 
     Raises VsmlBenchError where the learner has a fixed shape and the recipe asks for another size.
     """
-    if job.recipe is None or job.recipe.size is None:
+    if job.recipe is None or job.recipe.size is None or job.meta_train.sizes:
         return job.meta_train
     if job.entry.create().fixed_shape is not None:
         raise VsmlBenchError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.data.mixtures import largest as largest_of
+from vsml_bench.data.mixtures import members
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
@@ -22,6 +25,7 @@ from vsml_bench.protocols.evaluation import (
 )
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import derive_seed
+from vsml_bench.specs import TaskDistribution
 
 VALIDATION_STEPS = 400
 
@@ -46,29 +50,33 @@ class TaskLifetimes(Source):
         side = meta_train_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
         protocol = job.few_shot or Online(longest)
-        self._samplers = {
-            classes: EpisodeSampler(
-                dataclasses.replace(side, classes=classes or side.classes),
-                root=root,
-                subset=protocol.fit,
-            )
+        self._shapes = {
+            classes: [
+                EpisodeSampler(member, root=root, subset=protocol.fit)
+                for member in members(_with_classes(side, classes))
+            ]
             for classes in {None, *(phase.classes for phase in recipe.phases)}
         }
-        """Of the tasks with all classes (None), and of those with the classes of a phase."""
+        """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
+        one for each shape of a mixture, the largest last."""
         self.carried = {}
-        self.data_hashes = self._samplers[None].content_hashes
-        self._validation = EpisodeSampler(side, root=root, subset=protocol.validation)
-        for sampler in (*self._samplers.values(), self._validation):
+        self.one_shape = len(self._shapes[None]) == 1
+        self.data_hashes = self._shapes[None][-1].content_hashes
+        self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
+        for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
             protocol.check(sampler)
         if job.few_shot is None:
             self._check_lifetimes()
 
-    def objective(self, planned: Update, step: int) -> Objective:
-        """The meta-loss on the lifetimes of meta-update `step`."""
+    def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
+        """The meta-loss on the lifetimes of meta-update `step`; those of a mixture share a shape,
+        drawn from (seed, step), or the largest."""
         job = self._job
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
         protocol = job.few_shot or Online(planned.lifetime)
-        sampler, device = self._samplers[planned.classes], self._execution.device
+        shapes, device = self._shapes[planned.classes], self._execution.device
+        drawn = derive_seed(job.seed, "shape", step) % len(shapes)
+        sampler = shapes[-1 if largest else drawn]
         shape = learner_shape(self._learner, sampler.shape)
         episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
         inner = [derive_seed(job.seed, "inner", seed) for seed in seeds]
@@ -95,11 +103,18 @@ class TaskLifetimes(Source):
     def _check_lifetimes(self) -> None:
         """VsmlBenchError where a phase's lifetimes need more examples than there are."""
         for phase in self._recipe.phases:
-            sampler = self._samplers[phase.classes]
-            if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
-                raise VsmlBenchError(
-                    f"recipe of '{self._job.entry.name}': lifetimes of {phase.lifetime} examples "
-                    f"are longer than the {sampler.max_steps} that "
-                    f"{', '.join(sampler.distribution.datasets)} has for meta-training; shorten "
-                    "them."
-                )
+            for sampler in self._shapes[phase.classes]:
+                if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
+                    raise VsmlBenchError(
+                        f"recipe of '{self._job.entry.name}': lifetimes of {phase.lifetime} "
+                        f"examples are longer than the {sampler.max_steps} that "
+                        f"{', '.join(sampler.distribution.datasets)} has for meta-training; "
+                        "shorten them."
+                    )
+
+
+def _with_classes(side: TaskDistribution, classes: int | None) -> TaskDistribution:
+    """The side with a phase's number of classes, where it has one."""
+    if classes is None:
+        return side
+    return dataclasses.replace(side, classes=classes, class_counts=())

@@ -137,10 +137,12 @@ class _Training:
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if recipe.engine == "es":
-            largest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
-            tried = self.source.objective(largest, step=0)
+            longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
+            tried = self.source.objective(longest, 0, largest=True)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
-        elif execution.worth_compiling(sum(p.steps * p.lifetime for p in recipe.phases)):
+        elif self.source.one_shape and execution.worth_compiling(
+            sum(p.steps * p.lifetime for p in recipe.phases)
+        ):  # a mixture would be compiled for every shape
             self.learner.compile(dynamic=False)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0

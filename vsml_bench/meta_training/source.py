@@ -28,9 +28,13 @@ class Source(ABC):
     """What goes over from one meta-update to the next, besides meta-parameters and moments. It can
     be set, to continue from there."""
 
+    one_shape: bool
+    """Whether all examples of a meta-training have one shape; else each shape would be compiled."""
+
     @abstractmethod
-    def objective(self, planned: Update, step: int) -> Objective:
-        """The meta-loss of meta-update `step`."""
+    def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
+        """The meta-loss of meta-update `step`; of its largest examples, where they may differ, if
+        that is asked for."""
 
     @abstractmethod
     def validate(self) -> Validation:

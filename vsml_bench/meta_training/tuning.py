@@ -14,6 +14,7 @@ import torch
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.data.mixtures import largest
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import TuningGrid
@@ -48,8 +49,8 @@ def tune(
 ) -> Path:
     """Tries the whole grid on pinned lifetimes of the meta-train side, keeps the best accuracy (the
     earlier one of equals; one that diverged only where all did) and writes all that was tried.
-    Under few_shot there are as many episodes as give the grid's number of predictions. Returns the
-    file's path, at once where it exists."""
+    Under few_shot there are as many episodes as give the grid's number of predictions. Of a mixture
+    of shapes it sees the largest. Returns the file's path, at once where it exists."""
     path = tuning_path(folder, job)
     if path.exists():
         load_tuning(path)
@@ -57,7 +58,7 @@ def tune(
     grid = job.entry.cls.tuning
     if grid is None:
         raise VsmlBenchError(f"learner '{job.entry.name}' has nothing to tune.")
-    sampler = EpisodeSampler(job.meta_train, root=root)
+    sampler = EpisodeSampler(largest(job.meta_train), root=root)
     protocol = job.few_shot or Online(min(grid.steps, sampler.max_steps or grid.steps))
     protocol.check(sampler)
     lifetimes = grid.lifetimes

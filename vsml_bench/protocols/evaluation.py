@@ -61,7 +61,8 @@ def lifetime_seeds(count: int, *axes: str | int) -> list[int]:
 def padded(episode: Episode, shape: Shape, to_shape: Shape, device: torch.device) -> Episode:
     """The episode, of examples of `shape`, for a learner that is run with `to_shape`."""
     inputs = pad_inputs(episode.inputs, shape.inputs, to_shape.inputs)
-    return Episode(inputs.to(device), episode.labels.to(device))
+    targets = None if episode.targets is None else episode.targets.to(device)
+    return Episode(inputs.to(device), episode.labels.to(device), targets)
 
 
 def evaluate(

@@ -60,7 +60,7 @@ class FewShot(Protocol):
         support = self.learning_steps
         state = learner.adapt(state, episode.inputs[:support], episode.labels[:support])
         logits = learner.answer(state, episode.inputs[support:])
-        return Predictions(logits, episode.labels[support:], state)
+        return Predictions(logits, episode.scored[support:], state)
 
     def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
         """A whole episode: a learner may take its support set at once."""

@@ -48,7 +48,7 @@ class Online(Protocol):
     def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
         """Predicts and observes every example."""
         logits, state = learner.unroll(state, episode.inputs, episode.labels)
-        return Predictions(logits, episode.labels, state)
+        return Predictions(logits, episode.scored, state)
 
     def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
         """Two steps: the second is the first that follows another."""

@@ -18,7 +18,7 @@ class Predictions(NamedTuple):
     """The scored predictions of a batch of lifetimes."""
 
     logits: Tensor  # [T, E, K]; T scored predictions in each lifetime
-    labels: Tensor  # of the examples predicted, int64 [T, E]
+    labels: Tensor  # true ones of the examples predicted, int64 [T, E]
     state: State  # at the end of what is learned
     traces: Mapping[str, Tensor] = {}
     """What a track measures beside correctness and loss: name -> float [E, ...]. The names and the

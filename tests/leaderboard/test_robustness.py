@@ -1,0 +1,142 @@
+"""The invariance card against numbers worked out by hand, and its picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.leaderboard.factory import make_cell
+from vsml_bench.leaderboard.heat_map import card
+from vsml_bench.leaderboard.robustness import COLUMNS, NUMBERS, sections
+from vsml_bench.leaderboard.sections import Finished, Section
+from vsml_bench.leaderboard.statistics import estimate, generalisation_gap
+
+HOME = "r/unchanged"
+OWN, OTHER = {"meta_train": 0, "meta_test": [1, 2, 3]}, {"meta_train": 0, "meta_test": [4, 5, 6]}
+
+
+def finished(
+    split: str,
+    *accuracies: list[float],
+    learner: str = "vsml",
+    seeds: Any = OWN,
+    device: str = "CPU",
+    first: int = 0,
+    has_meta_parameters: bool = True,
+    steps: int = 20,
+) -> Finished:
+    cells = tuple(
+        make_cell(split, learner, first + n, of, seeds=seeds, steps=steps)
+        for n, of in enumerate(accuracies)
+    )
+    unchanged = "" if split == HOME else HOME
+    return Finished(split, learner, device, cells, unchanged, has_meta_parameters)
+
+
+def numbers(found: list[Section]) -> list[dict[str, Any]]:
+    (section,) = [s for s in found if s.title == NUMBERS]
+    assert section.headers == COLUMNS
+    return [dict(zip(COLUMNS, row, strict=True)) for row in section.rows]
+
+
+BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
+AFTER = ([0.4, 0.45, 0.6], [0.5, 0.5, 0.65])
+
+
+def test_the_same_lifetimes_are_paired() -> None:
+    found = sections([finished(HOME, *BEFORE), finished("r/inverted", *AFTER)])
+    (row,) = numbers(found)
+    oracle = estimate(np.subtract(BEFORE, AFTER), True)
+    assert row["paired"] == "yes" and row["seeds"] == 2
+    assert row["unchanged"] == pytest.approx(np.mean(BEFORE), abs=1e-9)
+    assert row["changed"] == pytest.approx(np.mean(AFTER), abs=1e-9)
+    assert row["difference"] == pytest.approx(-0.35 / 3, abs=1e-9)
+    assert (row["low"], row["high"]) == pytest.approx((-oracle.high, -oracle.low), abs=1e-9)
+    (matrix,) = [s for s in found if s.title == f"Invariance card: against {HOME}"]
+    half = 50 * (oracle.high - oracle.low)
+    assert matrix.headers == ("learner", "unchanged", "inverted")
+    shown = f"-11.7 ± {half:.1f}"
+    bold = f"**{shown}**" if oracle.low > 0 else shown
+    assert matrix.rows == (("vsml", "63.3", bold),)
+
+
+def test_other_lifetimes_are_not_paired() -> None:
+    (row,) = numbers(sections([finished(HOME, *BEFORE), finished("r/x", *AFTER, seeds=OTHER)]))
+    oracle = generalisation_gap(np.array(AFTER), np.array(BEFORE))
+    assert row["paired"] == "no"
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(
+        (oracle.mean, oracle.low, oracle.high), abs=1e-9
+    )
+
+
+def test_no_change_is_zero_and_one_seed_is_marked() -> None:
+    rows = [
+        finished(split, [0.5, 0.6, 0.7], learner=name, has_meta_parameters=name == "vsml")
+        for split in (HOME, "r/x")
+        for name in ("vsml", "sgd")
+    ]
+    found = sections(rows)
+    assert found[0].rows == (("vsml", "60.0", "+0.0 ± 0.0 †"), ("sgd", "60.0", "+0.0 ± 0.0"))
+
+
+def test_over_as_many_steps_as_both_have() -> None:
+    # Right answers come last: of 20 steps at 0.6 the first 10 have 2 right ones.
+    home, short = finished(HOME, [0.6, 0.6]), finished("r/x", [0.5, 0.5], steps=10, seeds=OTHER)
+    found = sections([home, short])
+    (row,) = numbers(found)
+    assert (row["unchanged"], row["changed"], row["difference"]) == (0.2, 0.5, 0.3)
+    assert found[0].rows == (("vsml", "60.0", "**+30.0 ± 0.0 †**"),)
+
+
+def test_what_has_no_counterpart_has_no_number() -> None:
+    assert sections([]) == []
+    assert sections([finished("r/x", *AFTER)]) == []
+    home = finished(HOME, *BEFORE)
+    assert sections([home, finished("r/x", *AFTER, device="another")]) == []
+    assert sections([home, finished("r/x", *AFTER, first=7)]) == []
+    assert sections([home, finished("r/x", *AFTER, learner="sgd")]) == []
+
+
+def test_missing_fields_are_empty_and_the_order_is_the_planned_one() -> None:
+    found = sections(
+        [
+            *(finished(HOME, *BEFORE, learner=name) for name in ("b", "a")),
+            *(finished("r/z", *AFTER, learner=name) for name in ("b", "a")),
+            finished("r/y", *AFTER, learner="a"),
+        ]
+    )
+    matrix = found[0]
+    assert matrix.headers[2:] == ("z", "y")
+    assert [row[0] for row in matrix.rows] == ["b", "a"]
+    assert matrix.rows[0][3] is None and matrix.rows[1][3] is not None
+    assert len(numbers(found)) == 3
+
+
+def test_devices_have_rows_of_their_own() -> None:
+    rows = [
+        finished(split, *BEFORE, device=device) for split in (HOME, "r/x") for device in ("A", "B")
+    ]
+    assert [row["learner"] for row in numbers(sections(rows))] == ["vsml (A)", "vsml (B)"]
+
+
+def test_the_picture_has_every_number_and_is_the_same_every_time() -> None:
+    rows = [
+        *(finished(HOME, *BEFORE, learner=name) for name in ("vsml", "sgd")),
+        finished("r/inverted", *AFTER),
+        finished("r/noise", [0.2, 0.3, 0.2], [0.3, 0.3, 0.2], learner="sgd"),
+    ]
+    found = sections(rows)
+    pictures = card(found)
+    assert sorted(pictures) == ["card.png", "card.svg"]
+    assert pictures["card.png"].startswith(b"\x89PNG")
+    text = pictures["card.svg"].decode()
+    for words in ("vsml", "sgd", "inverted", "noise", HOME, "-11.7", "-38.3"):
+        assert words in text, words
+    assert "<dc:date>" not in text
+    assert card(found) == pictures
+
+
+def test_without_numbers_there_is_no_picture() -> None:
+    assert card([]) == card([Section("Seeds", "", ("a",), ((1,),))]) == {}

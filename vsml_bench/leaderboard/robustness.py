@@ -1,0 +1,149 @@
+"""The invariance card: what each change of the data does to each learner's score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vsml_bench.leaderboard import statistics
+from vsml_bench.leaderboard.sections import Finished, Section, Value
+from vsml_bench.leaderboard.statistics import Difference, Scores
+
+CARD = "Invariance card"
+NUMBERS = f"{CARD} in numbers"
+COLUMNS = (
+    *("learner", "split", "against", "unchanged", "changed", "difference", "low", "high"),
+    *("paired", "seeds"),
+)
+"""Of the section `NUMBERS`."""
+
+_DECIMALS = 9
+_CARD_TEXT = (
+    "Cumulative accuracy under each change minus that without it, in points of 100, ± half the "
+    "95 % interval, over as many steps as both have; the second column is the accuracy without a "
+    "change in %. At 0 the learner ignores the change, below 0 it costs something. **Bold**: the "
+    "interval leaves out 0. A change may make the data themselves harder or easier, so read a "
+    "learner beside the floors. † one meta-train seed: the interval leaves out how results vary "
+    "between seeds."
+)
+_NUMBERS_TEXT = (
+    "The same as shares in [0, 1], over as many steps as both splits have: accuracy without and "
+    "with the change, their difference, and the bounds of its 95 % interval. Paired: both splits "
+    "have the same lifetimes but for the change, and differences are formed lifetime by lifetime; "
+    "otherwise the lifetimes of the two are unrelated. Meta-train seeds are the same on both sides "
+    "in either case."
+)
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What one change does to one learner."""
+
+    learner: str
+    split: str
+    against: str
+    at_home: float
+    """Accuracy without the change over all steps."""
+    unchanged: float
+    """Accuracy without the change over as many steps as both splits have."""
+    changed: float
+    """Accuracy under the change over the same number of steps."""
+    difference: Difference
+    paired: bool
+    seeds: int
+    one_seed: bool
+    """Whether nothing is known of other meta-train seeds."""
+
+    @property
+    def shown(self) -> str:
+        difference = self.difference
+        points = round(100 * difference.mean, 1) + 0.0  # so that there is no -0.0
+        text = f"{points:+.1f} ± {50 * (difference.high - difference.low):.1f}"
+        text += " †" if self.one_seed else ""
+        return f"**{text}**" if difference.decided else text
+
+    @property
+    def row(self) -> tuple[Value, ...]:
+        difference = self.difference
+        numbers = (self.unchanged, self.changed, difference.mean, difference.low, difference.high)
+        return (
+            *(self.learner, self.split, self.against),
+            *(round(number, _DECIMALS) + 0.0 for number in numbers),
+            *("yes" if self.paired else "no", self.seeds),
+        )
+
+
+def sections(finished: Sequence[Finished]) -> list[Section]:
+    """A matrix of learners and changes for each split that others are compared with, then the
+    numbers behind all of them. Learners and changes come in planned order; where a learner lacks
+    a score on either split there is no number."""
+    effects = list(_effects(finished))
+    if not effects:
+        return []
+    homes = dict.fromkeys(effect.against for effect in effects)
+    return [
+        *(_card(home, [e for e in effects if e.against == home]) for home in homes),
+        Section(NUMBERS, _NUMBERS_TEXT, COLUMNS, tuple(effect.row for effect in effects)),
+    ]
+
+
+def _card(home: str, effects: Sequence[_Effect]) -> Section:
+    changes = list(dict.fromkeys(effect.split for effect in effects))
+    learners = dict.fromkeys(effect.learner for effect in effects)
+    shown = {(effect.learner, effect.split): effect.shown for effect in effects}
+    at_home = {effect.learner: effect.at_home for effect in effects}
+    return Section(
+        f"{CARD}: against {home}",
+        _CARD_TEXT,
+        ("learner", "unchanged", *(change.rsplit("/", 1)[-1] for change in changes)),
+        tuple(
+            (
+                learner,
+                f"{100 * at_home[learner]:.1f}",
+                *(shown.get((learner, change)) for change in changes),
+            )
+            for learner in learners
+        ),
+    )
+
+
+def _effects(finished: Sequence[Finished]) -> Iterator[_Effect]:
+    homes = {(f.split, f.learner, f.device): f for f in finished}
+    devices: dict[str, set[str]] = {}
+    for f in finished:
+        devices.setdefault(f.learner, set()).add(f.device)
+    for f in finished:
+        home = homes.get((f.unchanged, f.learner, f.device))
+        if home is None or _seeds(home) != _seeds(f):
+            continue
+        steps = min(home.cells[0].steps, f.cells[0].steps)
+        before, after = _scores(home, steps), _scores(f, steps)
+        paired = _lifetimes(home) == _lifetimes(f)
+        yield _Effect(
+            learner=f.learner if len(devices[f.learner]) == 1 else f"{f.learner} ({f.device})",
+            split=f.split,
+            against=home.split,
+            at_home=float(_scores(home, home.cells[0].steps).mean()),
+            unchanged=float(before.mean()),
+            changed=float(after.mean()),
+            # A generalisation gap is such a difference too: seeds are paired, lifetimes are not.
+            difference=statistics.paired_change(after, before)
+            if paired
+            else statistics.generalisation_gap(after, before),
+            paired=paired,
+            seeds=len(f.cells),
+            one_seed=f.has_meta_parameters and len(f.cells) == 1,
+        )
+
+
+def _scores(finished: Finished, steps: int) -> Scores:
+    """[seeds, lifetimes] over the first `steps`."""
+    return statistics.lifetime_scores(finished.correct[..., :steps])
+
+
+def _seeds(finished: Finished) -> list[int]:
+    return [cell.id.seed for cell in finished.cells]
+
+
+def _lifetimes(finished: Finished) -> object:
+    return finished.cells[0].provenance.seeds.get("meta_test")
