@@ -58,8 +58,7 @@ class Backpropagation(Synapse):
 
 def synapses(synapse: Synapse, count: int, draw: torch.Generator) -> Synapses:
     cell = synapse.storing(weights(count, draw))
-    habits = torch.full((count,), torch.nan), torch.ones(count)
-    return Synapses(torch.zeros_like(cell), cell, rates(count, synapse.config, draw), *habits)
+    return Synapses(torch.zeros_like(cell), cell, rates(count, synapse.config, draw))
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

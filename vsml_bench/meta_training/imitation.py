@@ -11,9 +11,7 @@ that it stores:
 
 The loss is the sum of their mean squared errors, the changes in units of alpha. States go on from
 meta-update to meta-update, for in a lifetime they go on as well; each synapse starts afresh now and
-then, with habits of its own: the x of some never changes, as at the border of an image, and the e
-of some is small or nothing, as after learning. Without these a clone whose single steps are right
-still drifts in a real network, where its states go where they never were.
+then.
 """
 
 from __future__ import annotations
@@ -36,10 +34,8 @@ from vsml_bench.seeds import derive_seed, generator
 from vsml_bench.vsml.cloning import Clone
 from vsml_bench.vsml.synapse import Synapse, SynapseConfig
 
-FRESH = 0.02
+FRESH = 0.05
 """Share of the synapses that start afresh before a meta-update."""
-CONSTANT = 0.3
-"""Share of the synapses whose x never changes."""
 VALIDATION_SYNAPSES, VALIDATION_STEPS = 1024, 100
 
 
@@ -49,8 +45,6 @@ class Synapses(NamedTuple):
     hidden: Tensor  # [S, N]
     cell: Tensor  # [S, N]
     rate: Tensor  # alpha [S]
-    constant: Tensor  # the x that never changes, NaN where it does [S]
-    calm: Tensor  # what e is multiplied by [S]
 
 
 class Errors(NamedTuple):
@@ -132,11 +126,8 @@ class Imitation(Source):
     def _fresh(self, count: int, draw: torch.Generator) -> Synapses:
         synapse = self._learner.synapse
         cell = synapse.storing(self._to(weights(count, draw)))
-        rate = rates(count, synapse.config, draw)
-        changes = torch.rand(count, generator=draw) >= CONSTANT
-        constant = inputs(count, draw).masked_fill(changes, torch.nan)
-        habits = (rate, constant, calms(count, draw))
-        return Synapses(torch.zeros_like(cell), cell, *map(self._to, habits))
+        rate = self._to(rates(count, synapse.config, draw))
+        return Synapses(torch.zeros_like(cell), cell, rate)
 
     def _to(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device)
@@ -148,12 +139,10 @@ def imitate(
     examples: list[tuple[Tensor, Tensor]],
     config: SynapseConfig,
 ) -> tuple[Errors, Synapses]:
-    """Runs the synapses through examples (x, e), each [S], as their habits have it, and compares;
-    also their last states."""
-    hidden, cell, rate, constant, calm = synapses
+    """Runs the synapses through examples (x, e), each [S], and compares; also their last states."""
+    hidden, cell, rate = synapses
     squares: list[Tensor] = []  # [errors, targets] of each example
     for x, e in examples:
-        x, e = torch.where(constant.isnan(), x, constant), e * calm
         weight, velocity = synapse.weight(cell).detach(), synapse.velocity(cell).detach()
         active = torch.tanh(x)
         hidden, cell = synapse.run_phase(synapse.incoming(0, x, rate), hidden, cell)
@@ -175,7 +164,7 @@ def imitate(
         squares.append(torch.stack([missed.sum(), wanted.sum()]))
     missed, wanted = torch.stack(squares).mean(0)
     explained = (1 - missed / wanted).detach()
-    return Errors(missed, explained), synapses._replace(hidden=hidden.detach(), cell=cell.detach())
+    return Errors(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
 
 
 def inputs(count: int, draw: torch.Generator) -> Tensor:
@@ -212,17 +201,6 @@ def errors(count: int, draw: torch.Generator) -> Tensor:
         (0.50, lambda: 10 ** _uniform(count, -3, 0, draw)),
     )
     return sign * size
-
-
-def calms(count: int, draw: torch.Generator) -> Tensor:
-    """What a synapse's errors are multiplied by for life [S]: 60 % 1, 25 % 10^U(-3, 0), 15 % 0."""
-    return _mixture(
-        count,
-        draw,
-        (0.60, lambda: torch.ones(count)),
-        (0.25, lambda: 10 ** _uniform(count, -3, 0, draw)),
-        (0.15, lambda: torch.zeros(count)),
-    )
 
 
 def rates(count: int, config: SynapseConfig, draw: torch.Generator) -> Tensor:
