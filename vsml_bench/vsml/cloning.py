@@ -63,7 +63,7 @@ class Clone(Learner):
     protocols = frozenset({"online", "few_shot", "cloning"})
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
-        phases=(Phase(12_000, lifetime=3, learning_rate=1e-2, final_learning_rate=0.0),),
+        phases=(Phase(24_000, lifetime=3, learning_rate=1e-2, final_learning_rate=0.0),),
         lifetimes=512,
         validate_every=1000,
         checkpoint_every=1000,
