@@ -48,7 +48,7 @@ class Introspection(Online):
         """Runs the lifetimes, then looks."""
         predictions = super().run(learner, state, episode)
         traces = {
-            **_by_occurrence(predictions.logits, episode.labels),
+            **_by_occurrence(predictions.logits, episode.scored),
             **_responses(learner, state, episode, moments(self.steps)),
         }
         return predictions._replace(traces=traces)
