@@ -391,13 +391,26 @@ def test_device_cuda(tmp_path: Path) -> None:
     assert rows["rows"][0]["device"] == torch.cuda.get_device_name()
 
 
+def test_clone_makes_one_checkpoint_for_any_number_of_layers(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    options = ["--out", folder, "--threads", 1, "--quiet", "--device", "cpu", "--seed", 4]
+    phase = "{steps=2, lifetime=1, learning_rate=0.01}"
+    options += ["--recipe", f"phases=[{phase}]", "--recipe", "lifetimes=8"]
+    one, other = (call("clone", "--layers", layers, *options) for layers in (1, 2))
+    assert one.code == other.code == 0, (one, other)
+    (path,) = folder.iterdir()
+    assert one.out.strip() == other.out.strip() == str(path)
+    assert path.name.startswith("clone--synapses--seed4--")
+    assert "unknown learner 'clone-9'" in refusal(call("clone", "--layers", 9, *options))
+
+
 def test_no_option_is_untested() -> None:
     """A new option fails here until it is listed, beside a test of its effect."""
     tested = {
         *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
         *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
         *("--results", "--format", "--write", "--compare", "--best-effort", "--meta", "--engine"),
-        *("--help", "--version", "--lifetimes", "--steps"),
+        *("--help", "--version", "--lifetimes", "--steps", "--layers"),
     }
     found: set[str] = set()
     parsers: list[Any] = [build_parser()]

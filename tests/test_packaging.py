@@ -158,7 +158,9 @@ def test_metadata(built: Built) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
     assert "vsml-bench = vsml_bench.cli:main" in entry_points
-    assert "[vsml_bench.learners]\nvsml = vsml_bench.vsml.learner" in entry_points
+    learners = entry_points.partition("[vsml_bench.learners]\n")[2]
+    for module in ("backpropagation", "cloning", "learner"):
+        assert f"= vsml_bench.vsml.{module}\n" in learners
 
 
 def test_versions_agree_and_the_readme_is_the_description() -> None:
