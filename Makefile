@@ -22,7 +22,8 @@ help: ## list the targets
 
 install: .venv/.installed ## set up .venv, with the versions in constraints.txt
 
-# hatchling comes first and builds without isolation, so that it is the pinned one as well.
+# hatchling comes first and builds without isolation, so that it is the pinned one as well. The last
+# step compiles the C++ code, for which the first run of VSML would have to wait otherwise.
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 	    echo "vsml-bench needs Python 3.10 or newer, which '$(PYTHON)' is not;" \
@@ -33,6 +34,7 @@ install: .venv/.installed ## set up .venv, with the versions in constraints.txt
 	@$(PIP_INSTALL) $(WITH_PINS) --no-build-isolation -e '.[dev]'
 	@{ $(build_learn2learn); } || echo "Could not build learn2learn, the reference for MAML, so learners" \
 	    "that need it will be unavailable; all else works. 'make reference' shows why."
+	@.venv/bin/python -c 'from vsml_bench.vsml import native; native.load()'
 	@touch $@
 	@echo "Installed."
 
