@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from vsml_bench.data.episodes import Episode
+from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.protocols.cloning import IDLE, WINDOWS, Cloning
 from vsml_bench.protocols.online import Online
+from vsml_bench.specs import TaskDistribution
 from vsml_bench.vsml.backpropagation import (
     Backpropagation,
     BackpropagationConfig,
@@ -80,3 +83,10 @@ def test_forgetting_shows_as_drift() -> None:
     found, _ = run(learner)
     expected = torch.linspace(0.1, 1.0, IDLE).expand(LIFETIMES, IDLE)
     torch.testing.assert_close(found.traces["drift"], expected, atol=1e-3, rtol=0)
+
+
+def test_a_stream_has_an_example_for_each_window() -> None:
+    side = TaskDistribution(datasets=("digits",), partition="train")
+    with pytest.raises(VsmlBenchError, match="steps: cloning is measured in 100 windows"):
+        Cloning(WINDOWS - 1).check(EpisodeSampler(side))
+    Cloning(WINDOWS).check(EpisodeSampler(side))

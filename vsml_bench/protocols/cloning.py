@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
 
-from vsml_bench.data.episodes import Episode
+from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Predictions
@@ -37,7 +38,8 @@ IDLE, IDLE_EXAMPLES = 10, 1000
 PERTURBATION = 0.01
 """Standard deviation of the yardstick's weights, relative to each weight."""
 
-Weights = tuple[Tensor, ...]  # of each layer [E, A, B]
+Weights: TypeAlias = tuple[Tensor, ...]
+"""Of each layer, [E, A, B]."""
 
 
 class Imitator(Interface):
@@ -74,9 +76,18 @@ class Sums(NamedTuple):
 class Cloning(Online):
     """Streams of T examples for learners that imitate an algorithm."""
 
+    def check(self, sampler: EpisodeSampler) -> None:
+        """As in `Online`; a stream needs an example for each window as well."""
+        super().check(sampler)
+        if self.steps < WINDOWS:
+            raise VsmlBenchError(
+                f"steps: cloning is measured in {WINDOWS} windows, so that lifetimes need as many "
+                f"examples or more, found {self.steps}."
+            )
+
     def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
         """Predicts and observes every example; the traces are those of the module's text."""
-        imitator: Any = learner
+        imitator = cast(Imitator, learner)
         reference = imitator.reference()
         start = imitator.weights(state)
         true = reference.starting_from(start)
@@ -172,7 +183,7 @@ def _largest(weights: Weights) -> Tensor:
 
 def _drifts(learner: Learner, state: State, episode: Episode) -> Iterable[Tensor]:
     """[E] at each of `IDLE` points."""
-    imitator: Any = learner
+    imitator = cast(Imitator, learner)
     start = imitator.weights(state)
     nothing, unknown = torch.zeros_like(episode.inputs[0]), torch.full_like(episode.labels[0], -1)
     for _ in range(IDLE):
