@@ -95,7 +95,7 @@ class Imitation(Source):
         def objective(learner: Learner) -> MetaLoss:
             assert isinstance(learner, Clone)
             found, self._synapses = imitate(learner.synapse, started, examples, config)
-            return MetaLoss(found.loss, found.explained, found.loss, self._synapses)
+            return MetaLoss(found.loss, found.explained)
 
         return objective
 

@@ -17,8 +17,8 @@ class MetaLoss(NamedTuple):
 
     loss: Tensor  # mean cross-entropy over lifetimes and scored predictions, nats []
     accuracy: Tensor  # of the same predictions []
-    logits: Tensor  # [T, E, K]
-    state: State  # at the end of the lifetimes
+    logits: Tensor | None = None  # [T, E, K], where there are lifetimes of tasks
+    state: State = None  # at the end of these lifetimes
 
 
 class MetaGradient(NamedTuple):
