@@ -401,7 +401,11 @@ def test_clone_makes_one_checkpoint_for_any_number_of_layers(tmp_path: Path) -> 
     (path,) = folder.iterdir()
     assert one.out.strip() == other.out.strip() == str(path)
     assert path.name.startswith("clone--synapses--seed4--")
-    assert "unknown learner 'clone-9'" in refusal(call("clone", "--layers", 9, *options))
+    told = refusal(call("clone", "--layers", 9, *options))
+    assert told == "vsml-bench: layers: expected one of 1, 2, 3, found 9."
+    said = call("explain", path).out
+    assert re.search(r"^steps +2$", said, re.MULTILINE)
+    assert re.search(r'^history +\[{"accuracy": .*"validation_loss": ', said, re.MULTILINE)
 
 
 def test_no_option_is_untested() -> None:

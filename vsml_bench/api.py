@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+CLONED_LAYERS = (1, 2, 3)
+"""Layers of the networks of clones that are learners by themselves."""
 BESIDE = ("sgd-linear", "1-nn")
 """Learners that `introspect` draws beside the one that is asked for."""
 
@@ -297,6 +299,9 @@ def clone(
     the same file. recipe: fields of the recipe to change. VsmlBenchError where there is no learner
     with so many layers.
     """
+    if layers not in CLONED_LAYERS:
+        known = ", ".join(map(str, CLONED_LAYERS))
+        raise VsmlBenchError(f"layers: expected one of {known}, found {layers}.")
     entry = registry.find_learner(f"clone-{layers}")
     assert entry.cls.recipe is not None
     used = change_recipe(entry.cls.recipe, recipe or {}, f"recipe of {entry.name}")

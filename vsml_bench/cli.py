@@ -141,8 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
     _json(verify)
 
-    explain = _verb(verbs, "explain", "say what a split, suite, learner or stored cell is")
-    explain.add_argument("what", help="a name, or the path of a cell")
+    explain = _verb(verbs, "explain", "say what a split, suite, learner, cell or checkpoint is")
+    explain.add_argument("what", help="a name, or the path of a cell or a checkpoint")
 
     cite = _verb(verbs, "cite", "print how to cite the software and a board")
     cite.add_argument("--suite", help="the published board to cite")

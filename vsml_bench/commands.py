@@ -278,6 +278,9 @@ def explain_command(options: argparse.Namespace) -> int:
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
         _print_mapping({**as_plain(cell.id), "status": cell.status, "reason": cell.reason, **shown})
+    elif what.endswith(".safetensors"):
+        checkpoint = load_checkpoint(Path(what))
+        _print_mapping({**checkpoint.document, "sha256": checkpoint.sha256})
     elif what in registry.split_names() or what.endswith(".toml"):
         _print_mapping(as_plain(registry.find_split(what)))
     elif what in registry.suite_names():

@@ -208,8 +208,8 @@ class _Training:
         """The last validation in a line."""
         last = self.history[-1]
         return (
-            f"{self.job.name} step {last['step']:.0f}: loss {last['loss']:.3f}, accuracy "
-            f"{last['accuracy']:.3f}; validation loss {last['validation_loss']:.3f}, accuracy "
+            f"{self.job.name} step {last['step']:.0f}: loss {last['loss']:.4g}, accuracy "
+            f"{last['accuracy']:.3f}; validation loss {last['validation_loss']:.4g}, accuracy "
             f"{last['validation_accuracy']:.3f}"
         )
 
