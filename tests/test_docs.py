@@ -29,6 +29,7 @@ from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.leaderboard.board import build_board
 from vsml_bench.leaderboard.render import to_markdown
+from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
 from vsml_bench.protocols.online import Online
 from vsml_bench.specs import Relation, TaskDistribution
@@ -110,7 +111,10 @@ def check_names(options: argparse.Namespace) -> None:
                 for pair in _given(options, option):
                     assert pair.partition("=")[0] in fields, pair
     if options.verb == "explain":
-        finds = (registry.find_split, registry.find_suite, registry.find_learners)
+        finds = (
+            *(registry.find_split, registry.find_suite, registry.find_learners),
+            lambda name: load_checkpoint(Path(name)),
+        )
         assert any(_finds(find, _from_root(options.what)) for find in finds), options.what
 
 
@@ -121,7 +125,7 @@ def _given(options: argparse.Namespace, option: str) -> list[str]:
 
 def _from_root(name: str) -> str:
     """Paths in commands are relative to the repository."""
-    return str(ROOT / name) if ".py" in name or name.endswith(".toml") else name
+    return str(ROOT / name) if re.search(r"\.py|\.(toml|safetensors)$", name) else name
 
 
 def _finds(find: Callable[[str], object], name: str) -> bool:

@@ -10,13 +10,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from vsml_bench import api, paths, registry
+from vsml_bench import api, listing, paths, registry
 from vsml_bench.config import as_plain, read_toml_value
-from vsml_bench.contract.claims import measure_state
 from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
 from vsml_bench.data.fetch import fetch
-from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell, scrub
 from vsml_bench.leaderboard import compare, render
 from vsml_bench.leaderboard.tracks import drawings
@@ -29,9 +28,9 @@ from vsml_bench.storage import write_atomically
 def list_command(options: argparse.Namespace) -> int:
     """`list`: learners, splits, suites or datasets."""
     rows: dict[str, Any] = {
-        "learners": _learner_rows,
-        "splits": _split_rows,
-        "suites": _suite_rows,
+        "learners": listing.learner_rows,
+        "splits": listing.split_rows,
+        "suites": listing.suite_rows,
         "datasets": lambda: [as_plain(status) for status in api.data_status()],
     }
     found = rows[options.what]()
@@ -287,7 +286,7 @@ def explain_command(options: argparse.Namespace) -> int:
         _print_mapping(as_plain(registry.find_suite(what)))
     else:
         entry = registry.find_learner(what)
-        _print_mapping({**_learner_row(entry), "config": entry.plain_config()})
+        _print_mapping({**listing.learner_row(entry), "config": entry.plain_config()})
         print("\n" + (entry.cls.__doc__ or "").strip())
     return 0
 
@@ -324,56 +323,6 @@ def _checker(path: Path) -> Any:
     if path.suffix != ".json" or path.name == "board.json":
         return None
     return {"cells": load_cell, "checkpoints": load_tuning}.get(path.parent.name)
-
-
-def _learner_rows() -> Any:
-    return [_learner_row(entry) for entry in api.list_learners()]
-
-
-def _learner_row(entry: registry.LearnerEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "family": entry.cls.family,
-        "protocols": sorted(entry.cls.protocols),
-        **_learner_size(entry),
-        "tuned": entry.cls.tuning is not None,
-        "source": entry.cls.source,
-        "origin": entry.origin,
-    }
-
-
-def _learner_size(entry: registry.LearnerEntry) -> dict[str, int | None]:
-    """Numbers in its meta-parameters and in the state of one lifetime, at 28x28 pixels and 10
-    classes or its fixed shape; None where this machine lacks what the learner needs."""
-    try:
-        learner = entry.create()
-        state = measure_state(entry)
-    except UnavailableError:
-        return dict.fromkeys(("meta_parameters", "state_floats", "state_growth"))
-    return {
-        "meta_parameters": sum(p.numel() for p in learner.parameters()),
-        "state_floats": state.floats,
-        "state_growth": state.growth,
-    }
-
-
-def _split_rows() -> Any:
-    return [
-        {"name": s.name, "relation": s.relation, "description": s.description}
-        for s in map(registry.find_split, registry.split_names())
-    ]
-
-
-def _suite_rows() -> Any:
-    return [
-        {
-            "name": s.name,
-            "splits": len(s.splits),
-            "learners": len(s.learners),
-            "description": s.description,
-        }
-        for s in map(registry.find_suite, registry.suite_names())
-    ]
 
 
 def _print_rows(rows: Any, title: str, as_json: bool) -> None:
