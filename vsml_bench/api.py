@@ -94,6 +94,7 @@ def run(
     overrides: dict[str, Any] | None = None,
     data_root: Path | str | None = None,
     device: str = "auto",
+    precision: str = "float32",
     jobs: int | None = None,
     policy: Policy = "only-missing",
     progress: bool = True,
@@ -103,7 +104,8 @@ def run(
 
     splits, seeds: keep only these of the suite's. learners: run these instead of the suite's own,
     names or `path/to/file.py:ClassName`; extra_learners: run these as well. overrides:
-    configuration fields of the learners that run. policy: see `RunOptions`.
+    configuration fields of the learners that run. precision: of the meta-tests, "float32" or
+    "bfloat16" (mixed). policy: see `RunOptions`.
     Raises VsmlBenchError for bad input, before anything is run.
     """
     plans = plan(
@@ -115,12 +117,13 @@ def run(
         overrides=overrides,
         data_root=data_root,
     )
-    decide(device)
+    decide(device, precision=precision)
     options = RunOptions(
         folder=results_folder(suite, out),
         published=paths.results() / "checkpoints",
         root=_path(data_root),
         device=device,
+        precision=precision,
         jobs=jobs,
         policy=policy,
         progress=progress,

@@ -108,6 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     _device(run)
+    run.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="of matrix products when meta-testing; bfloat16 is mixed precision, and gets rows of "
+        "its own on the board (default: %(default)s)",
+    )
     _json(run)
 
     board = _verb(verbs, "leaderboard", "print a suite's board from its cells")

@@ -167,6 +167,7 @@ def run_command(options: argparse.Namespace) -> int:
         options.suite,
         out=options.out,
         device=options.device,
+        precision=options.precision,
         jobs=options.jobs,
         policy=options.policy,
         progress=not (options.quiet or options.json),

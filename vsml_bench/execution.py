@@ -1,4 +1,4 @@
-"""Where and how code runs: the one place that decides device, threads and compilation."""
+"""Where and how code runs: the one place that decides device, threads, precision, compilation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import torch
 from vsml_bench.errors import VsmlBenchError, closest
 
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16")
+"""What matrix products and convolutions are computed in; bfloat16 is mixed precision: parameters,
+states and all else stay in float32."""
 COMPILE_AFTER = 1_000
 """Steps of one shape below which the eager path is quicker than compiling first."""
 
@@ -23,20 +26,31 @@ class Execution:
 
     device: torch.device
     threads: int
+    precision: str = "float32"
+    """Of `PRECISIONS`."""
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a learner runs in this precision."""
+        mixed = self.precision != "float32"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
 
     def worth_compiling(self, steps: int) -> bool:
         """Whether `steps` calls of one compiled step pay for its compilation."""
         return steps >= COMPILE_AFTER
 
 
-def decide(device: str = "auto", threads: int | None = None) -> Execution:
-    """Settles device and number of threads for this process, and sets the latter.
+def decide(
+    device: str = "auto", threads: int | None = None, precision: str = "float32"
+) -> Execution:
+    """Settles device, number of threads and precision for this process, and sets the threads.
 
-    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device,
-    for "cuda" on a machine without one and for less than one thread.
+    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device or
+    precision, for "cuda" on a machine without one and for less than one thread.
     """
     if device not in DEVICES:
         raise VsmlBenchError(f"unknown device '{device}'; {closest(device, DEVICES)}")
+    if precision not in PRECISIONS:
+        raise VsmlBenchError(f"unknown precision '{precision}'; {closest(precision, PRECISIONS)}")
     if threads is not None and threads < 1:
         raise VsmlBenchError(f"--threads: expected at least 1 thread, found {threads}.")
     if device == "cuda" and not torch.cuda.is_available():
@@ -48,7 +62,7 @@ def decide(device: str = "auto", threads: int | None = None) -> Execution:
     _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    return Execution(torch.device(device), torch.get_num_threads())
+    return Execution(torch.device(device), torch.get_num_threads(), precision)
 
 
 def _keep_freed_memory() -> None:

@@ -20,7 +20,9 @@ Relation: TypeAlias = Literal[
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
 ProtocolName: TypeAlias = Literal["online", "few_shot", "cloning", "introspection"]
-TrackName: TypeAlias = Literal["", "ablations", "cloning", "introspection", "robustness"]
+TrackName: TypeAlias = Literal[
+    "", "ablations", "cloning", "introspection", "precision", "robustness"
+]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import link_packages
 from benchmarks.tracked.few_shot import FewShot
 from benchmarks.tracked.online import Online
-from benchmarks.tracked.quality import ErrorRate
+from benchmarks.tracked.quality import FewShotErrorRate, OnlineErrorRate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,9 +27,26 @@ def test_a_benchmark_runs(kind: type[Online | FewShot]) -> None:
 
 
 def test_error_rate_of_the_published_checkpoint() -> None:
-    benchmark = ErrorRate()
+    benchmark = OnlineErrorRate()
     benchmark.setup("vsml")
     assert 0.05 < benchmark.track_error_rate("vsml") < 0.5
+
+
+def test_few_shot_error_rate_of_the_published_checkpoint() -> None:
+    benchmark = FewShotErrorRate()
+    try:
+        benchmark.setup("maml-conv")
+    except NotImplementedError as error:
+        pytest.skip(str(error))
+    assert 0.05 < benchmark.track_error_rate("maml-conv") < 0.3
+
+
+def test_a_benchmark_whose_data_are_not_here_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VSML_BENCH_DATA", str(tmp_path))
+    with pytest.raises(NotImplementedError, match="omniglot"):
+        FewShotErrorRate().setup("maml-conv")
 
 
 def test_an_environment_sees_the_packages_of_another_after_its_own(tmp_path: Path) -> None:

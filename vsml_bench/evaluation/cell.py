@@ -92,6 +92,13 @@ class Provenance:
     """What a reader of the board must know, e.g. "meta-trained on images of 8x8"."""
     created: str
     """ISO date, UTC."""
+    precision: str = "float32"
+    """What matrix products were computed in."""
+
+    @property
+    def hardware(self) -> str:
+        """What scores and times are labelled with: the device, and the precision if reduced."""
+        return self.device if self.precision == "float32" else f"{self.device}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -145,15 +152,16 @@ class Problem:
     """One sentence: what is wrong and what to do."""
 
 
-def cell_path(folder: Path, id: CellId, key: str) -> Path:
+def cell_path(folder: Path, id: CellId, key: str, precision: str = "float32") -> Path:
     """Where the cell with this key is kept: a file name that people can read."""
     names = (re.sub(r"[^\w.+=@-]", "_", name) for name in (id.split, id.learner))
-    return folder / f"{'--'.join(names)}--seed{id.seed}--{key[:8]}.json"
+    suffix = "" if precision == "float32" else f"--{precision}"
+    return folder / f"{'--'.join(names)}--seed{id.seed}--{key[:8]}{suffix}.json"
 
 
 def save_cell(folder: Path, cell: Cell) -> Path:
     """Writes the cell atomically and returns its path; VsmlBenchError where that is impossible."""
-    path = cell_path(folder, cell.id, cell.key)
+    path = cell_path(folder, cell.id, cell.key, cell.provenance.precision)
     write_atomically(path, seal(_document(cell)))
     return path
 
@@ -176,7 +184,7 @@ def load_cell(path: Path) -> Cell:
     if document.get("outcomes") is not None:
         document["outcomes"] = decode_outcomes(document["outcomes"], f"cell {path.name}")
     cell = build(Cell, document, f"cell {path.name}")
-    own = cell_path(path.parent, cell.id, cell.key).name
+    own = cell_path(path.parent, cell.id, cell.key, cell.provenance.precision).name
     if own != path.name:
         raise VsmlBenchError(f"cell {path.name} holds the record of {own}; rename or delete it.")
     return cell
@@ -204,6 +212,8 @@ def content_hash(cell: Cell) -> str:
 def _document(cell: Cell) -> dict[str, Any]:
     fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
     provenance = dataclasses.asdict(cell.provenance)
+    if cell.provenance.precision == "float32":
+        del provenance["precision"]  # records that are older than this field keep their hashes
     return {
         **fields,
         "format": _FORMAT,

@@ -37,6 +37,8 @@ class RunOptions:
     """Further folders of checkpoints and tuning records, looked into last."""
     root: Path | None = None
     device: str = "auto"
+    precision: str = "float32"
+    """Of the meta-tests, see `execution.PRECISIONS`; a cell is kept for each."""
     jobs: int | None = None
     """Processes side by side, one thread each; None is one per core."""
     policy: Policy = "only-missing"
@@ -110,7 +112,7 @@ _NOT_CACHED = Failure("unavailable", "not meta-trained yet")
 def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport, list[CellPlan]]:
     report, due = RunReport(), []
     for plan in plans:
-        path = cell_path(options.folder / "cells", plan.id, plan.key)
+        path = cell_path(options.folder / "cells", plan.id, plan.key, options.precision)
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
         if cell is None or (_again(cell, plan) and options.policy == "only-missing"):
             due.append(plan)
@@ -134,6 +136,7 @@ def _order(plan: CellPlan, options: RunOptions, git: tuple[str, bool]) -> WorkOr
         threads=1,
         command=options.command,
         git=git,
+        precision=options.precision,
     )
 
 
@@ -169,7 +172,7 @@ def _training_examples(plan: CellPlan) -> float:
 def _keep(report: RunReport, folder: Path, order: WorkOrder, result: Cell | Failure) -> None:
     if isinstance(result, Failure):
         result = work.failed_cell(order, result.status, result.reason)
-    path = cell_path(folder / "cells", result.id, result.key)
+    path = cell_path(folder / "cells", result.id, result.key, order.precision)
     # A failure that may be the machine's fault takes nothing away that was measured.
     if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
         save_cell(folder / "cells", result)

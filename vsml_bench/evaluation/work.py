@@ -4,6 +4,7 @@ record."""
 from __future__ import annotations
 
 import datetime
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class WorkOrder:
     """Recorded in what is made."""
     git: tuple[str, bool]
     """Commit and whether the tree was dirty when the run began."""
+    precision: str = "float32"
+    """Of the meta-test; artifacts are made in float32."""
 
 
 def entry_of(plan: CellPlan) -> LearnerEntry:
@@ -86,7 +89,7 @@ def run_cell(order: WorkOrder, report: Callable[[float], None] = lambda share: N
 
 def failed_cell(order: WorkOrder, status: Status, reason: str) -> Cell:
     """The record of a cell that has no scores."""
-    name = device_name(decide(order.device, order.threads).device)
+    name = device_name(decide(order.device, order.threads, order.precision).device)
     return _cell(order, status, scrub(reason), None, None, name)
 
 
@@ -94,7 +97,10 @@ def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
     plan = order.plan
     if plan.unavailable:
         return failed_cell(order, "unavailable", plan.unavailable)
-    execution = decide(order.device, order.threads)
+    execution = decide(order.device, order.threads, order.precision)
+    if order.precision != "float32":
+        # VSML's hand-written code computes in float32; this process has no cells that may use it.
+        os.environ["VSML_BENCH_KERNEL"] = "0"
     job = job_of(plan, entry_of(plan))
     train = EpisodeSampler(largest(plan.split.meta_train), root=order.root)
     learner = ready(job, find_artifact(job, order.artifact_folders), train.content_hashes)
@@ -167,5 +173,6 @@ def _cell(
             state_floats=scores.state_floats if scores is not None else 0,
             note=learner.note if learner is not None else "",
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            precision=order.precision,
         ),
     )

@@ -221,9 +221,8 @@ class _Entry:
             if cell is None:
                 seeds.setdefault("not run", []).append(str(plan.id.seed))
             elif cell.status != "ok":
-                on = (
-                    "" if cell.provenance.device == self.device else f" on {cell.provenance.device}"
-                )
+                hardware = cell.provenance.hardware
+                on = "" if hardware == self.device else f" on {hardware}"
                 reason = f"{cell.status}{on}: {cell.reason}"
                 seeds.setdefault(reason, []).append(str(plan.id.seed))
         if len(self.plans) == 1:
@@ -240,12 +239,12 @@ def _by_device(
     shown where no other row tells of them.
     """
     cells = [cell for plan in plans for cell in current.get(place(plan.id), [])]
-    devices = sorted({cell.provenance.device for cell in cells if cell.status == "ok"})
+    devices = sorted({cell.provenance.hardware for cell in cells if cell.status == "ok"})
     rows: list[tuple[str, tuple[Cell | None, ...]]] = []
     shown: list[Cell] = []
     for device in devices:
-        own = {c.id.seed: c for c in cells if c.provenance.device == device}
-        strays = {c.id.seed: c for c in cells if c.provenance.device not in devices}
+        own = {c.id.seed: c for c in cells if c.provenance.hardware == device}
+        strays = {c.id.seed: c for c in cells if c.provenance.hardware not in devices}
         row = tuple(own.get(plan.id.seed, strays.get(plan.id.seed)) for plan in plans)
         rows.append((device, row))
         shown += [cell for cell in row if cell is not None]
@@ -253,7 +252,7 @@ def _by_device(
     while rest or not rows:
         by_seed: dict[int, Cell] = {}
         left = [cell for cell in rest if by_seed.setdefault(cell.id.seed, cell) is not cell]
-        device = " / ".join(sorted({cell.provenance.device for cell in by_seed.values()}))
+        device = " / ".join(sorted({cell.provenance.hardware for cell in by_seed.values()}))
         rows.append((device, tuple(by_seed.get(plan.id.seed) for plan in plans)))
         rest = left
     return rows

@@ -64,7 +64,7 @@ def match(
         where = place(cell.id)
         plan_here = plans.get(where)
         if plan_here is not None and cell.key == plan_here.key:
-            candidates.setdefault((where, cell.provenance.device), []).append(cell)
+            candidates.setdefault((where, cell.provenance.hardware), []).append(cell)
         elif cell.id.suite == suite:
             stale.append(_stale(cell, _difference(cell, plan_here)))
     current: dict[Place, list[Cell]] = {}

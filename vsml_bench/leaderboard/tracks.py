@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vsml_bench.leaderboard import ablations, cloning, heat_map, introspection, robustness
+from vsml_bench.leaderboard import (
+    ablations,
+    cloning,
+    heat_map,
+    introspection,
+    precision,
+    robustness,
+)
 from vsml_bench.leaderboard.sections import Drawing, Finished, Section, SectionMaker
 
 TRACKS: Mapping[str, SectionMaker] = {
     "ablations": ablations.sections,
     "cloning": cloning.sections,
     "introspection": introspection.sections,
+    "precision": precision.sections,
     "robustness": robustness.sections,
 }
 """Name of a track, as suites give it -> what makes its sections."""

@@ -86,7 +86,7 @@ def evaluate(
     traces: dict[str, list[npt.NDArray[np.float32]]] = {}
     seconds = compile_seconds = 0.0
     state_floats = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), execution.autocast():
         if execution.worth_compiling(protocol.learning_steps * -(-len(seeds) // batch)):
             learner.compile(dynamic=False)
         for start in range(0, len(seeds), batch):

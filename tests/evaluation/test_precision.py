@@ -1,0 +1,96 @@
+"""Mixed precision is an option of a run, and a label of what it makes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vsml_bench
+from tests.conftest import Finished
+from tests.harness import call
+from tests.leaderboard.factory import make_cell
+from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
+from vsml_bench.execution import Execution
+from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.online import Online
+from vsml_bench.registry import find_learner, find_split
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+SPLIT = "digits-held-out"
+
+
+def test_a_run_in_mixed_precision_stands_beside_that_in_float32(
+    finished: Finished, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(finished.folder, folder)
+    arguments = ["--suite", finished.suite, "--split", SPLIT, "--learner", "vsml", "--seed", 0]
+    command = ["run", *arguments, "--out", folder, "--jobs", 1, "--quiet", "--device", "cpu"]
+    first = call(*command, "--precision", "bfloat16")
+    assert first.code == 0 and "1 cells: 0 reused, 1 run now" in first.out, first
+    assert "1 reused" in call(*command, "--precision", "bfloat16").out
+    assert "1 reused" in call(*command).out
+
+    by_precision = {
+        cell.provenance.precision: cell
+        for cell in load_cells(folder / "cells")[0]
+        if (cell.id.split, cell.id.learner, cell.id.seed) == (SPLIT, "vsml", 0)
+    }
+    full, mixed = by_precision["float32"], by_precision["bfloat16"]
+    assert full.key == mixed.key and full.provenance.checkpoint == mixed.provenance.checkpoint
+    off = np.abs(_loss(full) - _loss(mixed)).max()
+    # Above what orders of addition make of float32, so that no code computed in it; below what
+    # another learner would show.
+    assert 1e-4 < off < 0.2
+
+    rows = call("leaderboard", *arguments, "--results", folder, "--format", "json").json["rows"]
+    device = full.provenance.device
+    assert sorted(row["device"] for row in rows) == [device, f"{device}, bfloat16"]
+
+
+def test_only_matrix_products_lose_digits() -> None:
+    split = find_split(SPLIT)
+    sampler = EpisodeSampler(split.meta_test)
+    scores = {
+        (name, precision): evaluate(
+            find_learner(name).create(seed=0),
+            sampler,
+            [1, 2],
+            Online(20),
+            Execution(torch.device("cpu"), 1, precision),
+        ).loss
+        for name in ("gpicl", "nearest-mean")
+        for precision in ("float32", "bfloat16")
+    }
+    off = np.abs(scores["gpicl", "float32"] - scores["gpicl", "bfloat16"]).max()
+    assert 1e-5 < off < 0.1
+    assert scores["nearest-mean", "bfloat16"].dtype == np.float32
+
+
+def test_records_that_are_older_than_the_option_keep_their_hashes(tmp_path: Path) -> None:
+    full = make_cell()
+    mixed = replace(full, provenance=replace(full.provenance, precision="bfloat16"))
+    paths = [save_cell(tmp_path, cell) for cell in (full, mixed)]
+    assert "precision" not in paths[0].read_text(encoding="utf-8")
+    assert paths[1].name == f"{paths[0].stem}--bfloat16.json"
+    cells, problems = load_cells(tmp_path)
+    assert not problems
+    assert [c.provenance.precision for c in cells] == ["bfloat16", "float32"]
+
+
+def test_another_precision_is_refused(finished: Finished) -> None:
+    with pytest.raises(VsmlBenchError, match="unknown precision 'float8'; did you"):
+        vsml_bench.run(str(finished.suite), precision="float8")
+
+
+def _loss(cell: Cell) -> np.ndarray:
+    assert cell.outcomes is not None
+    return cell.outcomes.loss

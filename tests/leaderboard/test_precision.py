@@ -1,0 +1,45 @@
+"""The table of mixed precision against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.leaderboard.factory import make_cell
+from vsml_bench.leaderboard.precision import sections
+from vsml_bench.leaderboard.sections import Finished
+from vsml_bench.leaderboard.statistics import estimate
+
+BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
+AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])
+
+
+def finished(*accuracies: list[float], precision: str, device: str = "CPU") -> Finished:
+    cells = tuple(
+        make_cell("held-out", "gpicl", seed, of, device=device, precision=precision)
+        for seed, of in enumerate(accuracies)
+    )
+    return Finished("held-out", "gpicl", cells[0].provenance.hardware, cells)
+
+
+def test_seeds_and_lifetimes_are_paired() -> None:
+    full, mixed = finished(*BEFORE, precision="float32"), finished(*AFTER, precision="bfloat16")
+    (table,) = sections([mixed, full])
+    oracle = estimate(np.subtract(BEFORE, AFTER), True)
+    ((split, learner, on, *numbers, seeds),) = table.rows
+    assert (split, learner, on, seeds) == ("held-out", "gpicl", "CPU, bfloat16", 2)
+    expected = [np.mean(BEFORE), np.mean(AFTER), -0.15 / 6, -oracle.high, -oracle.low]
+    assert numbers == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [finished(*BEFORE, precision="float32", device="GPU")],
+        [finished(BEFORE[0], precision="float32")],
+    ],
+    ids=["nothing", "another device", "other seeds"],
+)
+def test_nothing_is_compared_with_what_is_not_its_like(others: list[Finished]) -> None:
+    assert sections([finished(*AFTER, precision="bfloat16"), *others]) == []
