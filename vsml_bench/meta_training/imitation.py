@@ -168,12 +168,13 @@ def imitate(
 
 
 def inputs(count: int, draw: torch.Generator) -> Tensor:
-    """Inputs x [S]: 15 % zero, 25 % U(-6, 6), 40 % N(0, 1), 20 % U(-1, 3)."""
+    """Inputs x [S]: 15 % zero, 15 % U(-6, 6), 10 % U(-20, 20), 40 % N(0, 1), 20 % U(-1, 3)."""
     return _mixture(
         count,
         draw,
         (0.15, lambda: torch.zeros(count)),
-        (0.25, lambda: _uniform(count, -6, 6, draw)),
+        (0.15, lambda: _uniform(count, -6, 6, draw)),
+        (0.10, lambda: _uniform(count, -20, 20, draw)),
         (0.40, lambda: torch.randn(count, generator=draw)),
         (0.20, lambda: _uniform(count, -1, 3, draw)),
     )
@@ -190,14 +191,15 @@ def weights(count: int, draw: torch.Generator) -> Tensor:
 
 
 def errors(count: int, draw: torch.Generator) -> Tensor:
-    """Errors e [S]: 8 % zero, 42 % of absolute value U(0, 1), 50 % 10^U(-3, 0), of either sign:
-    errors become small as a network learns."""
+    """Errors e [S]: 8 % zero, 34 % of absolute value U(0, 1), 8 % U(0, 3), 50 % 10^U(-3, 0), of
+    either sign: errors become small as a network learns, and large where many of them meet."""
     sign = torch.randint(0, 2, (count,), generator=draw) * 2.0 - 1
     size = _mixture(
         count,
         draw,
         (0.08, lambda: torch.zeros(count)),
-        (0.42, lambda: _uniform(count, 0, 1, draw)),
+        (0.34, lambda: _uniform(count, 0, 1, draw)),
+        (0.08, lambda: _uniform(count, 0, 3, draw)),
         (0.50, lambda: 10 ** _uniform(count, -3, 0, draw)),
     )
     return sign * size
