@@ -155,8 +155,10 @@ def test_several_variants_must_be_chosen_from(write):
         "two.py", COMPLETE.replace('"mine": NoConfig()', '"a": NoConfig(), "b": NoConfig()')
     )
     assert [e.name for e in registry.find_learners(path)] == ["a", "b"]
-    with pytest.raises(VsmlBenchError, match="several learners"):
-        registry.find_learner(f"{path}:Mine")
+    with pytest.raises(VsmlBenchError, match="several learners") as refused:
+        registry.find_learner(path)
+    offered = str(refused.value).partition("name one of: ")[2].rstrip(".").split(", ")
+    assert [registry.find_learner(reference).name for reference in offered] == ["a", "b"]
     assert registry.find_learner(f"{path}:Mine:b").name == "b"
 
 

@@ -167,7 +167,7 @@ def find_learner(reference: str) -> LearnerEntry:
     """Like `find_learners` where exactly one is wanted."""
     entries = find_learners(reference)
     if len(entries) != 1:
-        names = ", ".join(f"{reference}:{e.name}" for e in entries) or "none"
+        names = ", ".join(entry.reference for entry in entries) or "none"
         raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")
     return entries[0]
 

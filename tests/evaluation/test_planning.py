@@ -309,3 +309,20 @@ def test_hashes_name_the_part_that_changed(suite: Suite) -> None:
     )
     assert {k for k in plan.hashes if plan.hashes[k] != other.hashes[k]} == {"protocol"}
     assert np.array([len(value) for value in plan.hashes.values()]).tolist() == [64] * 6
+
+
+def test_learners_that_a_suite_names_by_their_file_have_names_in_it(tmp_path: Path) -> None:
+    two = MINE.replace('{"mine": Config("x")}', '{"mine": Config("x"), "other": Config("y")}')
+    file = write(tmp_path / "two.py", two)
+    suite = find_suite(str(write_suite(tmp_path / "s.toml", ["digits-held-out"], [file])))
+    every, (one,) = plan_suite(suite), plan_suite(suite, learners=["other"])
+    assert [p.id.learner for p in every] == ["mine", "other"]
+    assert one.key == every[1].key
+    assert [p.id.learner for p in plan_suite(suite, learners=["chance"])] == ["chance"]
+    reseeded = dataclasses.replace(suite, learner_seeds={"other": (3,)})
+    assert len(plan_suite(reseeded)) == 2
+    unknown = dataclasses.replace(suite, learner_seeds={"othre": (3,)})
+    with pytest.raises(
+        VsmlBenchError, match="'othre' is not among its learners; did you mean 'other'"
+    ):
+        plan_suite(unknown)

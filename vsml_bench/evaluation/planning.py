@@ -95,7 +95,7 @@ def plan_suite(
 ) -> list[CellPlan]:
     """All cells of a suite.
 
-    splits, seeds: keep only these. learners: run these instead of the suite's own: names or
+    splits, seeds: keep only these. learners: run these instead of all of the suite's own: names or
     `path/to/file.py:ClassName`. extra_learners: run these as well. overrides: configuration fields
     of the learners that run. Raises VsmlBenchError for unknown names and for splits whose two
     sides share examples.
@@ -106,8 +106,13 @@ def plan_suite(
             raise VsmlBenchError(
                 f"suite '{suite.name}' has no split '{name}'; {closest(name, suite.splits)}"
             )
+    inside = _inside_places(suite)
     names = [*(learners or suite.learners), *extra_learners]
-    entries = _distinct(entry for name in names for entry in find_learners(name))
+    entries = _distinct(
+        entry
+        for name in names
+        for entry in ([inside[name]] if name in inside else find_learners(name))
+    )
     if overrides:
         entries = [entry.overridden(overrides) for entry in entries]
     for entry in entries:
@@ -116,10 +121,10 @@ def plan_suite(
             probe(entry)
     for field in ("recipes", "learner_seeds"):
         for name in getattr(suite, field):
-            if name not in suite.learners:
+            if name not in suite.learners and name not in inside:
                 raise VsmlBenchError(
                     f"suite '{suite.name}': {field}: '{name}' is not among its learners; "
-                    f"{closest(name, suite.learners)}"
+                    f"{closest(name, [*suite.learners, *inside])}"
                 )
     plans = []
     for name in dict.fromkeys(splits or suite.splits):
@@ -161,6 +166,12 @@ def check_numbers(suite: Suite) -> None:
             raise VsmlBenchError(
                 f"suite '{suite.name}': {field}: few_shot needs at least 1, found {found}."
             )
+
+
+def _inside_places(suite: Suite) -> dict[str, LearnerEntry]:
+    """Name -> learner, of those that the suite names by the file or module that defines them."""
+    places = [name for name in suite.learners if "." in name]
+    return {entry.name: entry for place in places for entry in find_learners(place)}
 
 
 def _distinct(entries: Iterable[LearnerEntry]) -> list[LearnerEntry]:
