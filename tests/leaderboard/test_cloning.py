@@ -36,7 +36,7 @@ def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
 def test_the_comparison_is_over_seeds_and_streams() -> None:
     perturbed = np.full((LIFETIMES, WINDOWS), 0.42)
     cells = (cell(0, 60, [0.5, 0.5]), cell(1, 60, [0.8, 0.4], perturbed_accuracy=perturbed))
-    comparison, _ = sections([Finished("digits", "clone-1", "some CPU", cells)])
+    comparison, *_ = sections([Finished("digits", "clone-1", "some CPU", cells)])
     (row,) = comparison.rows
     found = dict(zip(comparison.headers, row, strict=True))
     assert found.pop("split") == "digits" and found.pop("learner") == "clone-1"
@@ -57,10 +57,22 @@ def test_the_comparison_is_over_seeds_and_streams() -> None:
     )
 
 
+def test_seeds_stand_beside_one_another_with_their_run_away_streams() -> None:
+    large = np.tile(np.array([1.9, 2.1])[:, None], WINDOWS)
+    cells = (cell(0, 60, [0.5, 0.5]), cell(4, 60, [0.8, 0.4], largest_weight=large))
+    finished = Finished("digits", "clone-1", "some CPU", cells)
+    _, by_seed, _ = sections([finished, dataclasses.replace(finished, cells=cells[:1])])
+    first, second = (dict(zip(by_seed.headers, row, strict=True)) for row in by_seed.rows)
+    assert (first["seed"], second["seed"]) == (0, 4)
+    assert (first["gap"], second["gap"]) == pytest.approx((-10.0, 0.0), abs=1e-5)
+    assert (first["run away"], second["run away"], second["streams"]) == (0, 1, 2)
+    assert second["largest"] == pytest.approx(2.1)
+
+
 def test_curves_are_in_tenths() -> None:
     reference = np.tile(np.arange(WINDOWS) / 10, (LIFETIMES, 1))
     cells = (cell(0, 65, [0.5, 0.5], reference_accuracy=reference),)
-    _, curves = sections([Finished("digits", "clone-1", "some CPU", cells)])
+    *_, curves = sections([Finished("digits", "clone-1", "some CPU", cells)])
     learner, true, updates = (row[3:] for row in curves.rows)
     assert learner == pytest.approx([100.0] * 6 + [50.0] + [0.0] * 3)
     assert true == pytest.approx([10.0 * k for k in range(10)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,19 @@ import numpy.typing as npt
 from vsml_bench.leaderboard.sections import Finished, Section, Value
 
 _TENTHS = 10
+_NUMBERS = (
+    *("accuracy", "true", "gap", "worst gap", "yardstick"),
+    *("updates", "update error", "change", "least change", "drift", "largest"),
+)
+_RUNAWAY = 2.0
+"""How many times as large as the true algorithm's the largest weight of a run-away stream is."""
 
 
 def sections(finished: Sequence[Finished]) -> list[Section]:
-    """The comparison with the true algorithm, and both along the way."""
+    """The comparison with the true algorithm, whole and seed by seed, and both along the way."""
+    alone = [
+        replace(of, cells=(cell,)) for of in finished if len(of.cells) > 1 for cell in of.cells
+    ]
     return [
         Section(
             "Beside the true algorithm",
@@ -28,11 +38,18 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
             "algorithm's, on average and at least. Drift: how far the weight that moves furthest "
             "moves in 1,000 examples without anything in them, at worst. Largest: the largest "
             "weight in units of the true algorithm's, at worst.",
-            (
-                *("split", "learner", "accuracy", "true", "gap", "worst gap", "yardstick"),
-                *("updates", "update error", "change", "least change", "drift", "largest"),
+            ("split", "learner", *_NUMBERS),
+            tuple((of.split, of.learner, *_comparison(of)) for of in finished),
+        ),
+        Section(
+            "Seed by seed",
+            "The same for each meta-train seed, over its streams, and in how many of these weights "
+            f"ran away: the largest one ended above {_RUNAWAY:g} times the true algorithm's.",
+            ("split", "learner", "seed", *_NUMBERS, "run away", "streams"),
+            tuple(
+                (of.split, of.learner, of.cells[0].id.seed, *_comparison(of), *_run_away(of))
+                for of in alone
             ),
-            tuple(_comparison(group) for group in finished),
         ),
         Section(
             "Along the way",
@@ -53,14 +70,8 @@ def _comparison(group: Finished) -> tuple[Value, ...]:
         _trace(group, name).mean(-1) for name in ("reference_accuracy", "perturbed_accuracy")
     )
     change = _trace(group, "change_correlation")[..., -1]
-    weights = (
-        _trace(group, name)[..., -1] for name in ("largest_weight", "reference_largest_weight")
-    )
-    largest, true_largest = weights
     gap = 100 * (true - own)
     return (
-        group.split,
-        group.learner,
         *(float(100 * own.mean()), float(100 * true.mean())),
         *(float(gap.mean()), float(np.abs(gap).max())),
         float(100 * np.abs(true - perturbed).max()),
@@ -68,8 +79,22 @@ def _comparison(group: Finished) -> tuple[Value, ...]:
         float(_trace(group, "update_error").mean()),
         *(float(change.mean()), float(change.min())),
         float(_trace(group, "drift").max()),
-        float((largest / true_largest).max()),
+        float(_largest(group).max()),
     )
+
+
+def _run_away(group: Finished) -> tuple[int, int]:
+    """Streams that did, and all streams."""
+    largest = _largest(group)
+    return int((largest > _RUNAWAY).sum()), largest.size
+
+
+def _largest(group: Finished) -> npt.NDArray[np.float64]:
+    """The largest weight at the end in units of the true algorithm's [seeds, lifetimes]."""
+    own, true = (
+        _trace(group, name)[..., -1] for name in ("largest_weight", "reference_largest_weight")
+    )
+    return own / true
 
 
 def _curves(group: Finished) -> list[tuple[Value, ...]]:
