@@ -67,6 +67,8 @@ def test_seeds_stand_beside_one_another_with_their_run_away_streams() -> None:
     assert (first["gap"], second["gap"]) == pytest.approx((-10.0, 0.0), abs=1e-5)
     assert (first["run away"], second["run away"], second["streams"]) == (0, 1, 2)
     assert second["largest"] == pytest.approx(2.1)
+    alone = sections([dataclasses.replace(finished, cells=cells[:1])])
+    assert [section.title for section in alone] == ["Beside the true algorithm", "Along the way"]
 
 
 def test_curves_are_in_tenths() -> None:

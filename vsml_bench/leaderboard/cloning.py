@@ -22,25 +22,42 @@ _RUNAWAY = 2.0
 
 def sections(finished: Sequence[Finished]) -> list[Section]:
     """The comparison with the true algorithm, whole and seed by seed, and both along the way."""
-    alone = [
-        replace(of, cells=(cell,)) for of in finished if len(of.cells) > 1 for cell in of.cells
-    ]
-    return [
-        Section(
-            "Beside the true algorithm",
-            "Each learner and the true algorithm start from the same weights and see the same "
-            "stream; over meta-train seeds x streams. Accuracies in %, over all examples; gap: the "
-            "true algorithm's minus the learner's, in points, on average and at worst (the largest "
-            "absolute one). Yardstick: the largest absolute gap of the true algorithm to itself "
-            "from weights that differ by 1 %. Updates: correlation and relative error of all "
-            "weight updates with those that the true algorithm would have made from the learner's "
-            "own weights. Change: correlation of the weights' total change with the true "
-            "algorithm's, on average and at least. Drift: how far the weight that moves furthest "
-            "moves in 1,000 examples without anything in them, at worst. Largest: the largest "
-            "weight in units of the true algorithm's, at worst.",
-            ("split", "learner", *_NUMBERS),
-            tuple((of.split, of.learner, *_comparison(of)) for of in finished),
+    whole = Section(
+        "Beside the true algorithm",
+        "Each learner and the true algorithm start from the same weights and see the same "
+        "stream; over meta-train seeds x streams. Accuracies in %, over all examples; gap: the "
+        "true algorithm's minus the learner's, in points, on average and at worst (the largest "
+        "absolute one). Yardstick: the largest absolute gap of the true algorithm to itself "
+        "from weights that differ by 1 %. Updates: correlation and relative error of all "
+        "weight updates with those that the true algorithm would have made from the learner's "
+        "own weights. Change: correlation of the weights' total change with the true "
+        "algorithm's, on average and at least. Drift: how far the weight that moves furthest "
+        "moves in 1,000 examples without anything in them, at worst. Largest: the largest "
+        "weight in units of the true algorithm's, at worst.",
+        ("split", "learner", *_NUMBERS),
+        tuple((of.split, of.learner, *_comparison(of)) for of in finished),
+    )
+    along = Section(
+        "Along the way",
+        "Accuracy in % of the learner and of the true algorithm in each tenth of the stream, "
+        "and the correlation of their weight updates there.",
+        (
+            *("split", "learner", "of"),
+            *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS)),
         ),
+        tuple(row for group in finished for row in _curves(group)),
+    )
+    return [whole, *_by_seed(finished), along]
+
+
+def _by_seed(finished: Sequence[Finished]) -> list[Section]:
+    """The comparison for each seed, of learners with several."""
+    alone = [
+        replace(of, cells=(cell,)) for of in finished for cell in of.cells if len(of.cells) > 1
+    ]
+    if not alone:
+        return []
+    return [
         Section(
             "Seed by seed",
             "The same for each meta-train seed, over its streams, and in how many of these weights "
@@ -50,17 +67,7 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
                 (of.split, of.learner, of.cells[0].id.seed, *_comparison(of), *_run_away(of))
                 for of in alone
             ),
-        ),
-        Section(
-            "Along the way",
-            "Accuracy in % of the learner and of the true algorithm in each tenth of the stream, "
-            "and the correlation of their weight updates there.",
-            (
-                *("split", "learner", "of"),
-                *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS)),
-            ),
-            tuple(row for group in finished for row in _curves(group)),
-        ),
+        )
     ]
 
 
