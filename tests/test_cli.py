@@ -413,7 +413,16 @@ def test_no_option_is_untested() -> None:
     tested = {
         *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
         *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
-        *("--results", "--format", "--write", "--compare", "--best-effort", "--meta", "--engine"),
+        *(
+            "--results",
+            "--format",
+            "--write",
+            "--compare",
+            "--best-effort",
+            "--meta",
+            "--engine",
+            "--precision",
+        ),
         *("--help", "--version", "--lifetimes", "--steps", "--layers"),
     }
     found: set[str] = set()

@@ -92,10 +92,13 @@ def test_samples_are_as_described() -> None:
     x, w, e = inputs(count, draw), weights(count, draw), errors(count, draw)
     for numbers, share in ((x, 0.15), (w, 0.0), (e, 0.08)):
         assert (numbers == 0).float().mean() == pytest.approx(share, abs=0.005)
-    assert x.abs().max() <= 6
-    assert (x.abs() > 4.5).float().mean() == pytest.approx(0.25 / 4, abs=0.004)
-    assert e.abs().max() <= 1 and (e.abs() < 0.01).float().mean() == pytest.approx(
-        0.08 + 0.42 * 0.01 + 0.5 / 3, abs=0.006
+    assert x.abs().max() <= 20
+    assert (x.abs() > 6).float().mean() == pytest.approx(0.10 * 14 / 20, abs=0.004)
+    assert (x.abs() > 4.5).float().mean() == pytest.approx(0.15 / 4 + 0.10 * 15.5 / 20, abs=0.005)
+    assert e.abs().max() <= 3
+    assert (e.abs() > 1).float().mean() == pytest.approx(0.08 * 2 / 3, abs=0.004)
+    assert (e.abs() < 0.01).float().mean() == pytest.approx(
+        0.08 + 0.34 * 0.01 + 0.08 * 0.01 / 3 + 0.5 / 3, abs=0.006
     )
     assert e.mean().abs() < 0.01
     assert (w.abs() > 1.5).float().mean() == pytest.approx(0.3 * 0.4, abs=0.005)
