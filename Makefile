@@ -107,6 +107,7 @@ asv: .venv/.installed ## run the asv suite in .venv and store what it finds of t
 	@$(know_the_machine)
 	@$(ASV) run --machine local --environment existing:"$(CURDIR)/.venv/bin/python" \
 	    --set-commit-hash "$$(git rev-parse HEAD)" --bench '$(BENCH)'
+	@.venv/bin/python benchmarks/forget_paths.py results/speed/history
 
 asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slower beyond noise
 	@$(know_the_machine)

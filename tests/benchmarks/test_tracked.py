@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import venv
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import link_packages
+from benchmarks import forget_paths, link_packages
 from benchmarks.tracked.few_shot import FewShot
 from benchmarks.tracked.online import Online
 from benchmarks.tracked.quality import FewShotErrorRate, OnlineErrorRate
@@ -65,3 +66,25 @@ def test_an_environment_sees_the_packages_of_another_after_its_own(tmp_path: Pat
 def test_linking_to_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run `make install` first"):
         link_packages.main(tmp_path)
+
+
+def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
+    python, name = "/home/someone/vsml/.venv/bin/python", "existing-py_home_someone_vsml_.venv_bin"
+    record = {
+        "commit_hash": "0123456789abcdef",
+        "env_name": name,
+        "params": {"machine": "local", "python": python},
+        "python": python,
+        "results": {"online.Online.time_run": [[0.5]]},
+    }
+    folder = tmp_path / "local"
+    folder.mkdir()
+    (folder / f"01234567-{name}.json").write_text(json.dumps(record), encoding="utf-8")
+    (folder / "machine.json").write_text("{}", encoding="utf-8")
+    for _ in range(2):  # what is clean stays as it is
+        forget_paths.main(tmp_path)
+        (kept,) = folder.glob("0*")
+        text = kept.read_text(encoding="utf-8")
+        assert "someone" not in kept.name + text
+        assert json.loads(text)["results"] == record["results"]
+        assert json.loads(text)["params"]["machine"] == "local"

@@ -1,0 +1,30 @@
+"""`python forget_paths.py FOLDER`: takes out of asv's records where this machine keeps the project,
+which asv writes into the names of environments and of files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from vsml_bench.storage import write_atomically
+
+PYTHON = ".venv/bin/python"
+ENVIRONMENT = "existing-py_.venv_bin_python"
+
+
+def main(folder: Path) -> None:
+    """Rewrites and renames the records of runs in an existing environment."""
+    for path in sorted(folder.glob("*/*-existing-*.json")):
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
+        for name, known in ((record["python"], PYTHON), (record["env_name"], ENVIRONMENT)):
+            text = text.replace(json.dumps(name), json.dumps(known))
+        clean = path.with_name(f"{record['commit_hash'][:8]}-{ENVIRONMENT}.json")
+        write_atomically(clean, text.encode())
+        if clean != path:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
