@@ -14,16 +14,22 @@ ENVIRONMENT = "existing-py_.venv_bin_python"
 
 
 def main(folder: Path) -> None:
-    """Rewrites and renames the records of runs in an existing environment."""
+    """Rewrites and renames the records of runs in an existing environment. A run of some benchmarks
+    adds to what the commit's record has of others."""
     for path in sorted(folder.glob("*/*-existing-*.json")):
         text = path.read_text(encoding="utf-8")
         record = json.loads(text)
         for name, known in ((record["python"], PYTHON), (record["env_name"], ENVIRONMENT)):
             text = text.replace(json.dumps(name), json.dumps(known))
         clean = path.with_name(f"{record['commit_hash'][:8]}-{ENVIRONMENT}.json")
-        write_atomically(clean, text.encode())
-        if clean != path:
-            path.unlink()
+        if clean == path:
+            continue
+        record = json.loads(text)
+        if clean.is_file():
+            earlier = json.loads(clean.read_text(encoding="utf-8"))
+            record["results"] = {**earlier["results"], **record["results"]}
+        write_atomically(clean, json.dumps(record).encode())
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -88,3 +88,9 @@ def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
         assert "someone" not in kept.name + text
         assert json.loads(text)["results"] == record["results"]
         assert json.loads(text)["params"]["machine"] == "local"
+    later = {**record, "results": {"quality.OnlineErrorRate.track_error_rate": [[0.2]]}}
+    (folder / f"01234567-{name}.json").write_text(json.dumps(later), encoding="utf-8")
+    forget_paths.main(tmp_path)
+    (kept,) = folder.glob("0*")
+    both = json.loads(kept.read_text(encoding="utf-8"))["results"]
+    assert both == {**record["results"], **later["results"]}
