@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_linking_to_what_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
     python, name = "/home/someone/vsml/.venv/bin/python", "existing-py_home_someone_vsml_.venv_bin"
-    record = {
+    record: dict[str, Any] = {
         "commit_hash": "0123456789abcdef",
         "env_name": name,
         "params": {"machine": "local", "python": python},
