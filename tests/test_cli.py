@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import vsml_bench
 from tests.conftest import Finished
@@ -23,7 +22,6 @@ from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
 from vsml_bench import api, registry
-from vsml_bench.cli import build_parser
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -366,31 +364,6 @@ def test_cite() -> None:
     assert "no published board" in refusal(call("cite", "--suite", "paper"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-@pytest.mark.parametrize("verb", ["run", "meta-train"])
-def test_device_cuda_without_one(finished: Finished, tmp_path: Path, verb: str) -> None:
-    commands: dict[str, list[object]] = {
-        "run": ["run", "--suite", finished.suite],
-        "meta-train": ["meta-train", "--split", "digits-held-out", "--learner", "vsml"],
-    }
-    out = tmp_path / "out"
-    said = refusal(call(*commands[verb], "--device", "cuda", "--out", out))
-    assert "no usable CUDA GPU; use cpu or auto" in said
-    assert not list(out.glob("*"))
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_device_cuda(tmp_path: Path) -> None:
-    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["vsml"])
-    run = call("run", "--suite", suite, "--device", "cuda", "--out", tmp_path / "out", "--quiet")
-    assert run.code == 0, run
-    rows = call(
-        "leaderboard", "--suite", suite, "--results", tmp_path / "out", "--format", "json"
-    ).json
-    assert rows["rows"][0]["device"] == torch.cuda.get_device_name()
-
-
 def test_clone_makes_one_checkpoint_for_any_number_of_layers(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     options = ["--out", folder, "--threads", 1, "--quiet", "--device", "cpu", "--seed", 4]
@@ -406,31 +379,3 @@ def test_clone_makes_one_checkpoint_for_any_number_of_layers(tmp_path: Path) -> 
     said = call("explain", path).out
     assert re.search(r"^steps +2$", said, re.MULTILINE)
     assert re.search(r'^history +\[{"accuracy": .*"validation_loss": ', said, re.MULTILINE)
-
-
-def test_no_option_is_untested() -> None:
-    """A new option fails here until it is listed, beside a test of its effect."""
-    tested = {
-        *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
-        *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
-        *(
-            "--results",
-            "--format",
-            "--write",
-            "--compare",
-            "--best-effort",
-            "--meta",
-            "--engine",
-            "--precision",
-        ),
-        *("--help", "--version", "--lifetimes", "--steps", "--layers"),
-    }
-    found: set[str] = set()
-    parsers: list[Any] = [build_parser()]
-    while parsers:
-        parser = parsers.pop()
-        for action in parser._actions:
-            found |= {option for option in action.option_strings if option.startswith("--")}
-            if isinstance(action.choices, dict):
-                parsers += action.choices.values()
-    assert found == tested
