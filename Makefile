@@ -15,7 +15,7 @@ WITH_PINS = -c constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install reference leaderboard test smoke lint format readme lock clean
-.PHONY: speed growth profile asv asv-compare asv-pages
+.PHONY: speed growth gpu profile asv asv-compare asv-pages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,9 @@ speed: .venv/.installed ## measure speed beside the references, into results/spe
 
 growth: .venv/.installed ## measure how time and memory grow with sizes, into results/speed
 	@.venv/bin/python -m benchmarks.growth
+
+gpu: .venv/.installed ## measure VSML on a CUDA GPU, into results/speed (5 minutes)
+	@.venv/bin/python -m benchmarks.gpu
 
 profile: .venv/.installed ## draw where the time goes, into results/speed
 	@.venv/bin/python -m benchmarks.profile

@@ -29,7 +29,7 @@ def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) ->
     shape = Shape((inputs,), 10)
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
-        learner, episode = _vsml(), random_episode(steps, lifetimes, shape)
+        learner, episode = fresh_vsml(), random_episode(steps, lifetimes, shape)
         state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
         return (
             lambda: without_gradients(
@@ -56,7 +56,7 @@ def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | No
     shape = Shape((inputs,), 10)
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
-        learner, episode = _vsml(), random_episode(steps, lifetimes, shape)
+        learner, episode = fresh_vsml(), random_episode(steps, lifetimes, shape)
         state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
 
         def reference() -> None:
@@ -85,7 +85,7 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
     pairs = population // 2
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
-        learner, episode = _vsml(), random_episode(steps, 1, shape)
+        learner, episode = fresh_vsml(), random_episode(steps, 1, shape)
         objective = objective_of(
             episode, Online(steps), lambda: fresh_states(learner, [0], shape, CPU)
         )
@@ -128,7 +128,8 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
     )
 
 
-def _vsml() -> VSML:
+def fresh_vsml() -> VSML:
+    """The paper's one-layer model before any meta-training."""
     learner = find_learner("vsml").create(seed=0)
     assert isinstance(learner, VSML)
     return learner

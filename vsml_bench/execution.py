@@ -7,6 +7,8 @@ import ctypes
 import logging
 import platform
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 
@@ -63,6 +65,26 @@ def decide(
     if threads is not None:
         torch.set_num_threads(threads)
     return Execution(torch.device(device), torch.get_num_threads(), precision)
+
+
+class _Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@lru_cache(maxsize=1)
+def compiles_named_tuples() -> bool:
+    """Whether this PyTorch returns a NamedTuple, as states are, from compiled code unharmed: 2.11
+    returns an empty one where `_replace` made it. Takes a moment, once per process."""
+
+    @torch.compile(backend="eager", dynamic=False)
+    def replaced(pair: _Pair) -> _Pair:
+        return pair._replace(first=pair.first + 1)
+
+    try:
+        return len(replaced(_Pair(torch.zeros(1), torch.zeros(1)))) == 2
+    except Exception:  # whatever Dynamo does not know
+        return False
 
 
 def _keep_freed_memory() -> None:

@@ -7,8 +7,11 @@ import resource
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
+import torch
+
 from vsml_bench import paths
 
+CPU = torch.device("cpu")
 _PACKAGES = ("vsml-bench", "torch", "torchvision", "numpy", "scikit-learn", "mlxtend")
 
 
@@ -41,6 +44,8 @@ def git_state() -> tuple[str, bool]:
 
 def reset_peak_memory() -> None:
     """Makes `peak_memory_bytes` count from now on, where the system can (Linux)."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
             control.write("5")
@@ -48,8 +53,11 @@ def reset_peak_memory() -> None:
         return
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process since `reset_peak_memory`, or so far."""
+def peak_memory_bytes(device: torch.device = CPU) -> int:
+    """Largest memory since `reset_peak_memory`, or so far: resident memory of this process, or on
+    a GPU what its tensors took there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         with open("/proc/self/status", encoding="ascii") as lines:
             for line in lines:

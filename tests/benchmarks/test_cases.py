@@ -36,8 +36,8 @@ def test_a_prefix_read_anew_gives_the_same_predictions():
     ids=["backpropagation", "evolution strategies"],
 )
 def test_meta_gradients_of_both_sides_agree(case, monkeypatch: pytest.MonkeyPatch):
-    learner = vsml_cases._vsml()
-    monkeypatch.setattr(vsml_cases, "_vsml", lambda: learner)
+    learner = vsml_cases.fresh_vsml()
+    monkeypatch.setattr(vsml_cases, "fresh_vsml", lambda: learner)
     found = []
     for side in case.sides():
         learner.zero_grad()

@@ -76,15 +76,25 @@ def test_only_matrix_products_lose_digits() -> None:
     np.testing.assert_array_equal(scores["sgd-mlp", "float32"], scores["sgd-mlp", "bfloat16"])
 
 
-def test_records_that_are_older_than_the_option_keep_their_hashes(tmp_path: Path) -> None:
+def test_records_that_are_older_than_the_options_keep_their_hashes(tmp_path: Path) -> None:
     full = make_cell()
-    mixed = replace(full, provenance=replace(full.provenance, precision="bfloat16"))
-    paths = [save_cell(tmp_path, cell) for cell in (full, mixed)]
-    assert "precision" not in paths[0].read_text(encoding="utf-8")
-    assert paths[1].name == f"{paths[0].stem}--bfloat16.json"
+    manners = [("cpu", "bfloat16"), ("cuda", "float32"), ("cuda", "bfloat16")]
+    others = [
+        replace(full, provenance=replace(full.provenance, processor=kind, precision=precision))
+        for kind, precision in manners
+    ]
+    path, *beside = [save_cell(tmp_path, cell) for cell in (full, *others)]
+    text = path.read_text(encoding="utf-8")
+    assert "precision" not in text and "processor" not in text
+    assert [other.name.removeprefix(path.stem) for other in beside] == [
+        "--bfloat16.json",
+        "--cuda.json",
+        "--cuda-bfloat16.json",
+    ]
     cells, problems = load_cells(tmp_path)
     assert not problems
-    assert [c.provenance.precision for c in cells] == ["bfloat16", "float32"]
+    kept = {(c.provenance.processor, c.provenance.precision) for c in cells}
+    assert kept == {("cpu", "float32"), *manners}
 
 
 def test_another_precision_is_refused(finished: Finished) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "content_hash",
     "load_cell",
     "load_cells",
+    "manner",
     "save_cell",
     "scrub",
 ]
@@ -94,11 +95,18 @@ class Provenance:
     """ISO date, UTC."""
     precision: str = "float32"
     """What matrix products were computed in."""
+    processor: str = "cpu"
+    """The kind of device, "cpu" or "cuda"."""
 
     @property
     def hardware(self) -> str:
         """What scores and times are labelled with: the device, and the precision if reduced."""
         return self.device if self.precision == "float32" else f"{self.device}, {self.precision}"
+
+    @property
+    def manner(self) -> str:
+        """See `manner`."""
+        return manner(self.processor, self.precision)
 
 
 @dataclass(frozen=True)
@@ -152,16 +160,26 @@ class Problem:
     """One sentence: what is wrong and what to do."""
 
 
-def cell_path(folder: Path, id: CellId, key: str, precision: str = "float32") -> Path:
-    """Where the cell with this key is kept: a file name that people can read."""
+def manner(processor: str, precision: str) -> str:
+    """How a cell is run: kind of device and precision, with what is usual left out, so "", "cuda",
+    "bfloat16" or "cuda-bfloat16"."""
+    unusual = (processor if processor != "cpu" else "", precision if precision != "float32" else "")
+    return "-".join(filter(None, unusual))
+
+
+def cell_path(folder: Path, id: CellId, key: str, run_manner: str = "") -> Path:
+    """Where the cell with this key is kept: a file name that people can read.
+
+    run_manner: see `manner`; the same cell run in two manners is two files.
+    """
     names = (re.sub(r"[^\w.+=@-]", "_", name) for name in (id.split, id.learner))
-    suffix = "" if precision == "float32" else f"--{precision}"
+    suffix = f"--{run_manner}" if run_manner else ""
     return folder / f"{'--'.join(names)}--seed{id.seed}--{key[:8]}{suffix}.json"
 
 
 def save_cell(folder: Path, cell: Cell) -> Path:
     """Writes the cell atomically and returns its path; VsmlBenchError where that is impossible."""
-    path = cell_path(folder, cell.id, cell.key, cell.provenance.precision)
+    path = cell_path(folder, cell.id, cell.key, cell.provenance.manner)
     write_atomically(path, seal(_document(cell)))
     return path
 
@@ -184,7 +202,7 @@ def load_cell(path: Path) -> Cell:
     if document.get("outcomes") is not None:
         document["outcomes"] = decode_outcomes(document["outcomes"], f"cell {path.name}")
     cell = build(Cell, document, f"cell {path.name}")
-    own = cell_path(path.parent, cell.id, cell.key, cell.provenance.precision).name
+    own = cell_path(path.parent, cell.id, cell.key, cell.provenance.manner).name
     if own != path.name:
         raise VsmlBenchError(f"cell {path.name} holds the record of {own}; rename or delete it.")
     return cell
@@ -212,8 +230,9 @@ def content_hash(cell: Cell) -> str:
 def _document(cell: Cell) -> dict[str, Any]:
     fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
     provenance = dataclasses.asdict(cell.provenance)
-    if cell.provenance.precision == "float32":
-        del provenance["precision"]  # records that are older than this field keep their hashes
+    for late, usual in (("precision", "float32"), ("processor", "cpu")):
+        if provenance[late] == usual:  # records that are older than this field keep their hashes
+            del provenance[late]
     return {
         **fields,
         "format": _FORMAT,

@@ -11,11 +11,12 @@ from typing import Literal, get_args
 
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.evaluation import work
-from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, save_cell
+from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, save_cell
 from vsml_bench.evaluation.cost import CostModel
 from vsml_bench.evaluation.planning import CellPlan, job_of, unique_jobs
 from vsml_bench.evaluation.pool import Failure, Task, run_tasks
 from vsml_bench.evaluation.work import WorkOrder
+from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import check_artifact, find_artifact, needs_artifact
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
@@ -38,7 +39,8 @@ class RunOptions:
     root: Path | None = None
     device: str = "auto"
     precision: str = "float32"
-    """Of the meta-tests, see `execution.PRECISIONS`; a cell is kept for each."""
+    """Of the meta-tests, see `execution.PRECISIONS`; a cell is kept for each, and for each kind of
+    device."""
     jobs: int | None = None
     """Processes side by side, one thread each; None is one per core."""
     policy: Policy = "only-missing"
@@ -111,8 +113,11 @@ _NOT_CACHED = Failure("unavailable", "not meta-trained yet")
 
 def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport, list[CellPlan]]:
     report, due = RunReport(), []
+    processor = decide(options.device).device.type
     for plan in plans:
-        path = cell_path(options.folder / "cells", plan.id, plan.key, options.precision)
+        path = cell_path(
+            options.folder / "cells", plan.id, plan.key, manner(processor, options.precision)
+        )
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
         if cell is None or (_again(cell, plan) and options.policy == "only-missing"):
             due.append(plan)
@@ -172,7 +177,7 @@ def _training_examples(plan: CellPlan) -> float:
 def _keep(report: RunReport, folder: Path, order: WorkOrder, result: Cell | Failure) -> None:
     if isinstance(result, Failure):
         result = work.failed_cell(order, result.status, result.reason)
-    path = cell_path(folder / "cells", result.id, result.key, order.precision)
+    path = cell_path(folder / "cells", result.id, result.key, result.provenance.manner)
     # A failure that may be the machine's fault takes nothing away that was measured.
     if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
         save_cell(folder / "cells", result)

@@ -89,8 +89,8 @@ def run_cell(order: WorkOrder, report: Callable[[float], None] = lambda share: N
 
 def failed_cell(order: WorkOrder, status: Status, reason: str) -> Cell:
     """The record of a cell that has no scores."""
-    name = device_name(decide(order.device, order.threads, order.precision).device)
-    return _cell(order, status, scrub(reason), None, None, name)
+    device = decide(order.device, order.threads, order.precision).device
+    return _cell(order, status, scrub(reason), None, None, device)
 
 
 def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
@@ -114,12 +114,11 @@ def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
         plan.id.seed,
         report,
     )
-    name = device_name(execution.device)
     if not np.isfinite(scores.loss).all():
         step = int(np.argwhere(~np.isfinite(scores.loss))[:, 1].min())
         reason = f"the loss is not finite from step {step} on"
-        return _cell(order, "diverged", reason, None, learner, name)
-    return _cell(order, "ok", "", scores, learner, name)
+        return _cell(order, "diverged", reason, None, learner, execution.device)
+    return _cell(order, "ok", "", scores, learner, execution.device)
 
 
 def _cell(
@@ -128,7 +127,7 @@ def _cell(
     reason: str,
     scores: Scores | None,
     learner: ReadyLearner | None,
-    device: str,
+    device: torch.device,
 ) -> Cell:
     plan = order.plan
     commit, dirty = order.git
@@ -165,14 +164,15 @@ def _cell(
             git_commit=commit,
             git_dirty=dirty,
             versions=versions(),
-            device=device,
+            device=device_name(device),
             threads=order.threads,
             seconds=seconds,
-            peak_memory_bytes=peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(device),
             meta_parameters=sum(p.numel() for p in learner.learner.parameters()) if learner else 0,
             state_floats=scores.state_floats if scores is not None else 0,
             note=learner.note if learner is not None else "",
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             precision=order.precision,
+            processor=device.type,
         ),
     )

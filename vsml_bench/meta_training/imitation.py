@@ -70,6 +70,8 @@ class Imitation(Source):
         self.one_shape = True
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
+        compiling = execution.worth_compiling(recipe.steps)
+        self._imitate = torch.compile(imitate, dynamic=False) if compiling else imitate
         self._synapses: Synapses | None = None
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
@@ -94,7 +96,7 @@ class Imitation(Source):
 
         def objective(learner: Learner) -> MetaLoss:
             assert isinstance(learner, Clone)
-            found, self._synapses = imitate(learner.synapse, started, examples, config)
+            found, self._synapses = self._imitate(learner.synapse, started, examples, config)
             return MetaLoss(found.loss, found.explained)
 
         return objective

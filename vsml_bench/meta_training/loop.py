@@ -35,6 +35,7 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective
 from vsml_bench.meta_training.source import Source
 from vsml_bench.progress import progress_bar
+from vsml_bench.protocols.quick_steps import compile_step
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 from vsml_bench.vsml.cloning import Clone
@@ -140,10 +141,9 @@ class _Training:
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
-        elif self.source.one_shape and execution.worth_compiling(
-            sum(p.steps * p.lifetime for p in recipe.phases)
-        ):  # a mixture would be compiled for every shape
-            self.learner.compile(dynamic=False)
+        elif self.source.one_shape:  # a mixture would be compiled for every shape
+            steps = sum(p.steps * p.lifetime for p in recipe.phases)
+            compile_step(self.learner, execution, steps)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0

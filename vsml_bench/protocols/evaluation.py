@@ -16,6 +16,7 @@ from vsml_bench.data.transforms import pad_inputs
 from vsml_bench.execution import Execution, synchronize
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.protocols.protocol import Protocol, stepwise_loss
+from vsml_bench.protocols.quick_steps import quick_steps
 from vsml_bench.seeds import derive_seed, generator
 
 LIFETIMES_AT_ONCE = 8
@@ -86,9 +87,8 @@ def evaluate(
     traces: dict[str, list[npt.NDArray[np.float32]]] = {}
     seconds = compile_seconds = 0.0
     state_floats = 0
-    with torch.inference_mode(), execution.autocast():
-        if execution.worth_compiling(protocol.learning_steps * -(-len(seeds) // batch)):
-            learner.compile(dynamic=False)
+    steps = protocol.learning_steps * -(-len(seeds) // batch)
+    with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, steps):
         for start in range(0, len(seeds), batch):
             chosen = seeds[start : start + batch]
             sampled = protocol.sample(sampler, chosen)

@@ -1,0 +1,114 @@
+"""Steps made quick compute what they compute as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from vsml_bench import execution
+from vsml_bench.execution import COMPILE_AFTER, Execution
+from vsml_bench.learner import Learner, Shape, State
+from vsml_bench.protocols import quick_steps as module
+from vsml_bench.protocols.evaluation import fresh_states
+from vsml_bench.protocols.quick_steps import RECORD_AFTER, RecordedStep, compile_step, quick_steps
+from vsml_bench.registry import find_learner
+
+CPU = Execution(torch.device("cpu"), 1)
+GPU = Execution(torch.device("cuda"), 1)
+SHAPE = Shape((16,), 5)
+STEPS, LIFETIMES = 8, 3
+on_a_gpu = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+
+@pytest.fixture(autouse=True)
+def reset() -> Iterator[None]:
+    yield
+    torch.compiler.reset()
+
+
+def prepared(name: str, device: torch.device) -> tuple[Learner, State, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    learner = find_learner(name).create(seed=0).to(device).eval()
+    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=generator)
+    labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=generator)
+    state = fresh_states(learner, range(LIFETIMES), SHAPE, device)
+    return learner, state, inputs.to(device), labels.to(device)
+
+
+def test_a_step_is_compiled_where_it_pays_and_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(steps: int) -> bool:
+        learner = find_learner("sgd-linear").create(seed=0)
+        compile_step(learner, CPU, steps)
+        return learner._compiled_call_impl is not None
+
+    assert compiled(COMPILE_AFTER) and not compiled(COMPILE_AFTER - 1)
+    monkeypatch.setattr(module, "compiles_named_tuples", lambda: False)
+    assert not compiled(COMPILE_AFTER)
+
+
+def test_a_pytorch_that_empties_named_tuples_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert execution.compiles_named_tuples.__wrapped__() == (torch.__version__[:4] != "2.11")
+    emptied = lambda **_: lambda step: lambda pair: tuple.__new__(type(pair))  # noqa: E731
+    monkeypatch.setattr(torch, "compile", emptied)
+    assert not execution.compiles_named_tuples.__wrapped__()
+
+
+def test_on_a_cpu_nothing_is_recorded() -> None:
+    learner = find_learner("vsml").create(seed=0)
+    with quick_steps(learner, CPU, RECORD_AFTER):
+        assert not isinstance(learner.forward, RecordedStep)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", ["vsml", "sgd-mlp", "hebbian", "meta-rnn", "clone-2"])
+class TestOnAGpu:
+    pytestmark = on_a_gpu
+
+    def test_a_recorded_step_equals_the_written_one(self, name: str, compiled: bool) -> None:
+        learner, state, inputs, labels = prepared(name, GPU.device)
+        before = pytree.tree_map(torch.clone, state)
+        with torch.inference_mode():
+            logits, end = learner.unroll(state, inputs, labels)
+            with quick_steps(learner, GPU, COMPILE_AFTER if compiled else RECORD_AFTER):
+                assert isinstance(learner.forward, RecordedStep)
+                found, found_end = learner.unroll(state, inputs, labels)
+                again, _ = learner.unroll(state, inputs, labels)
+        assert "forward" not in vars(learner)
+        tolerance = {"rtol": 1e-4, "atol": 1e-5} if compiled else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close((found, found_end), (logits, end), **tolerance)
+        torch.testing.assert_close(again, found, rtol=0, atol=0)
+        torch.testing.assert_close(state, before, rtol=0, atol=0)  # what was given is unharmed
+
+    def test_nothing_waits_for_the_gpu(self, name: str, compiled: bool) -> None:
+        learner, state, inputs, labels = prepared(name, GPU.device)
+        steps = COMPILE_AFTER if compiled else RECORD_AFTER
+        with torch.inference_mode(), quick_steps(learner, GPU, steps):
+            learner.unroll(state, inputs, labels)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                learner.unroll(state, inputs, labels)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_step_that_waits_for_the_gpu_runs_as_it_is_written() -> None:
+    learner, state, inputs, labels = prepared("sgd-linear", GPU.device)
+
+    def waiting(state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
+        assert labels.max().item() < SHAPE.classes
+        return Learner.forward(learner, state, inputs, labels)
+
+    step = RecordedStep(waiting, compiled=False)
+    with torch.inference_mode():
+        found = step(state, inputs[0], labels[0])
+        torch.testing.assert_close(found, waiting(state, inputs[0], labels[0]), rtol=0, atol=0)
+    assert list(step._recordings.values()) == [None]
