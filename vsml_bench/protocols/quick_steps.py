@@ -74,7 +74,7 @@ class RecordedStep:
     def __call__(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
         """See `Learner.forward`."""
         arguments, structure = pytree.tree_flatten((state, inputs, labels))
-        key = (str(structure), *((leaf.shape, leaf.dtype) for leaf in arguments))
+        key = (structure, *((leaf.shape, leaf.dtype) for leaf in arguments))
         if key not in self._recordings:
             room = len(self._recordings) < _GRAPHS
             self._recordings[key] = self._record(arguments, structure) if room else None

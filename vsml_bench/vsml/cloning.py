@@ -63,10 +63,10 @@ class Clone(Learner):
     protocols = frozenset({"online", "few_shot", "cloning"})
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
-        phases=(Phase(24_000, lifetime=3, learning_rate=1e-2, final_learning_rate=0.0),),
+        phases=(Phase(120_000, lifetime=3, learning_rate=1e-2, final_learning_rate=0.0),),
         lifetimes=512,
-        validate_every=1000,
-        checkpoint_every=1000,
+        validate_every=4000,
+        checkpoint_every=4000,
     )
 
     def __init__(self, config: CloneConfig) -> None:
