@@ -44,15 +44,17 @@ def prepared(name: str, device: torch.device) -> tuple[Learner, State, Tensor, T
     return learner, state, inputs.to(device), labels.to(device)
 
 
-def test_a_step_is_compiled_where_it_pays_and_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(steps: int) -> bool:
-        learner = find_learner("sgd-linear").create(seed=0)
-        compile_step(learner, CPU, steps)
-        return learner._compiled_call_impl is not None
-
-    assert compiled(COMPILE_AFTER) and not compiled(COMPILE_AFTER - 1)
-    monkeypatch.setattr(module, "compiles_named_tuples", lambda: False)
-    assert not compiled(COMPILE_AFTER)
+@pytest.mark.parametrize(
+    ("steps", "possible", "compiled"),
+    [(COMPILE_AFTER, True, True), (COMPILE_AFTER - 1, True, False), (COMPILE_AFTER, False, False)],
+)
+def test_a_step_is_compiled_where_it_pays_and_can_be(
+    steps: int, possible: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "compiles_named_tuples", lambda: possible)
+    learner = find_learner("sgd-linear").create(seed=0)
+    compile_step(learner, CPU, steps)
+    assert (learner._compiled_call_impl is not None) == compiled
 
 
 def test_a_pytorch_that_empties_named_tuples_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
