@@ -13,13 +13,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from tabulate import tabulate
+from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree as pytree
 
 from benchmarks.case import objective_of, random_episode
@@ -43,6 +45,14 @@ MOST_ON_CPU = 512
 REPEATS = 3
 DRAWN = 64
 """States are drawn for so many lifetimes; more have copies of them."""
+PROFILED = 512
+"""Lifetimes whose kernels are looked at."""
+KERNELS = {
+    "matrix products": ("gemm", "cutlass", "cublas", "gemv"),
+    "fused by Inductor": ("triton_",),
+    "copies": ("memcpy", "copy"),
+}
+OTHER = "other"
 STATE_BYTES = 2 * 16 * 4
 """h and c of one sub-RNN."""
 
@@ -56,12 +66,8 @@ def forward(inputs: int, lifetimes: int, copied: float) -> dict[str, Any]:
 
     def rate(execution: Execution, calls: int) -> float:
         """As quick as `quick_steps` makes it for so many calls."""
-        torch.compiler.reset()
-        learner, state, placed = _placed(episode, shape, execution.device)
-        with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, calls):
-            learner.unroll(state, placed.inputs[:2], placed.labels[:2])
+        with _lifetimes(episode, shape, execution, calls) as run:
             reset_peak_memory()
-            run = partial(learner.unroll, state, placed.inputs, placed.labels)
             return episode.labels.numel() / _quickest(run, execution.device)
 
     gpu = decide("cuda")
@@ -77,6 +83,23 @@ def forward(inputs: int, lifetimes: int, copied: float) -> dict[str, Any]:
         "bfloat16": rate(decide("cuda", precision="bfloat16"), COMPILE_AFTER),
         "cpu": rate(decide("cpu"), 0) if lifetimes <= MOST_ON_CPU else None,
     }
+
+
+def kernels(inputs: int, lifetimes: int) -> dict[str, float]:
+    """Kind of work -> share of the time that the GPU is busy with a lifetime."""
+    shape, gpu = Shape((inputs,), CLASSES), decide("cuda")
+    with _lifetimes(random_episode(20, lifetimes, shape), shape, gpu, COMPILE_AFTER) as run:
+        run()
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            run()
+            synchronize(gpu.device)
+    spent = dict.fromkeys((*KERNELS, OTHER), 0.0)
+    for event in profiled.key_averages():
+        name = event.key.lower()
+        kind = next((k for k, parts in KERNELS.items() if any(p in name for p in parts)), OTHER)
+        spent[kind] += event.self_device_time_total
+    total = sum(spent.values())
+    return {kind: time / total for kind, time in spent.items()}
 
 
 def meta_gradient(lifetimes: int) -> dict[str, Any]:
@@ -96,6 +119,18 @@ def meta_gradient(lifetimes: int) -> dict[str, Any]:
         run()
         found[name] = episode.labels.numel() / _quickest(run, execution.device)
     return found
+
+
+@contextmanager
+def _lifetimes(
+    episode: Episode, shape: Shape, execution: Execution, calls: int
+) -> Iterator[Callable[[], Any]]:
+    """The run of all lifetimes, warmed up, as quick as `calls` steps pay for."""
+    torch.compiler.reset()
+    learner, state, placed = _placed(episode, shape, execution.device)
+    with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, calls):
+        learner.unroll(state, placed.inputs[:2], placed.labels[:2])
+        yield partial(learner.unroll, state, placed.inputs, placed.labels)
 
 
 def _placed(episode: Episode, shape: Shape, device: torch.device) -> tuple[Learner, State, Episode]:
@@ -134,7 +169,7 @@ def copy_rate(device: torch.device) -> float:
 
 def as_markdown(document: dict[str, Any]) -> str:
     """The tables for people."""
-    on = document["machine"]
+    on, kinds = document["machine"], (*KERNELS, OTHER)
     sizes = [
         (
             f"{r['inputs']} x {CLASSES}",
@@ -150,6 +185,10 @@ def as_markdown(document: dict[str, Any]) -> str:
         (f"{r['lifetimes']:,}", _count(r["cuda"]), _count(r["cpu"]))
         for r in document["meta_gradients"]
     ]
+    busy = [
+        (f"{k['inputs']} x {CLASSES}", *(f"{100 * k['shares'][kind]:.0f} %" for kind in kinds))
+        for k in document["kernels"]
+    ]
     headers = (
         *("network", "lifetimes", "eager", "ours", "ours, bfloat16", "on the CPUs"),
         *("ours to eager", "of the bandwidth", "peak MiB"),
@@ -164,6 +203,10 @@ def as_markdown(document: dict[str, Any]) -> str:
         "recording and compiling.",
         "",
         tabulate(sizes, headers, tablefmt="github", disable_numparse=True),
+        "",
+        f"What the GPU is busy with, {PROFILED} lifetimes in float32 as the harness runs them:",
+        "",
+        tabulate(busy, ("network", *kinds), tablefmt="github", disable_numparse=True),
         "",
         f"Meta-gradients through {META_STEPS} examples, 64 x {CLASSES}, examples per second:",
         "",
@@ -208,6 +251,7 @@ def main() -> None:
         },
         "rows": rows,
         "meta_gradients": [meta_gradient(lifetimes) for lifetimes in META_LIFETIMES],
+        "kernels": [{"inputs": i, "shares": kernels(i, PROFILED)} for i in INPUTS],
     }
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "gpu.json", json.dumps(document, indent=1).encode() + b"\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import forget_paths, link_packages
+from benchmarks import forget_paths, link_packages, machine_name
 from benchmarks.tracked.few_shot import FewShot
 from benchmarks.tracked.online import Online
 from benchmarks.tracked.quality import FewShotErrorRate, OnlineErrorRate
@@ -69,16 +69,23 @@ def test_linking_to_what_is_not_there_is_refused(tmp_path: Path) -> None:
         link_packages.main(tmp_path)
 
 
+def test_a_machine_is_called_after_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_name, "device_name", lambda device: "Some(R) CPU @ 2.40GHz")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    assert machine_name.machine_name() == "some-r-cpu-2-40ghz-avx2-2-cores"
+
+
 def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
     python, name = "/home/someone/vsml/.venv/bin/python", "existing-py_home_someone_vsml_.venv_bin"
     record: dict[str, Any] = {
         "commit_hash": "0123456789abcdef",
         "env_name": name,
-        "params": {"machine": "local", "python": python},
+        "params": {"machine": "a-cpu", "python": python},
         "python": python,
         "results": {"online.Online.time_run": [[0.5]]},
     }
-    folder = tmp_path / "local"
+    folder = tmp_path / "a-cpu"
     folder.mkdir()
     (folder / f"01234567-{name}.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "machine.json").write_text("{}", encoding="utf-8")
@@ -88,7 +95,7 @@ def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
         text = kept.read_text(encoding="utf-8")
         assert "someone" not in kept.name + text
         assert json.loads(text)["results"] == record["results"]
-        assert json.loads(text)["params"]["machine"] == "local"
+        assert json.loads(text)["params"]["machine"] == "a-cpu"
     later = {**record, "results": {"quality.OnlineErrorRate.track_error_rate": [[0.2]]}}
     (folder / f"01234567-{name}.json").write_text(json.dumps(later), encoding="utf-8")
     forget_paths.main(tmp_path)

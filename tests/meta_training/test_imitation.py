@@ -74,6 +74,22 @@ def test_backpropagation_itself_has_no_loss(momentum: float) -> None:
     assert not torch.equal(after.cell[:, 0], synapses(synapse, 500, draw).cell[:, 0])
 
 
+def test_compiled_it_gives_the_same_loss_and_gradient() -> None:
+    config = SynapseConfig(state_size=4, ticks=1)
+    synapse, draw = Synapse(config), torch.Generator().manual_seed(0)
+    synapse.init_meta_parameters(draw)
+    examples = [(inputs(8, draw), errors(8, draw)) for _ in range(2)]
+    start = synapses(synapse, 8, draw)
+    found = []
+    for run in (imitate, torch.compile(imitate, dynamic=False)):
+        synapse.zero_grad()
+        errors_of, after = run(synapse, start, examples, config)
+        errors_of.loss.backward()
+        found.append((errors_of.loss, after, [p.grad for p in synapse.parameters()]))
+    torch.compiler.reset()
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
 def test_doing_nothing_explains_nothing() -> None:
     config = SynapseConfig(state_size=4)
     synapse, draw = Synapse(config), torch.Generator().manual_seed(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from vsml_bench import execution
 from vsml_bench.execution import COMPILE_AFTER, Execution
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.protocols import quick_steps as module
-from vsml_bench.protocols.evaluation import fresh_states
+from vsml_bench.protocols.evaluation import fresh_states, learner_shape
 from vsml_bench.protocols.quick_steps import RECORD_AFTER, RecordedStep, compile_step, quick_steps
 from vsml_bench.registry import find_learner
 
@@ -36,21 +37,24 @@ def reset() -> Iterator[None]:
 def prepared(name: str, device: torch.device) -> tuple[Learner, State, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     learner = find_learner(name).create(seed=0).to(device).eval()
-    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=generator)
+    shape = learner_shape(learner, SHAPE)
+    inputs = torch.randn(STEPS, LIFETIMES, *shape.inputs, generator=generator)
     labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=generator)
-    state = fresh_states(learner, range(LIFETIMES), SHAPE, device)
+    state = fresh_states(learner, range(LIFETIMES), shape, device)
     return learner, state, inputs.to(device), labels.to(device)
 
 
-def test_a_step_is_compiled_where_it_pays_and_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(steps: int) -> bool:
-        learner = find_learner("sgd-linear").create(seed=0)
-        compile_step(learner, CPU, steps)
-        return learner._compiled_call_impl is not None
-
-    assert compiled(COMPILE_AFTER) and not compiled(COMPILE_AFTER - 1)
-    monkeypatch.setattr(module, "compiles_named_tuples", lambda: False)
-    assert not compiled(COMPILE_AFTER)
+@pytest.mark.parametrize(
+    ("steps", "possible", "compiled"),
+    [(COMPILE_AFTER, True, True), (COMPILE_AFTER - 1, True, False), (COMPILE_AFTER, False, False)],
+)
+def test_a_step_is_compiled_where_it_pays_and_can_be(
+    steps: int, possible: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "compiles_named_tuples", lambda: possible)
+    learner = find_learner("sgd-linear").create(seed=0)
+    compile_step(learner, CPU, steps)
+    assert (learner._compiled_call_impl is not None) == compiled
 
 
 def test_a_pytorch_that_empties_named_tuples_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +70,45 @@ def test_on_a_cpu_nothing_is_recorded() -> None:
         assert not isinstance(learner.forward, RecordedStep)
 
 
+class Replaying:
+    """In place of a CUDA graph, where there is no GPU: runs the step again on the memory that the
+    graph reads, but for the results that it forgot to record."""
+
+    def __init__(
+        self, run: Callable[..., list[Tensor]], read: list[Tensor], forgotten: int
+    ) -> None:
+        self.run, self.read, self.forgotten = run, read, forgotten
+        self.written = [result.clone() for result in run(*read)]
+
+    def replay(self) -> None:
+        for index, result in enumerate(self.run(*self.read)):
+            if index != self.forgotten:
+                self.written[index].copy_(result)
+
+
+@pytest.mark.parametrize("forgotten", [None, 0, 1])
+def test_a_recording_that_misses_something_is_not_used(
+    forgotten: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of MAML did, whose gradients another thread computes."""
+
+    def recorded(run: Callable[..., list[Tensor]], arguments: list[Tensor], structure: Any) -> Any:
+        read = [leaf.clone() for leaf in arguments]
+        graph = Replaying(run, read, -1 if forgotten is None else forgotten)
+        return module._Recording(graph, read, graph.written, structure)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_recorded", recorded)
+    learner, state, inputs, labels = prepared("sgd-linear", CPU.device)
+    with torch.inference_mode():
+        expected = learner.unroll(state, inputs, labels)
+        step = RecordedStep(learner.forward, compiled=False)
+        learner.forward = step  # type: ignore[method-assign]
+        torch.testing.assert_close(learner.unroll(state, inputs, labels), expected)
+    assert [r is not None for r in step._recordings.values()] == [forgotten is None]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("name", ["vsml", "sgd-mlp", "hebbian", "meta-rnn", "clone-2"])
+@pytest.mark.parametrize("name", ["vsml", "sgd-mlp", "hebbian", "meta-rnn", "clone-2", "maml"])
 class TestOnAGpu:
     pytestmark = on_a_gpu
 

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Shape
-from vsml_bench.vsml import native
+from vsml_bench.vsml import kernel, native
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
 pytestmark = pytest.mark.skipif(native.load() is None, reason="no C++ compiler for the kernel")
@@ -184,21 +184,36 @@ def test_a_population_equals_its_members_one_by_one(own_state, monkeypatch):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("config", [VSMLConfig(), VSMLConfig(hidden=(7,))], ids=["one", "two"])
-def test_the_number_of_threads_changes_no_bit(config):
-    learner = make(config, scale=1.0)
-    shape = Shape((300,), 5)
+def lifetimes_gradients() -> list[torch.Tensor]:
+    """Of whole lifetimes, with respect to the meta-parameters."""
+    learner, shape = make(VSMLConfig(), scale=1.0), Shape((300,), 5)
     inputs, labels = stream(shape=shape, steps=3, count=3)
+    state = learner.init_state(3, shape, torch.Generator().manual_seed(3))
+    logits, _ = learner.unroll(state, inputs, labels)
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+    return [p.grad for p in learner.parameters() if p.grad is not None]
+
+
+def sweep_gradients() -> list[torch.Tensor]:
+    """Of one sweep alone: what PyTorch multiplies around it may depend on the threads."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = ((3, 300, 64), (3, 5, 64), (16, 64), (3, 300, 5, 16), (3, 300, 5, 16))
+    operands = [torch.randn(size, generator=generator).requires_grad_() for size in sizes]
+    swept = kernel.sweep(2, *operands)
+    wanted = [torch.randn(part.shape, generator=generator) for part in swept]
+    torch.autograd.backward(swept, wanted)
+    return [operand.grad for operand in operands if operand.grad is not None]
+
+
+@pytest.mark.parametrize("found", [lifetimes_gradients, sweep_gradients])
+def test_the_number_of_threads_changes_no_bit(found):
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            learner.zero_grad()
-            state = learner.init_state(3, shape, torch.Generator().manual_seed(3))
-            logits, _ = learner.unroll(state, inputs, labels)
-            torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
-            results.append([p.grad for p in learner.parameters() if p.grad is not None])
+            results.append(found())
     finally:
         torch.set_num_threads(threads)
     for gradients in zip(*results, strict=True):
+        assert gradients[0].abs().max() > 0
         assert gradients[0].equal(gradients[1]) and gradients[0].equal(gradients[2])

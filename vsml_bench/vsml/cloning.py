@@ -152,7 +152,11 @@ class MetaTrainedClone(Clone):
     variants: ClassVar[Mapping[str, CloneConfig]] = {"clone-meta-trained": CloneConfig()}
     protocols = frozenset({"online", "few_shot"})
     recipe = Recipe(
-        phases=(Phase(200, lifetime=50, learning_rate=1e-3, final_learning_rate=1e-4),),
+        phases=(
+            Phase(60, lifetime=50, learning_rate=1e-3),
+            Phase(80, lifetime=200, learning_rate=1e-3),
+            Phase(60, lifetime=400, learning_rate=1e-3, final_learning_rate=1e-4),
+        ),
         lifetimes=4,
         size=8,
         validation_lifetimes=8,

@@ -110,22 +110,31 @@ INLINE Vector quotient(const Vector& x, const Vector& y) {
 // take each step together, for one alone would wait for its last result at each.
 template <int V>
 INLINE void raise_side_by_side(float* at) {
-    const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    Vector r[V], p[V];
+    Vector n[V], r[V], p[V];
 #define EACH UNROLLED for (int v = 0; v < V; ++v)
     EACH r[v] = bounded(load(at + v * LANES));
-    EACH p[v] = r[v] + round;
-    EACH store(at + v * LANES, p[v]);
-    EACH r[v] = r[v] - (p[v] - round);
+#ifdef __AVX512F__
+    EACH n[v] = (Vector)_mm512_roundscale_ps((__m512)r[v], _MM_FROUND_TO_NEAREST_INT);
+    EACH r[v] = r[v] - n[v];
+#else
+    const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds, and leaves n in the lowest bits
+    EACH n[v] = r[v] + round;
+    EACH store(at + v * LANES, n[v]);
+    EACH r[v] = r[v] - (n[v] - round);
+#endif
     EACH p[v] = r[v] * 1.32764720e-3f + 9.67554e-3f;
     EACH p[v] = p[v] * r[v] + 5.550713e-2f;
     EACH p[v] = p[v] * r[v] + 2.402212e-1f;
     EACH p[v] = p[v] * r[v] + 6.9314697e-1f;
     EACH p[v] = p[v] * r[v] + 1.0f;
+#ifdef __AVX512F__
+    EACH store(at + v * LANES, (Vector)_mm512_scalef_ps((__m512)p[v], (__m512)n[v]));
+#else
     EACH {
         const Bits exponent = (Bits)load(at + v * LANES) << 23;
         store(at + v * LANES, (Vector)((Bits)p[v] + exponent));
     }
+#endif
 #undef EACH
 }
 
@@ -289,31 +298,39 @@ INLINE void tick_backwards(const float* weight_transposed, Tick<K>& kept, States
             store(to + 3 * N, d_hidden * tanh_cell * o * (1.0f - o));
             store(gradients.cell[k] + n, d_cell * f);
         }
-    constexpr int PARTS = N / LANES;
-    Vector sums[PARTS][K] = {};
-#pragma GCC unroll 4
-    for (int j = 0; j < GATES; ++j) {
-        Vector w[PARTS];
+    // As many sums as keep a multiply-add from waiting for the one before it.
+    constexpr int PARTS = N / LANES, STRIDES = PARTS == 1 ? 4 : 1;
+    Vector sums[STRIDES][PARTS][K] = {};
+    for (int first = 0; first < GATES; first += STRIDES) {
         UNROLLED
-        for (int part = 0; part < PARTS; ++part)
-            w[part] = load(weight_transposed + j * N + part * LANES);
-        UNROLLED
-        for (int k = 0; k < K; ++k) {
-            const Vector x = broadcast(kept.gradient[k][j]);
+        for (int s = 0; s < STRIDES; ++s) {
+            const int j = first + s;
+            Vector w[PARTS];
             UNROLLED
-            for (int part = 0; part < PARTS; ++part) add_product(sums[part][k], x, w[part]);
+            for (int part = 0; part < PARTS; ++part)
+                w[part] = load(weight_transposed + j * N + part * LANES);
+            UNROLLED
+            for (int k = 0; k < K; ++k) {
+                const Vector x = broadcast(kept.gradient[k][j]);
+                UNROLLED
+                for (int part = 0; part < PARTS; ++part) add_product(sums[s][part][k], x, w[part]);
+            }
         }
     }
     UNROLLED
     for (int part = 0; part < PARTS; ++part)
         UNROLLED
-        for (int k = 0; k < K; ++k) store(gradients.hidden[k] + part * LANES, sums[part][k]);
+        for (int k = 0; k < K; ++k) {
+            UNROLLED
+            for (int s = 1; s < STRIDES; ++s) sums[0][part][k] += sums[s][part][k];
+            store(gradients.hidden[k] + part * LANES, sums[0][part][k]);
+        }
 }
 
 // dL/dW += sum of h^T dL/dgates over the sub-RNNs; a few rows of half of W at a time.
 template <int K>
 INLINE void add_outer_products(const Tick<K>* kept, int ticks, float* d_weight) {
-    constexpr int ROWS = 2;
+    constexpr int ROWS = LANES == 16 ? 4 : 2;
     for (int first = 0; first < GATES; first += 4 * LANES)
         for (int n = 0; n < N; n += ROWS) {
             Vector sums[ROWS][4];
