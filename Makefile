@@ -99,23 +99,23 @@ profile: .venv/.installed ## draw where the time goes, into results/speed
 
 # asv would store the host's name; a machine is called after its CPU. It keeps results of an existing
 # environment only where it is told which commit they are of.
-MACHINE = $$(.venv/bin/python -m benchmarks.machine_name)
 ASV = PATH="$(CURDIR)/.venv/bin:$$PATH" asv
 define know_the_machine
-$(ASV) machine --machine "$(MACHINE)" --yes >/dev/null
+machine="$$(.venv/bin/python -m benchmarks.machine_name)" && \
+    $(ASV) machine --machine "$$machine" --yes >/dev/null
 endef
 
 asv: .venv/.installed ## run the asv suite in .venv and store what it finds of this commit
 	@test -z "$$(git status --porcelain --untracked-files=no)" || { \
 	    echo "Commit your changes first: asv stores results by commit." >&2; exit 1; }
-	@$(know_the_machine)
-	@$(ASV) run --machine "$(MACHINE)" --environment existing:"$(CURDIR)/.venv/bin/python" \
+	@$(know_the_machine) && \
+	$(ASV) run --machine "$$machine" --environment existing:"$(CURDIR)/.venv/bin/python" \
 	    --set-commit-hash "$$(git rev-parse HEAD)" --bench '$(BENCH)'
 	@.venv/bin/python benchmarks/forget_paths.py results/speed/history
 
 asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slower beyond noise
-	@$(know_the_machine)
-	@$(ASV) continuous --machine "$(MACHINE)" --interleave-rounds --factor $(FACTOR) --bench '$(BENCH)' \
+	@$(know_the_machine) && \
+	$(ASV) continuous --machine "$$machine" --interleave-rounds --factor $(FACTOR) --bench '$(BENCH)' \
 	    "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
 
 asv-pages: .venv/.installed ## make web pages of the stored results, in runs/speed

@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import logging
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 
@@ -65,6 +66,32 @@ def decide(
     if threads is not None:
         torch.set_num_threads(threads)
     return Execution(torch.device(device), torch.get_num_threads(), precision)
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """The function compiled by `torch.compile` for each shape of its tensors; as it is written
+    where its first call shows that this machine cannot, for want of a C++ compiler, say."""
+    quick = torch.compile(function, dynamic=False)
+    chosen: list[Callable[..., Any]] = []
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        if chosen:
+            return chosen[0](*arguments)
+        try:
+            result = quick(*arguments)
+        except Exception as error:  # Dynamo and Inductor have kinds of their own
+            logging.getLogger(__name__).warning("running uncompiled: %s", error)
+            result = function(*arguments)
+            chosen.append(function)
+        else:
+            chosen.append(quick)
+        return result
+
+    return cast(Function, call)
 
 
 class _Pair(NamedTuple):

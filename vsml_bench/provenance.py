@@ -6,12 +6,13 @@ import platform
 import resource
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-
-import torch
+from typing import TYPE_CHECKING
 
 from vsml_bench import paths
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    import torch
+
 _PACKAGES = ("vsml-bench", "torch", "torchvision", "numpy", "scikit-learn", "mlxtend")
 
 
@@ -44,6 +45,8 @@ def git_state() -> tuple[str, bool]:
 
 def reset_peak_memory() -> None:
     """Makes `peak_memory_bytes` count from now on, where the system can (Linux)."""
+    import torch
+
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -53,10 +56,12 @@ def reset_peak_memory() -> None:
         return
 
 
-def peak_memory_bytes(device: torch.device = CPU) -> int:
+def peak_memory_bytes(device: torch.device | None = None) -> int:
     """Largest memory since `reset_peak_memory`, or so far: resident memory of this process, or on
     a GPU what its tensors took there."""
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     try:
         with open("/proc/self/status", encoding="ascii") as lines:

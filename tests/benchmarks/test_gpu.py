@@ -15,7 +15,7 @@ DOCUMENT = {
     "rows": [
         {
             **{"inputs": 64, "lifetimes": 4096, "eager": 1000.0, "ours": 2500.0},
-            **{"of_bandwidth": 0.125, "peak_bytes": 2**21, "bfloat16": 3000.0, "cpu": None},
+            **{"of_bandwidth": 0.125, "bfloat16": 3000.0, "cpu": None},
         }
     ],
     "meta_gradients": [{"lifetimes": 16, "cuda": 10.0, "cpu": 1234.0}],
@@ -39,7 +39,7 @@ def test_the_tables_say_what_was_measured() -> None:
         if line.startswith("| 64 x 10") or line.startswith("| 16")
     ]
     assert cells == [
-        ["64 x 10", "4,096", "1,000", "2,500", "3,000", "", "2.5x", "12.5 %", "2"],
+        ["64 x 10", "4,096", "1,000", "2,500", "3,000", "", "2.5x", "12.5 %"],
         ["64 x 10", "50 %", "25 %", "12 %", "12 %"],
         ["16", "10", "1,234"],
     ]
@@ -55,10 +55,9 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_size_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "COMPILE_AFTER", 100)
+def test_a_size_is_measured() -> None:
     row = gpu.forward(16, 2, copied=1e12)
     assert min(row[name] for name in ("eager", "ours", "bfloat16", "cpu")) > 0
-    assert row["of_bandwidth"] == pytest.approx(row["ours"] * 2 * 16 * 10 * 128 / 1e12)
-    assert row["peak_bytes"] > 0
-    assert sum(gpu.kernels(16, 2).values()) == pytest.approx(1.0)
+    assert row["of_bandwidth"] == pytest.approx(row["ours"] * 40_960 / 1e12)
+    shares = gpu.kernels(16, 2)
+    assert shares["matrix products"] > 0 and shares["fused by Inductor"] > 0

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import decide
+from vsml_bench.execution import COMPILE_AFTER, compiled, decide
 from vsml_bench.learner import Phase, Recipe
+from vsml_bench.meta_training import imitation as module
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.imitation import (
+    Imitation,
     Synapses,
     errors,
     imitate,
@@ -23,6 +28,7 @@ from vsml_bench.meta_training.imitation import (
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.registry import find_learner, find_split
+from vsml_bench.vsml.cloning import Clone
 from vsml_bench.vsml.synapse import Synapse, SynapseConfig
 
 RECIPE = Recipe(
@@ -81,7 +87,7 @@ def test_compiled_it_gives_the_same_loss_and_gradient() -> None:
     examples = [(inputs(8, draw), errors(8, draw)) for _ in range(2)]
     start = synapses(synapse, 8, draw)
     found = []
-    for run in (imitate, torch.compile(imitate, dynamic=False)):
+    for run in (imitate, compiled(imitate)):
         synapse.zero_grad()
         errors_of, after = run(synapse, start, examples, config)
         errors_of.loss.backward()
@@ -173,3 +179,36 @@ def test_meta_training_goes_on_from_a_clone(
     for name, tensor in clone.tensors.items():
         moved = (found.tensors[name] - tensor).abs().max()
         assert 0 < moved <= 2.1e-3, name  # two steps of Adam, each at most the learning rate
+
+
+def test_without_a_compiler_it_runs_as_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            raise RuntimeError("no C++ compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    double = compiled(lambda x: 2 * x)
+    assert double(3) == 6 and double(4) == 8
+    assert caplog.messages == ["running uncompiled: no C++ compiler"]
+
+
+@pytest.mark.parametrize("steps", [COMPILE_AFTER - 1, COMPILE_AFTER])
+def test_long_imitations_are_compiled(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Callable[..., Any]] = []
+
+    def ask(function: Callable[..., Any]) -> Callable[..., Any]:
+        asked.append(function)
+        return function
+
+    monkeypatch.setattr(module, "compiled", ask)
+    entry = find_learner("clone-1")
+    learner = entry.create(seed=0)
+    assert isinstance(learner, Clone)
+    recipe = dataclasses.replace(RECIPE, phases=(Phase(steps, lifetime=2, learning_rate=1e-2),))
+    job = MetaTrainingJob(entry, NO_TASKS, 0, recipe)
+    Imitation(job, recipe, learner, decide("cpu"))
+    assert asked == ([imitate] if steps >= COMPILE_AFTER else [])

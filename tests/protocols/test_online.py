@@ -144,8 +144,8 @@ def test_uniform_predictions_cost_the_logarithm_of_the_classes(sampler: EpisodeS
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("name", ["vsml", "sgd-linear"])
 def test_a_gpu_gives_the_same_scores(sampler: EpisodeSampler, name: str) -> None:
-    cpu = evaluate(learner(name), sampler, SEEDS, Online(20), EXECUTION)
-    gpu = evaluate(learner(name), sampler, SEEDS, Online(20), Execution(torch.device("cuda"), 1))
+    cpu = evaluate(learner(name), sampler, SEEDS, Online(30), EXECUTION)
+    gpu = evaluate(learner(name), sampler, SEEDS, Online(30), Execution(torch.device("cuda"), 1))
     np.testing.assert_allclose(gpu.loss, cpu.loss, rtol=1e-3, atol=1e-3)
 
 

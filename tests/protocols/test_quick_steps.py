@@ -104,7 +104,29 @@ def test_a_recording_that_misses_something_is_not_used(
         step = RecordedStep(learner.forward, compiled=False)
         learner.forward = step  # type: ignore[method-assign]
         torch.testing.assert_close(learner.unroll(state, inputs, labels), expected)
-    assert [r is not None for r in step._recordings.values()] == [forgotten is None]
+    assert step.in_use == (forgotten is None)
+
+
+def test_a_growing_state_is_not_recorded() -> None:
+    learner, state, inputs, labels = prepared("1-nn", CPU.device)
+    with torch.inference_mode():
+        expected, _ = Learner.unroll(learner, state, inputs, labels)
+        step = RecordedStep(learner.forward, compiled=True)
+        learner.forward = step  # type: ignore[method-assign]
+        torch.testing.assert_close(Learner.unroll(learner, state, inputs, labels)[0], expected)
+    assert not step.in_use and len(step._recordings) == 1
+
+
+def test_a_step_that_was_compiled_is_recorded_as_it_is_written() -> None:
+    """Or Dynamo would trace the recording."""
+    learner = find_learner("sgd-linear").create(seed=0)
+    learner.compile()
+    compiled, on_a_gpu = learner._compiled_call_impl, Execution(torch.device("cuda"), 1)
+    with torch.inference_mode(), quick_steps(learner, on_a_gpu, RECORD_AFTER):
+        assert learner._compiled_call_impl is None and isinstance(learner.forward, RecordedStep)
+    assert learner._compiled_call_impl is compiled and "forward" not in vars(learner)
+    with quick_steps(learner, on_a_gpu, RECORD_AFTER - 1):
+        assert not isinstance(learner.forward, RecordedStep)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -120,6 +142,7 @@ class TestOnAGpu:
             with quick_steps(learner, GPU, COMPILE_AFTER if compiled else RECORD_AFTER):
                 assert isinstance(learner.forward, RecordedStep)
                 found, found_end = learner.unroll(state, inputs, labels)
+                assert learner.forward.in_use or name == "maml"
                 again, _ = learner.unroll(state, inputs, labels)
         assert "forward" not in vars(learner)
         tolerance = {"rtol": 1e-4, "atol": 1e-5} if compiled else {"rtol": 0, "atol": 0}
@@ -152,4 +175,4 @@ def test_a_step_that_waits_for_the_gpu_runs_as_it_is_written() -> None:
     with torch.inference_mode():
         found = step(state, inputs[0], labels[0])
         torch.testing.assert_close(found, waiting(state, inputs[0], labels[0]), rtol=0, atol=0)
-    assert list(step._recordings.values()) == [None]
+    assert not step.in_use

@@ -40,6 +40,7 @@ Status: TypeAlias = Literal["ok", "diverged", "timeout", "crashed", "out_of_memo
 unavailable: this machine lacks the data or a package."""
 
 _FORMAT = 1
+_USUAL = {"processor": "cpu", "precision": "float32"}  # of a cell's provenance, and so left out
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Provenance:
 
     @property
     def manner(self) -> str:
-        """See `manner`."""
+        """What its file's name ends with, see `cell_path`."""
         return manner(self.processor, self.precision)
 
 
@@ -163,17 +164,17 @@ class Problem:
 def manner(processor: str, precision: str) -> str:
     """How a cell is run: kind of device and precision, with what is usual left out, so "", "cuda",
     "bfloat16" or "cuda-bfloat16"."""
-    unusual = (processor if processor != "cpu" else "", precision if precision != "float32" else "")
-    return "-".join(filter(None, unusual))
+    found = {"processor": processor, "precision": precision}
+    return "-".join(value for name, value in found.items() if value != _USUAL[name])
 
 
-def cell_path(folder: Path, id: CellId, key: str, run_manner: str = "") -> Path:
+def cell_path(folder: Path, id: CellId, key: str, how: str = "") -> Path:
     """Where the cell with this key is kept: a file name that people can read.
 
-    run_manner: see `manner`; the same cell run in two manners is two files.
+    how: its `manner`; the same cell run in two manners is two files.
     """
     names = (re.sub(r"[^\w.+=@-]", "_", name) for name in (id.split, id.learner))
-    suffix = f"--{run_manner}" if run_manner else ""
+    suffix = f"--{how}" if how else ""
     return folder / f"{'--'.join(names)}--seed{id.seed}--{key[:8]}{suffix}.json"
 
 
@@ -230,9 +231,9 @@ def content_hash(cell: Cell) -> str:
 def _document(cell: Cell) -> dict[str, Any]:
     fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
     provenance = dataclasses.asdict(cell.provenance)
-    for late, usual in (("precision", "float32"), ("processor", "cpu")):
-        if provenance[late] == usual:  # records that are older than this field keep their hashes
-            del provenance[late]
+    for name, usual in _USUAL.items():
+        if provenance[name] == usual:  # records that are older than this field keep their hashes
+            del provenance[name]
     return {
         **fields,
         "format": _FORMAT,

@@ -13,13 +13,14 @@ START_SECONDS = 2.0
 
 
 class CostModel:
-    """Seconds per cell on one thread: the median of comparable earlier cells, per example."""
+    """Seconds per cell on one thread of a CPU, in float32: the median of comparable earlier cells,
+    per example."""
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._by_split: dict[tuple[str, str], list[float]] = {}
         self._by_learner: dict[str, list[float]] = {}
         for cell in cells:
-            if cell.status != "ok":
+            if cell.status != "ok" or cell.provenance.manner:
                 continue
             seconds = cell.provenance.seconds
             spent = seconds.get("meta_test", 0.0) + seconds.get("compile", 0.0)

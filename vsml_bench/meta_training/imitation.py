@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import Execution
+from vsml_bench.execution import Execution, compiled
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.objective import MetaLoss, Objective
@@ -70,8 +70,9 @@ class Imitation(Source):
         self.one_shape = True
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
-        compiling = execution.worth_compiling(recipe.steps)
-        self._imitate = torch.compile(imitate, dynamic=False) if compiling else imitate
+        self._imitate = imitate
+        if execution.worth_compiling(recipe.steps):
+            self._imitate = compiled(imitate)
         self._synapses: Synapses | None = None
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:

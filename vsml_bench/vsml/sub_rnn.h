@@ -110,17 +110,17 @@ INLINE Vector quotient(const Vector& x, const Vector& y) {
 // take each step together, for one alone would wait for its last result at each.
 template <int V>
 INLINE void raise_side_by_side(float* at) {
-    Vector n[V], r[V], p[V];
+    Vector whole[V], r[V], p[V];  // n, and without AVX-512 n + 1.5 * 2^23
 #define EACH UNROLLED for (int v = 0; v < V; ++v)
     EACH r[v] = bounded(load(at + v * LANES));
 #ifdef __AVX512F__
-    EACH n[v] = (Vector)_mm512_roundscale_ps((__m512)r[v], _MM_FROUND_TO_NEAREST_INT);
-    EACH r[v] = r[v] - n[v];
+    EACH whole[v] = (Vector)_mm512_roundscale_ps((__m512)r[v], _MM_FROUND_TO_NEAREST_INT);
+    EACH r[v] = r[v] - whole[v];
 #else
     const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds, and leaves n in the lowest bits
-    EACH n[v] = r[v] + round;
-    EACH store(at + v * LANES, n[v]);
-    EACH r[v] = r[v] - (n[v] - round);
+    EACH whole[v] = r[v] + round;
+    EACH store(at + v * LANES, whole[v]);
+    EACH r[v] = r[v] - (whole[v] - round);
 #endif
     EACH p[v] = r[v] * 1.32764720e-3f + 9.67554e-3f;
     EACH p[v] = p[v] * r[v] + 5.550713e-2f;
@@ -128,7 +128,7 @@ INLINE void raise_side_by_side(float* at) {
     EACH p[v] = p[v] * r[v] + 6.9314697e-1f;
     EACH p[v] = p[v] * r[v] + 1.0f;
 #ifdef __AVX512F__
-    EACH store(at + v * LANES, (Vector)_mm512_scalef_ps((__m512)p[v], (__m512)n[v]));
+    EACH store(at + v * LANES, (Vector)_mm512_scalef_ps((__m512)p[v], (__m512)whole[v]));
 #else
     EACH {
         const Bits exponent = (Bits)load(at + v * LANES) << 23;
@@ -301,6 +301,7 @@ INLINE void tick_backwards(const float* weight_transposed, Tick<K>& kept, States
     // As many sums as keep a multiply-add from waiting for the one before it.
     constexpr int PARTS = N / LANES, STRIDES = PARTS == 1 ? 4 : 1;
     Vector sums[STRIDES][PARTS][K] = {};
+#pragma GCC unroll 4
     for (int first = 0; first < GATES; first += STRIDES) {
         UNROLLED
         for (int s = 0; s < STRIDES; ++s) {
@@ -327,7 +328,7 @@ INLINE void tick_backwards(const float* weight_transposed, Tick<K>& kept, States
         }
 }
 
-// dL/dW += sum of h^T dL/dgates over the sub-RNNs; a few rows of half of W at a time.
+// dL/dW += sum of h^T dL/dgates over the sub-RNNs; as much of W at a time as registers hold.
 template <int K>
 INLINE void add_outer_products(const Tick<K>* kept, int ticks, float* d_weight) {
     constexpr int ROWS = LANES == 16 ? 4 : 2;
