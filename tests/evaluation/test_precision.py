@@ -16,6 +16,7 @@ from tests.harness import call
 from tests.leaderboard.factory import make_cell
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation import runner
 from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
 from vsml_bench.execution import Execution
 from vsml_bench.protocols.evaluation import evaluate
@@ -95,6 +96,16 @@ def test_records_that_are_older_than_the_options_keep_their_hashes(tmp_path: Pat
     assert not problems
     kept = {(c.provenance.processor, c.provenance.precision) for c in cells}
     assert kept == {("cpu", "float32"), *manners}
+
+
+@pytest.mark.parametrize(("device", "reused"), [("cpu", 1), ("cuda", 0)])
+def test_a_run_reuses_cells_of_its_own_kind_of_device(
+    device: str, reused: int, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "decide", lambda _: Execution(torch.device(device), 1))
+    suite, folder, chosen = str(finished.suite), finished.folder, ["nearest-mean"]
+    report = vsml_bench.run(suite, out=folder, splits=[SPLIT], learners=chosen, policy="never")
+    assert (report.reused, len(report.missing)) == (reused, 1 - reused)
 
 
 def test_another_precision_is_refused(finished: Finished) -> None:
