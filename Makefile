@@ -118,7 +118,7 @@ asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slo
 	$(ASV) continuous --machine "$$machine" --interleave-rounds --factor $(FACTOR) --bench '$(BENCH)' \
 	    "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
 
-asv-pages: .venv/.installed ## make web pages of the stored results, in runs/speed
+asv-pages: .venv/.installed ## make web pages of the stored results, in results/speed/pages
 	@$(ASV) publish
 
 readme: .venv/.installed ## copy the published boards into README.md and docs/
