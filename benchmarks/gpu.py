@@ -9,14 +9,11 @@ a copy on the same GPU: what a step that keeps all else on the chip could not fa
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,8 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree as pytree
 
 from benchmarks.case import objective_of, random_episode
+from benchmarks.document import parser, publish
 from benchmarks.vsml_cases import fresh_vsml
-from vsml_bench import paths
 from vsml_bench.data.episodes import Episode
 from vsml_bench.execution import COMPILE_AFTER, Execution, decide, device_name, synchronize
 from vsml_bench.learner import Learner, Shape, State
@@ -35,7 +32,6 @@ from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.quick_steps import RecordedStep, compile_step, quick_steps
 from vsml_bench.provenance import git_state, versions
-from vsml_bench.storage import write_atomically
 from vsml_bench.vsml.learner import VSMLConfig
 
 INPUTS = (64, 784)
@@ -104,19 +100,16 @@ def meta_gradient(lifetimes: int) -> dict[str, Any]:
     """Backpropagation through lifetimes of 100 examples, 64 x 10; examples per second."""
     shape = Shape((64,), CLASSES)
     episode = random_episode(META_STEPS, lifetimes, shape)
-    found: dict[str, Any] = {"lifetimes": lifetimes}
-    for name in ("cuda", "cpu"):
-        execution = decide(name)
+
+    def rate(execution: Execution) -> float:
         learner, state, placed = _placed(episode, shape, execution.device)
         compile_step(learner, execution, COMPILE_AFTER)
-        run = partial(
-            bptt.meta_gradient,
-            learner,
-            objective_of(placed, Online(META_STEPS), partial(_same, state)),
-        )
+        objective = objective_of(placed, Online(META_STEPS), lambda: state)
+        run = partial(bptt.meta_gradient, learner, objective)
         run()
-        found[name] = episode.labels.numel() / _quickest(run, execution.device)
-    return found
+        return episode.labels.numel() / _quickest(run, execution.device)
+
+    return {"lifetimes": lifetimes, "cuda": rate(decide("cuda")), "cpu": rate(decide("cpu"))}
 
 
 @contextmanager
@@ -142,10 +135,6 @@ def _placed(episode: Episode, shape: Shape, device: torch.device) -> tuple[Learn
     copies = max(1, lifetimes // DRAWN)
     state = pytree.tree_map(lambda part: part.repeat(copies, *[1] * (part.ndim - 1)), drawn)
     return learner, state, Episode(episode.inputs.to(device), episode.labels.to(device))
-
-
-def _same(state: State) -> State:
-    return state
 
 
 def _quickest(run: Callable[[], Any], device: torch.device) -> float:
@@ -226,9 +215,7 @@ def _count(rate: float | None) -> str:
 
 def main() -> None:
     """Measures all sizes and writes what it finds."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=paths.results() / "speed")
-    out = parser.parse_args().out
+    out = parser(main.__doc__).parse_args().out
     if not torch.cuda.is_available():
         sys.exit("make gpu: this machine has no usable CUDA GPU; run it on one that has.")
     gpu, commit = decide("cuda"), git_state()
@@ -252,10 +239,7 @@ def main() -> None:
         "meta_gradients": [meta_gradient(lifetimes) for lifetimes in META_LIFETIMES],
         "kernels": [{"inputs": i, "shares": kernels(i, PROFILED)} for i in INPUTS],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "gpu.json", json.dumps(document, indent=1).encode() + b"\n")
-    write_atomically(out / "gpu.md", as_markdown(document).encode())
-    print(as_markdown(document))
+    publish(document, as_markdown, out, "gpu")
 
 
 if __name__ == "__main__":

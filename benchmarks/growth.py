@@ -8,15 +8,12 @@ share.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +21,10 @@ from tabulate import tabulate
 
 from benchmarks.case import Case
 from benchmarks.cases import start as prepare
+from benchmarks.document import parser, publish
 from benchmarks.speed import machine, peak_flops
 from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
-from vsml_bench import paths
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory
-from vsml_bench.storage import write_atomically
 
 REPEATS = 5
 
@@ -143,14 +139,9 @@ def as_markdown(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures all axes and writes what it finds."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=paths.results() / "speed")
-    out = parser.parse_args().out
+    out = parser(main.__doc__).parse_args().out
     document = {"machine": machine(peak_flops()), "rows": list(grown())}
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "growth.json", json.dumps(document, indent=1).encode() + b"\n")
-    write_atomically(out / "growth.md", as_markdown(document).encode())
-    print(as_markdown(document))
+    publish(document, as_markdown, out, "growth")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@ results/speed. On one core, so that shares add up."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -14,10 +12,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.case import Case
 from benchmarks.cases import CASES
+from benchmarks.document import parser, write
 from benchmarks.speed import machine, peak_flops
-from vsml_bench import paths
 from vsml_bench.execution import decide
-from vsml_bench.storage import write_atomically
 from vsml_bench.vsml import native
 
 KINDS = {
@@ -92,9 +89,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Profiles all cases but the runner's, which is what the first one's is."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=paths.results() / "speed")
-    out = parser.parse_args().out
+    out = parser(main.__doc__).parse_args().out
     call = native.call
 
     def recorded(name: str, *arguments: Any) -> None:
@@ -106,8 +101,7 @@ def main() -> None:
         {"case": case.name, **shares(case)} for case in CASES if case.flops is not None
     ]
     document = {"machine": machine(peak_flops()), "rows": rows}
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "profile.json", json.dumps(document, indent=1).encode() + b"\n")
+    write(document, out / "profile.json")
     draw(rows, out / "profile.svg")
     for row in rows:
         parts = ", ".join(f"{100 * row[k]:.0f} % {k}" for k in (*KINDS, PYTHON) if row[k] >= 0.005)

@@ -8,14 +8,11 @@ ratios more, and the share of the arithmetic bound says what is left.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import statistics
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +20,9 @@ from tabulate import tabulate
 
 from benchmarks.case import Case
 from benchmarks.cases import CASES, start
-from vsml_bench import paths
+from benchmarks.document import parser, publish
 from vsml_bench.execution import device_name
 from vsml_bench.provenance import git_state, versions
-from vsml_bench.storage import write_atomically
 
 ROUNDS = 7
 SECONDS_PER_CASE = 25.0
@@ -184,10 +180,9 @@ def as_markdown(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measures all cases, or those whose names contain an argument, and writes what it finds."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("cases", nargs="*", help="parts of names; all cases where there is none")
-    parser.add_argument("--out", type=Path, default=paths.results() / "speed")
-    arguments = parser.parse_args()
+    options = parser(main.__doc__)
+    options.add_argument("cases", nargs="*", help="parts of names; all cases where there is none")
+    arguments = options.parse_args()
     peak = peak_flops()
     rows = []
     for case in CASES:
@@ -195,10 +190,7 @@ def main() -> None:
             rows.append(row(case, measure(case), peak))
             print(f"{case.name}: {rows[-1]['ratio']:.2f}x of {case.reference}", flush=True)
     document = {"machine": machine(peak), "rows": rows}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.out / "speed.json", json.dumps(document, indent=1).encode() + b"\n")
-    write_atomically(arguments.out / "speed.md", as_markdown(document).encode())
-    print(as_markdown(document))
+    publish(document, as_markdown, arguments.out, "speed")
 
 
 if __name__ == "__main__":
