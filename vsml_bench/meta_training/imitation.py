@@ -67,7 +67,7 @@ class Imitation(Source):
                 "it out."
             )
         self.data_hashes = {}
-        self.one_shape = True
+        self.steps_of_one_shape = False  # synapses are run without their network
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
         self._imitate = imitate

@@ -60,7 +60,7 @@ class TaskLifetimes(Source):
         """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
         one for each shape of a mixture, the largest last."""
         self.carried = {}
-        self.one_shape = len(self._shapes[None]) == 1
+        self.steps_of_one_shape = len(self._shapes[None]) == 1
         self.data_hashes = self._shapes[None][-1].content_hashes
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):

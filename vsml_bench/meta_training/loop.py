@@ -141,7 +141,7 @@ class _Training:
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
-        elif self.source.one_shape:  # a mixture would be compiled for every shape
+        elif self.source.steps_of_one_shape:
             steps = sum(p.steps * p.lifetime for p in recipe.phases)
             compile_step(self.learner, execution, steps)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree

@@ -28,8 +28,9 @@ class Source(ABC):
     """What goes over from one meta-update to the next, besides meta-parameters and moments. It can
     be set, to continue from there."""
 
-    one_shape: bool
-    """Whether all examples of a meta-training have one shape; else each shape would be compiled."""
+    steps_of_one_shape: bool
+    """Whether the learner's step is called, and with examples of one shape alone: each shape would
+    be compiled."""
 
     @abstractmethod
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
