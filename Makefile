@@ -120,6 +120,7 @@ asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slo
 
 asv-pages: .venv/.installed ## make web pages of the stored results, in results/speed/pages
 	@$(ASV) publish
+	@cp .venv/lib/python*/site-packages/asv-*.dist-info/licenses/LICENSE.rst results/speed/pages/
 
 readme: .venv/.installed ## copy the published boards into README.md and docs/
 	@.venv/bin/python tools/update_readme.py
