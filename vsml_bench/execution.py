@@ -116,12 +116,13 @@ def compiles_named_tuples() -> bool:
 
 def _keep_freed_memory() -> None:
     """Has glibc keep what is freed instead of giving it back to the system: each step of a lifetime
-    frees a state of many MiB and asks for the next one, and getting fresh pages for it takes a
-    good part of the step. Without glibc nothing happens."""
-    trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+    frees a state of many MiB and asks for the next one, each meta-update the states of whole
+    lifetimes, and getting fresh pages for these takes a good part of the time. Without glibc
+    nothing happens."""
+    trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc allows
+        mallopt(mmap_max, 0)  # what is mapped by itself, as large tensors are, is unmapped when freed
         mallopt(trim_threshold, 2**31 - 1)
 
 

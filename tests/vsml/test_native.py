@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -54,6 +55,29 @@ def plain_path(monkeypatch):
 )
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11])
 def test_kernel_and_its_gradient_equal_plain_form(config, classes, plain_path):
+    compare_with_plain_form(config, classes, plain_path)
+
+
+@pytest.fixture(params=["-mno-avx512f", "-mno-avx"])
+def fewer_instructions(request, monkeypatch, tmp_path):
+    """The code as it is compiled on CPUs without AVX-512 and without AVX."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, request.param))
+    native.load.cache_clear()
+    assert native.load() is not None
+    yield
+    native.load.cache_clear()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 compilers")
+@pytest.mark.parametrize("hidden", [(), (7,)])
+@pytest.mark.usefixtures("fewer_instructions")
+def test_code_for_other_cpus_equals_plain_form(hidden, plain_path):
+    compare_with_plain_form(VSMLConfig(hidden=hidden), 11, plain_path)
+
+
+def compare_with_plain_form(config: VSMLConfig, classes: int, plain_path) -> None:
+    """Logits, last states and gradients."""
     learner = make(config, scale=1.5)
     generator = torch.Generator().manual_seed(4)
     shape = Shape((9,), classes)

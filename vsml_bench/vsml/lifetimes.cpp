@@ -42,14 +42,19 @@ struct Shares {
         to_exponents(own.bias, bias, true);
         to_exponents(own.from_error, from_error, false);
     }
-    INLINE void below(float x, float* shares) const {
-        for (int at = 0; at < GATES; at += LANES)
-            store(shares + at, load(bias + at) + x * load(from_input + at));
-    }
+    // What does not depend on the input, [B, 4N].
     void above(const float* errors, int64_t outputs, float* shares) const {
         for (int64_t b = 0; b < outputs; ++b)
             for (int at = 0; at < GATES; at += LANES)
-                store(shares + b * GATES + at, errors[b] * load(from_error + at));
+                store(shares + b * GATES + at, errors[b] * load(from_error + at) + load(bias + at));
+    }
+    // Of a block, from inputs x [A].
+    INLINE void fill(const float* x, const float* above, const Place& place, int64_t outputs,
+                     Gates& shares) const {
+        place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+            for (int at = 0; at < GATES; at += LANES)
+                store(shares[row] + at, x[a] * load(from_input + at) + load(above + b * GATES + at));
+        });
     }
 };
 
@@ -86,41 +91,46 @@ extern "C" void vsml_lifetimes(
     const int64_t floats = size * outputs * N;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t life = 0; life < members * lifetimes; ++life) {
+        const FlushToZero flush;
         const int64_t p = life / lifetimes, e = life % lifetimes;
         const MetaParameters own = all_members.of(p);
         const Shares shares(own);
         const Weight scaled(own.weight);
-        float *h = last_hidden + life * floats, *c = last_cell + life * floats;
-        float* error = last_errors + life * outputs;
         const int64_t from = state_members == 1 ? e : life;
-        std::copy_n(hidden + from * floats, floats, h);
-        std::copy_n(cell + from * floats, floats, c);
+        float* error = last_errors + life * outputs;
         std::copy_n(errors + (error_members == 1 ? e : life) * outputs, outputs, error);
         std::vector<float> above(outputs * GATES), means(outputs * N);
+        alignas(64) Gates of_block = {};
+        // The states before a step are on its tape, if there is one.
+        struct At {
+            float *hidden, *cell;
+        };
+        const auto states_before = [&](int64_t t) -> At {
+            if (!hidden_tape || t == steps)
+                return {last_hidden + life * floats, last_cell + life * floats};
+            const int64_t at = (t * lifetimes + e) * floats;
+            return {hidden_tape + at, cell_tape + at};
+        };
+        std::copy_n(hidden + from * floats, floats, states_before(0).hidden);
+        std::copy_n(cell + from * floats, floats, states_before(0).cell);
         for (int64_t t = 0; t < steps; ++t) {
             const int64_t step = t * lifetimes + e;
-            if (hidden_tape) {
-                std::copy_n(h, floats, hidden_tape + step * floats);
-                std::copy_n(c, floats, cell_tape + step * floats);
-                std::copy_n(error, outputs, error_tape + step * outputs);
-            }
+            if (error_tape) std::copy_n(error, outputs, error_tape + step * outputs);
+            const At before = states_before(t), after = states_before(t + 1);
+            const float* x = inputs + step * size;
             shares.above(error, outputs, above.data());
             std::fill(means.begin(), means.end(), 0.0f);
-            for (int64_t a = 0; a < size; ++a) {
-                alignas(64) float below[GATES];
-                shares.below(inputs[step * size + a], below);
-                over_outputs(outputs, [&](auto width, int64_t b) {
-                    constexpr int K = decltype(width)::value;
-                    const int64_t at = (a * outputs + b) * N;
-                    States<K> states;
-                    states.read(h + at, c + at);
-                    for (int64_t i = 0; i < ticks; ++i)
-                        tick<K>(below, above.data() + b * GATES, scaled, states);
-                    states.write(h + at, c + at);
-                    for (int i = 0; i < K * N; i += LANES)
-                        add(means.data() + b * N + i, load(states.hidden[0] + i));
+            over_blocks(size, outputs, [&](const Place& place) {
+                const int64_t at = place.first * N;
+                shares.fill(x, above.data(), place, outputs, of_block);
+                forward_block(static_cast<int>(ticks), of_block, scaled, place.rows,
+                              before.hidden + at, before.cell + at, after.hidden + at,
+                              after.cell + at);
+                place.over_rows(outputs, [&](int row, int64_t, int64_t b) {
+                    for (int n = 0; n < N; n += LANES)
+                        add(means.data() + b * N + n, load(after.hidden + at + row * N + n));
                 });
-            }
+            });
             for (float& mean : means) mean /= size;
             if (mean_tape) std::copy(means.begin(), means.end(), mean_tape + step * outputs * N);
             read_out(own, means.data(), outputs, labels[step],
@@ -148,6 +158,7 @@ extern "C" void vsml_lifetimes_backward(
     const int64_t floats = size * outputs * N;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t e = 0; e < lifetimes; ++e) {
+        const FlushToZero flush;
         float *dh = d_hidden + e * floats, *dc = d_cell + e * floats, *d_error = d_errors + e * outputs;
         float *into_input = d_from_input + e * GATES, *into_bias = d_bias + e * GATES;
         float *into_error = d_from_error + e * GATES, *into_weight = d_weight + e * N * GATES;
@@ -157,6 +168,8 @@ extern "C" void vsml_lifetimes_backward(
         d_head_bias[e] = 0.0f;
         std::vector<float> above(outputs * GATES), d_above(outputs * GATES);
         std::vector<float> d_logits(outputs), d_means(outputs * N);
+        alignas(64) Gates of_block = {};
+        Backward block;
         for (int64_t t = steps - 1; t >= 0; --t) {
             const int64_t step = t * lifetimes + e;
             const float *logit = logits + step * outputs, *mean = mean_tape + step * outputs * N;
@@ -178,38 +191,39 @@ extern "C" void vsml_lifetimes_backward(
                 }
             }
             // through the sub-RNNs
-            const float* error = error_tape + step * outputs;
+            const float *error = error_tape + step * outputs, *x = inputs + step * size;
             shares.above(error, outputs, above.data());
             std::fill(d_above.begin(), d_above.end(), 0.0f);
-            for (int64_t a = 0; a < size; ++a) {
-                const float x = inputs[step * size + a];
-                alignas(64) float below[GATES], d_below[GATES] = {};
-                shares.below(x, below);
-                over_outputs(outputs, [&](auto width, int64_t b) {
-                    constexpr int K = decltype(width)::value;
-                    const int64_t at = (a * outputs + b) * N;
-                    States<K> states, gradients;
-                    states.read(hidden_tape + step * floats + at, cell_tape + step * floats + at);
-                    gradients.read(dh + at, dc + at);
-                    for (int i = 0; i < K * N; i += LANES)
-                        add(gradients.hidden[0] + i, load(d_means.data() + b * N + i));
-                    backward_block<K>(static_cast<int>(ticks), below, above.data() + b * GATES,
-                                      scaled, weight_transposed, states, gradients, d_below,
-                                      d_above.data() + b * GATES, into_weight);
-                    gradients.write(dh + at, dc + at);
+            over_blocks(size, outputs, [&](const Place& place) {
+                shares.fill(x, above.data(), place, outputs, of_block);
+                const int64_t at = place.first * N;
+                block.kept[0].before.read(hidden_tape + step * floats + at,
+                                          cell_tape + step * floats + at, place.rows);
+                block.gradients.read(dh + at, dc + at, place.rows);
+                place.over_rows(outputs, [&](int row, int64_t, int64_t b) {
+                    for (int n = 0; n < N; n += LANES)
+                        add(block.gradients.hidden[row] + n, load(d_means.data() + b * N + n));
                 });
-                for (int at = 0; at < GATES; at += LANES) {
-                    add(into_bias + at, load(d_below + at));
-                    add(into_input + at, x * load(d_below + at));
-                }
-            }
+                block.run(static_cast<int>(ticks), scaled, weight_transposed, of_block, into_weight);
+                block.gradients.write(dh + at, dc + at, place.rows);
+                place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+                    for (int i = 0; i < GATES; i += LANES) {
+                        const Vector gradient = load(block.d_shares[row] + i);
+                        add(into_input + i, x[a] * gradient);
+                        add(d_above.data() + b * GATES + i, gradient);
+                    }
+                });
+            });
             for (int64_t b = 0; b < outputs; ++b) {
-                d_error[b] = 0.0f;
-                for (int g = 0; g < GATES; ++g) {
-                    const float gradient = d_above[b * GATES + g];
-                    into_error[g] += error[b] * gradient;
-                    d_error[b] += from_error[g] * gradient;
+                Vector products = {};
+                for (int at = 0; at < GATES; at += LANES) {
+                    const Vector gradient = load(d_above.data() + b * GATES + at);
+                    add(into_bias + at, gradient);
+                    add(into_error + at, error[b] * gradient);
+                    products += load(from_error + at) * gradient;
                 }
+                d_error[b] = 0.0f;
+                for (int lane = 0; lane < LANES; ++lane) d_error[b] += products[lane];
             }
         }
     }

@@ -1,4 +1,4 @@
-// The LSTM of a VSML sub-RNN on vectors of floats, a few sub-RNNs at a time, and its gradient.
+// The LSTM of a VSML sub-RNN on vectors of floats, a block of sub-RNNs at a time, and its gradient.
 //
 // One micro-tick, with x the messages' shares of the gates i, g, f, o and W [N, 4N]:
 //
@@ -11,34 +11,39 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
-#ifdef __AVX__
+#ifdef __SSE__
 #include <immintrin.h>
 #endif
 
 #define INLINE inline __attribute__((always_inline))
+// A loop that GCC is to compile by itself: with its neighbours in one function it finds worse code.
+#define LOOP static __attribute__((noinline))
 // Before a loop over vectors that are to stay in registers.
 #define UNROLLED _Pragma("GCC unroll 16")
+// A step that V vectors take together, for one alone would wait for its last result at each.
+#define EACH UNROLLED for (int v = 0; v < V; ++v)
 
 constexpr int N = 16;
 constexpr int GATES = 4 * N;
 constexpr int MAX_TICKS = 8;  // native.py asks for no more of a gradient
-constexpr int BLOCK = 5;      // sub-RNNs side by side, so that none waits for its own results
 constexpr float LOG2E = 1.44269504088896341f;
 constexpr float GATE_OFFSET = 5.0f;  // of the forget gate; its negative is the input gate's
 
-// The machine's own vectors: GCC passes wider ones through memory. COLUMNS is how many vectors of
-// gates are summed up at a time: as many as fit the registers with BLOCK sub-RNNs.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, COLUMNS = 4;
+// The machine's own vectors: GCC passes wider ones through memory. A block has ROWS sub-RNNs, which
+// take each step together. Of its gates TILE_ROWS by TILE_COLUMNS vectors are summed up at a time, as
+// many as fit the registers. POWERS vectors are raised at a time, and UPDATES vectors of states updated.
+#if defined(__AVX512DQ__)
+constexpr int LANES = 16, ROWS = 8, TILE_ROWS = 4, TILE_COLUMNS = 4, POWERS = 8, UPDATES = 4;
 #elif defined(__AVX__)
-constexpr int LANES = 8, COLUMNS = 2;
+constexpr int LANES = 8, ROWS = 15, TILE_ROWS = 5, TILE_COLUMNS = 2, POWERS = 4, UPDATES = 1;
 #else
-constexpr int LANES = 4, COLUMNS = 2;
+constexpr int LANES = 4, ROWS = 15, TILE_ROWS = 5, TILE_COLUMNS = 2, POWERS = 4, UPDATES = 1;
 #endif
+constexpr int PARTS = N / LANES;  // vectors of a state
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
 
@@ -51,21 +56,16 @@ INLINE void store(float* to, const Vector& x) { std::memcpy(to, &x, sizeof x); }
 INLINE void add(float* to, const Vector& x) { store(to, load(to) + x); }
 INLINE Vector all(float x) { return x - Vector{}; }  // x + 0 would turn -0 into 0
 
-template <int SIZE>
-INLINE void copy(const float* from, float* to) {
-    for (int i = 0; i < SIZE; i += LANES) store(to + i, load(from + i));
-}
-
 // sum += x w. In assembly, for GCC keeps fewer sums in registers than there is room for.
 INLINE void add_product(Vector& sum, const Vector& x, const Vector& w) {
-#if defined(__FMA__) && !defined(__AVX512F__)
+#if defined(__FMA__) && !defined(__AVX512DQ__)
     asm volatile("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
 #else
     sum += x * w;
 #endif
 }
 INLINE Vector broadcast(const float& x) {
-#if defined(__FMA__) && !defined(__AVX512F__)
+#if defined(__FMA__) && !defined(__AVX512DQ__)
     Vector result;
     asm volatile("vbroadcastss %1, %0" : "=x"(result) : "m"(x));
     return result;
@@ -74,77 +74,82 @@ INLINE Vector broadcast(const float& x) {
 #endif
 }
 
-// 1 / (1 + 2^-40) is 1 in float32, and products of three such terms cannot overflow. Keeps NaN: the
-// second operand of min and max is returned where either is NaN.
-INLINE Vector bounded(const Vector& x) {
-    const Vector low = all(-40.0f), high = all(40.0f);
-#if defined(__AVX512F__)
-    return (Vector)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)low, (__m512)x));
+// min(x, 40): products of three terms 1 + 2^40 cannot overflow. And max(x, -40), below which 1 + 2^x
+// is 1. Both keep NaN: the second operand is returned where either is NaN.
+INLINE Vector at_most_40(const Vector& x) {
+    const Vector high = all(40.0f);
+#if defined(__AVX512DQ__)
+    return (Vector)_mm512_min_ps((__m512)high, (__m512)x);
 #elif defined(__AVX__)
-    return (Vector)_mm256_min_ps((__m256)high, _mm256_max_ps((__m256)low, (__m256)x));
+    return (Vector)_mm256_min_ps((__m256)high, (__m256)x);
 #else
-    const Vector above = x < low ? low : x;
-    return above > high ? high : above;
+    return x > high ? high : x;
 #endif
 }
-
-INLINE Vector reciprocal(const Vector& x) {
-#ifdef __AVX512F__
-    const Vector guess = (Vector)_mm512_rcp14_ps((__m512)x);
-    return guess * (2.0f - x * guess);
+#ifndef __AVX512DQ__
+INLINE Vector at_least_minus_40(const Vector& x) {
+    const Vector low = all(-40.0f);
+#ifdef __AVX__
+    return (Vector)_mm256_max_ps((__m256)low, (__m256)x);
 #else
-    return 1.0f / x;
+    return x < low ? low : x;
 #endif
 }
-
-INLINE Vector quotient(const Vector& x, const Vector& y) {
-#ifdef __AVX512F__
-    return x * reciprocal(y);
-#else
-    return x / y;
 #endif
-}
 
-// Turns V vectors of y into 2^y, with y bounded by 40: 2^y = 2^n 2^r with n the nearest integer, and
-// 2^r on |r| <= 1/2 by the polynomial of degree 5 of the least relative error, 7.5e-8. All vectors
-// take each step together, for one alone would wait for its last result at each.
+// V numbers y into 2^min(y, 40) = 2^n 2^r, 2^r by the polynomial of degree 5 of the least relative
+// error, 8e-8, that is 1 at 0.
 template <int V>
 INLINE void raise_side_by_side(float* at) {
-    Vector whole[V], r[V], p[V];  // n, and without AVX-512 n + 1.5 * 2^23
-#define EACH UNROLLED for (int v = 0; v < V; ++v)
-    EACH r[v] = bounded(load(at + v * LANES));
-#ifdef __AVX512F__
-    EACH whole[v] = (Vector)_mm512_roundscale_ps((__m512)r[v], _MM_FROUND_TO_NEAREST_INT);
-    EACH r[v] = r[v] - whole[v];
-#else
+    Vector y[V], p[V], r[V];
+    EACH y[v] = at_most_40(load(at + v * LANES));
+#ifdef __AVX512DQ__  // n rounded down
+    EACH r[v] = (Vector)_mm512_reduce_ps((__m512)y[v], _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    EACH p[v] = r[v] * 1.86713e-3f + 9.017031e-3f;
+    EACH p[v] = p[v] * r[v] + 5.5799913e-2f;
+    EACH p[v] = p[v] * r[v] + 2.4016444e-1f;
+    EACH p[v] = p[v] * r[v] + 6.931513e-1f;
+    EACH p[v] = p[v] * r[v] + 1.0f;
+    EACH store(at + v * LANES, (Vector)_mm512_scalef_ps((__m512)p[v], (__m512)y[v]));
+#else  // n the nearest integer
     const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds, and leaves n in the lowest bits
-    EACH whole[v] = r[v] + round;
-    EACH store(at + v * LANES, whole[v]);
-    EACH r[v] = r[v] - (whole[v] - round);
-#endif
+    EACH y[v] = at_least_minus_40(y[v]);
+    EACH r[v] = y[v] + round;
+    EACH store(at + v * LANES, r[v]);
+    EACH r[v] = y[v] - (r[v] - round);
     EACH p[v] = r[v] * 1.32764720e-3f + 9.67554e-3f;
     EACH p[v] = p[v] * r[v] + 5.550713e-2f;
     EACH p[v] = p[v] * r[v] + 2.402212e-1f;
     EACH p[v] = p[v] * r[v] + 6.9314697e-1f;
     EACH p[v] = p[v] * r[v] + 1.0f;
-#ifdef __AVX512F__
-    EACH store(at + v * LANES, (Vector)_mm512_scalef_ps((__m512)p[v], (__m512)whole[v]));
-#else
     EACH {
         const Bits exponent = (Bits)load(at + v * LANES) << 23;
         store(at + v * LANES, (Vector)((Bits)p[v] + exponent));
     }
 #endif
-#undef EACH
 }
 
-// SIZE numbers y, a multiple of LANES, into 2^y.
+// SIZE numbers y into 2^min(y, 40).
 template <int SIZE>
 INLINE void raise(float* at) {
-    constexpr int VECTORS = SIZE / LANES, TOGETHER = 4, REST = VECTORS % TOGETHER;
-    int v = 0;
-    for (; v + TOGETHER <= VECTORS; v += TOGETHER) raise_side_by_side<TOGETHER>(at + v * LANES);
-    if constexpr (REST > 0) raise_side_by_side<REST>(at + v * LANES);
+    constexpr int STEP = POWERS * LANES, REST = SIZE % STEP / LANES;
+#pragma GCC unroll 1
+    for (int i = 0; i + STEP <= SIZE; i += STEP) raise_side_by_side<POWERS>(at + i);
+    if constexpr (REST > 0) raise_side_by_side<REST>(at + SIZE - REST * LANES);
+}
+
+// x[v] / y[v] into x.
+template <int V>
+INLINE void divide(Vector* x, const Vector* y) {
+#ifdef __AVX512DQ__
+    Vector guess[V], correction[V];
+    EACH guess[v] = (Vector)_mm512_rcp14_ps((__m512)y[v]);
+    EACH x[v] *= guess[v];
+    EACH correction[v] = 2.0f - y[v] * guess[v];
+    EACH x[v] *= correction[v];
+#else
+    EACH x[v] /= y[v];
+#endif
 }
 
 // Scales shares of gates [4N] so that they add up to exponents y. offset: adds the gates' offsets.
@@ -165,237 +170,334 @@ struct Weight {
     }
 };
 
-// The states of K sub-RNNs at one input and neighbouring outputs.
-template <int K>
+// While one is alive, its thread takes numbers below 1.2e-38 for zero: they would take a hundred
+// times as long.
+class FlushToZero {
+#ifdef __SSE__
+    static constexpr unsigned FLUSH = 0x8040;  // results, and what is read
+    const unsigned before = _mm_getcsr();
+
+public:
+    FlushToZero() { _mm_setcsr(before | FLUSH); }
+    ~FlushToZero() { _mm_setcsr(before); }
+#endif
+};
+
+// One number for each unit, or each gate, of a block.
+typedef float Units[ROWS][N];
+typedef float Gates[ROWS][GATES];
+
+INLINE const Units& as_units(const float* at) { return *reinterpret_cast<const Units*>(at); }
+INLINE Units& as_units(float* at) { return *reinterpret_cast<Units*>(at); }
+
+// Copies `rows` rows of states into a block, and zeros below them; and out of it.
+INLINE void read(const float* from, int rows, Units& to) {
+    for (int i = 0; i < rows * N; i += LANES) store(to[0] + i, load(from + i));
+    for (int i = rows * N; i < ROWS * N; i += LANES) store(to[0] + i, Vector{});
+}
+INLINE void write(const Units& from, int rows, float* to) {
+    for (int i = 0; i < rows * N; i += LANES) store(to + i, load(from[0] + i));
+}
+
+// The states of a block.
 struct States {
-    alignas(64) float hidden[K][N], cell[K][N];
-    INLINE void read(const float* from_hidden, const float* from_cell) {
-        copy<K * N>(from_hidden, hidden[0]);
-        copy<K * N>(from_cell, cell[0]);
+    alignas(64) Units hidden, cell;
+    INLINE void read(const float* from_hidden, const float* from_cell, int rows) {
+        ::read(from_hidden, rows, hidden);
+        ::read(from_cell, rows, cell);
     }
-    INLINE void write(float* to_hidden, float* to_cell) const {
-        copy<K * N>(hidden[0], to_hidden);
-        copy<K * N>(cell[0], to_cell);
+    INLINE void write(float* to_hidden, float* to_cell, int rows) const {
+        ::write(hidden, rows, to_hidden);
+        ::write(cell, rows, to_cell);
     }
 };
 
-// y[k] = below + above[k] + h[k] W.
-template <int K>
-INLINE void add_up_exponents(const float* below, const float* above, const Weight& weight,
-                             const float (*h)[N], float (*y)[GATES]) {
-    for (int first = 0; first < GATES; first += COLUMNS * LANES) {
-        Vector sums[COLUMNS][K];
-        UNROLLED
-        for (int v = 0; v < COLUMNS; ++v)
+// y = shares + h W.
+LOOP void add_up_exponents(const Gates& shares, const Units& h, const Weight& weight, Gates& y) {
+#pragma GCC unroll 1
+    for (int row = 0; row < ROWS; row += TILE_ROWS)
+#pragma GCC unroll 1
+        for (int at = 0; at < GATES; at += TILE_COLUMNS * LANES) {
+            Vector sums[TILE_COLUMNS][TILE_ROWS];
             UNROLLED
-            for (int k = 0; k < K; ++k) {
-                const int at = first + v * LANES;
-                sums[v][k] = load(below + at) + load(above + k * GATES + at);
-            }
-#pragma GCC unroll 4
-        for (int n = 0; n < N; ++n) {
-            Vector w[COLUMNS];
-            UNROLLED
-            for (int v = 0; v < COLUMNS; ++v) w[v] = load(weight.rows[n] + first + v * LANES);
-            UNROLLED
-            for (int k = 0; k < K; ++k) {
-                const Vector x = broadcast(h[k][n]);
+            for (int v = 0; v < TILE_COLUMNS; ++v)
                 UNROLLED
-                for (int v = 0; v < COLUMNS; ++v) add_product(sums[v][k], x, w[v]);
+                for (int k = 0; k < TILE_ROWS; ++k)
+                    sums[v][k] = load(shares[row + k] + at + v * LANES);
+#pragma GCC unroll 4
+            for (int n = 0; n < N; ++n) {
+                Vector w[TILE_COLUMNS];
+                UNROLLED
+                for (int v = 0; v < TILE_COLUMNS; ++v)
+                    w[v] = load(weight.rows[n] + at + v * LANES);
+                UNROLLED
+                for (int k = 0; k < TILE_ROWS; ++k) {
+                    const Vector x = broadcast(h[row + k][n]);
+                    UNROLLED
+                    for (int v = 0; v < TILE_COLUMNS; ++v) add_product(sums[v][k], x, w[v]);
+                }
             }
-        }
-        UNROLLED
-        for (int v = 0; v < COLUMNS; ++v)
             UNROLLED
-            for (int k = 0; k < K; ++k) store(y[k] + first + v * LANES, sums[v][k]);
+            for (int v = 0; v < TILE_COLUMNS; ++v)
+                UNROLLED
+                for (int k = 0; k < TILE_ROWS; ++k)
+                    store(y[row + k] + at + v * LANES, sums[v][k]);
+        }
+}
+
+// Over the vectors of a block's states, V at a time; `unit` is where the first of them is in Units.
+#define OVER_UNITS(unit)    \
+    _Pragma("GCC unroll 4") \
+    for (int unit = 0; unit < ROWS * N; unit += V * LANES)
+// Where the v-th of them is, and in Gates its gate number `gate`.
+INLINE int unit_at(int unit, int v) { return unit + v * LANES; }
+INLINE int gate_at(int unit, int v, int gate) {
+    const int at = unit_at(unit, v);
+    return at / N * GATES + gate * N + at % N;
+}
+
+// One micro-tick of a block; new states may take the place of the old. shares: the messages', in
+// exponents.
+LOOP void tick(const Gates& shares, const Weight& weight, const Units& hidden, const Units& cell,
+               Units& new_hidden, Units& new_cell) {
+    constexpr int V = UPDATES;
+    alignas(64) Gates powers;
+    alignas(64) Units squashed;
+    add_up_exponents(shares, hidden, weight, powers);
+    raise<ROWS * GATES>(powers[0]);
+    OVER_UNITS(unit) {
+        Vector update[V], forget[V], both[V], next[V];
+        EACH update[v] = load(powers[0] + gate_at(unit, v, 1));
+        EACH both[v] = 1.0f + load(powers[0] + gate_at(unit, v, 0));
+        EACH both[v] *= 1.0f + update[v];
+        EACH forget[v] = 1.0f + load(powers[0] + gate_at(unit, v, 2));
+        EACH next[v] = (1.0f - update[v]) * forget[v];
+        EACH next[v] += load(cell[0] + unit_at(unit, v)) * both[v];
+        EACH both[v] *= forget[v];
+        divide<V>(next, both);
+        EACH store(new_cell[0] + unit_at(unit, v), next[v]);
+        EACH store(squashed[0] + unit_at(unit, v), next[v] * (-2 * LOG2E));
+    }
+    raise<ROWS * N>(squashed[0]);
+    OVER_UNITS(unit) {
+        Vector e[V], both[V];
+        EACH e[v] = load(squashed[0] + unit_at(unit, v));
+        EACH both[v] = 1.0f + load(powers[0] + gate_at(unit, v, 3));
+        EACH both[v] *= 1.0f + e[v];
+        EACH e[v] = 1.0f - e[v];
+        divide<V>(e, both);
+        EACH store(new_hidden[0] + unit_at(unit, v), e[v]);
     }
 }
 
-// One micro-tick. below [4N] and above [K, 4N] are the messages' shares in exponents.
-template <int K>
-INLINE void tick(const float* below, const float* above, const Weight& weight, States<K>& states) {
-    alignas(64) float powers[K][GATES], squashed[K][N];
-    add_up_exponents<K>(below, above, weight, states.hidden, powers);
-    raise<K * GATES>(powers[0]);
-    for (int k = 0; k < K; ++k)
-        for (int n = 0; n < N; n += LANES) {
-            const float* at = powers[k] + n;
-            const Vector input = 1.0f + load(at), update = load(at + N);
-            const Vector forget = 1.0f + load(at + 2 * N), both = input * (1.0f + update);
-            const Vector next = quotient(
-                load(states.cell[k] + n) * both + (1.0f - update) * forget, forget * both);
-            store(states.cell[k] + n, next);
-            store(squashed[k] + n, next * (-2 * LOG2E));
-        }
-    raise<K * N>(squashed[0]);
-    for (int k = 0; k < K; ++k)
-        for (int n = 0; n < N; n += LANES) {
-            const Vector output = 1.0f + load(powers[k] + 3 * N + n), e = load(squashed[k] + n);
-            store(states.hidden[k] + n, quotient(1.0f - e, output * (1.0f + e)));
-        }
+// All micro-ticks of the first `rows` sub-RNNs of a block, from states to new states [rows, N].
+INLINE void forward_block(int ticks, const Gates& shares, const Weight& weight, int rows,
+                          const float* hidden, const float* cell, float* new_hidden,
+                          float* new_cell) {
+    const auto run = [&](const Units& h, const Units& c, Units& new_h, Units& new_c) {
+        tick(shares, weight, h, c, new_h, new_c);
+        for (int t = 1; t < ticks; ++t) tick(shares, weight, new_h, new_c, new_h, new_c);
+    };
+    if (rows == ROWS) {
+        run(as_units(hidden), as_units(cell), as_units(new_hidden), as_units(new_cell));
+    } else {
+        States states;
+        states.read(hidden, cell, rows);
+        run(states.hidden, states.cell, states.hidden, states.cell);
+        states.write(new_hidden, new_cell, rows);
+    }
 }
 
 // What a tick leaves for its gradient: the state before it, its sigmoids and its tanhs.
-template <int K>
 struct Tick {
-    States<K> before;
-    alignas(64) float input[K][N], update[K][N], forget[K][N], output[K][N], squashed[K][N];
-    alignas(64) float gradient[K][GATES];  // of the gates
+    States before;
+    alignas(64) Units input, update, forget, output, squashed;
+    alignas(64) Gates gradient;  // of the gates
 };
 
-// As `tick`, keeping every factor of the gradient.
-template <int K>
-INLINE void tick_forwards(const float* below, const float* above, const Weight& weight,
-                          States<K>& states, Tick<K>& kept) {
-    kept.before = states;
-    float(*powers)[GATES] = kept.gradient;  // not needed before the way back
-    add_up_exponents<K>(below, above, weight, states.hidden, powers);
-    raise<K * GATES>(powers[0]);
-    for (int k = 0; k < K; ++k)
-        for (int n = 0; n < N; n += LANES) {
-            const float* at = powers[k] + n;
-            const Vector input = 1.0f + load(at), e = load(at + N), update = 1.0f + e;
-            const Vector forget = 1.0f + load(at + 2 * N), both = input * update;
-            const Vector inverse = reciprocal(both * forget);
-            const Vector i = update * forget * inverse, f = both * inverse;
-            const Vector g = (1.0f - e) * input * forget * inverse;
-            const Vector next = f * load(states.cell[k] + n) + i * g;
-            store(kept.input[k] + n, i);
-            store(kept.update[k] + n, g);
-            store(kept.forget[k] + n, f);
-            store(states.cell[k] + n, next);
-            store(kept.squashed[k] + n, next * (-2 * LOG2E));
+// As `tick`, from kept.before to `after`, keeping every factor of the gradient.
+LOOP void tick_forwards(const Gates& shares, const Weight& weight, Tick& kept, States& after) {
+    constexpr int V = UPDATES;
+    Gates& powers = kept.gradient;  // not needed before the way back
+    add_up_exponents(shares, kept.before.hidden, weight, powers);
+    raise<ROWS * GATES>(powers[0]);
+    OVER_UNITS(unit) {
+        Vector e[V], input[V], update[V], forget[V], both[V], inverse[V], whole[V];
+        EACH e[v] = load(powers[0] + gate_at(unit, v, 1));
+        EACH input[v] = 1.0f + load(powers[0] + gate_at(unit, v, 0));
+        EACH forget[v] = 1.0f + load(powers[0] + gate_at(unit, v, 2));
+        EACH update[v] = 1.0f + e[v];
+        EACH both[v] = input[v] * update[v];
+        EACH whole[v] = both[v] * forget[v];
+        EACH inverse[v] = all(1.0f);
+        divide<V>(inverse, whole);
+        EACH forget[v] *= inverse[v];
+        EACH both[v] *= inverse[v];                        // sigmoid(f + 5)
+        EACH e[v] = (1.0f - e[v]) * input[v] * forget[v];  // tanh(g)
+        EACH update[v] *= forget[v];                       // sigmoid(i - 5)
+        EACH store(kept.input[0] + unit_at(unit, v), update[v]);
+        EACH store(kept.update[0] + unit_at(unit, v), e[v]);
+        EACH store(kept.forget[0] + unit_at(unit, v), both[v]);
+        EACH update[v] *= e[v];
+        EACH update[v] += both[v] * load(kept.before.cell[0] + unit_at(unit, v));
+        EACH store(after.cell[0] + unit_at(unit, v), update[v]);
+        EACH store(kept.squashed[0] + unit_at(unit, v), update[v] * (-2 * LOG2E));
+    }
+    raise<ROWS * N>(kept.squashed[0]);
+    OVER_UNITS(unit) {
+        Vector e[V], output[V], squashed[V], inverse[V], whole[V];
+        EACH e[v] = load(kept.squashed[0] + unit_at(unit, v));
+        EACH output[v] = 1.0f + load(powers[0] + gate_at(unit, v, 3));
+        EACH squashed[v] = 1.0f + e[v];
+        EACH whole[v] = output[v] * squashed[v];
+        EACH inverse[v] = all(1.0f);
+        divide<V>(inverse, whole);
+        EACH squashed[v] *= inverse[v];                // sigmoid(o)
+        EACH output[v] *= (1.0f - e[v]) * inverse[v];  // tanh(c')
+        EACH store(kept.output[0] + unit_at(unit, v), squashed[v]);
+        EACH store(kept.squashed[0] + unit_at(unit, v), output[v]);
+        EACH store(after.hidden[0] + unit_at(unit, v), squashed[v] * output[v]);
+    }
+}
+
+// dL/dh = dL/dgates W^T; weight_transposed is [4N, N], as it is, not in exponents.
+LOOP void multiply_transposed(const Gates& gradient, const float* weight_transposed,
+                              Units& d_hidden) {
+    // as many sums as fit the registers and keep a multiply-add from waiting for the one before it
+    constexpr int GROUP = PARTS == 1 ? ROWS : TILE_ROWS, STRIDES = PARTS == 1 ? 2 : 1;
+#pragma GCC unroll 1
+    for (int row = 0; row < ROWS; row += GROUP) {
+        Vector sums[STRIDES][PARTS][GROUP] = {};
+#pragma GCC unroll 4
+        for (int first = 0; first < GATES; first += STRIDES) {
+            UNROLLED
+            for (int s = 0; s < STRIDES; ++s) {
+                Vector w[PARTS];
+                UNROLLED
+                for (int part = 0; part < PARTS; ++part)
+                    w[part] = load(weight_transposed + (first + s) * N + part * LANES);
+                UNROLLED
+                for (int k = 0; k < GROUP; ++k) {
+                    const Vector x = broadcast(gradient[row + k][first + s]);
+                    UNROLLED
+                    for (int part = 0; part < PARTS; ++part)
+                        add_product(sums[s][part][k], x, w[part]);
+                }
+            }
         }
-    raise<K * N>(kept.squashed[0]);
-    for (int k = 0; k < K; ++k)
-        for (int n = 0; n < N; n += LANES) {
-            const Vector output = 1.0f + load(powers[k] + 3 * N + n);
-            const Vector e = load(kept.squashed[k] + n), squashed = 1.0f + e;
-            const Vector inverse = reciprocal(output * squashed);
-            const Vector o = squashed * inverse, tanh_cell = (1.0f - e) * output * inverse;
-            store(kept.output[k] + n, o);
-            store(kept.squashed[k] + n, tanh_cell);
-            store(states.hidden[k] + n, o * tanh_cell);
-        }
+        UNROLLED
+        for (int part = 0; part < PARTS; ++part)
+            UNROLLED
+            for (int k = 0; k < GROUP; ++k) {
+                UNROLLED
+                for (int s = 1; s < STRIDES; ++s) sums[0][part][k] += sums[s][part][k];
+                store(d_hidden[row + k] + part * LANES, sums[0][part][k]);
+            }
+    }
 }
 
 // One tick backwards: `gradients` come as dL/dh', dL/dc' and leave as dL/dh, dL/dc; dL/dgates stays
-// in `kept`. weight_transposed is [4N, N], as it is, not in exponents.
-template <int K>
-INLINE void tick_backwards(const float* weight_transposed, Tick<K>& kept, States<K>& gradients) {
-    for (int k = 0; k < K; ++k)
+// in `kept`.
+LOOP void tick_backwards(const float* weight_transposed, Tick& kept, States& gradients) {
+#pragma GCC unroll 1
+    for (int row = 0; row < ROWS; ++row)
+        UNROLLED
         for (int n = 0; n < N; n += LANES) {
-            const Vector i = load(kept.input[k] + n), g = load(kept.update[k] + n);
-            const Vector f = load(kept.forget[k] + n), o = load(kept.output[k] + n);
-            const Vector tanh_cell = load(kept.squashed[k] + n);
-            const Vector d_hidden = load(gradients.hidden[k] + n);
-            const Vector d_cell = load(gradients.cell[k] + n) +
+            const Vector i = load(kept.input[row] + n), g = load(kept.update[row] + n);
+            const Vector f = load(kept.forget[row] + n), o = load(kept.output[row] + n);
+            const Vector tanh_cell = load(kept.squashed[row] + n);
+            const Vector d_hidden = load(gradients.hidden[row] + n);
+            const Vector d_cell = load(gradients.cell[row] + n) +
                                   d_hidden * o * (1.0f - tanh_cell * tanh_cell);
-            float* to = kept.gradient[k] + n;
+            float* to = kept.gradient[row] + n;
             store(to, d_cell * g * i * (1.0f - i));
             store(to + N, d_cell * i * (1.0f - g * g));
-            store(to + 2 * N, d_cell * load(kept.before.cell[k] + n) * f * (1.0f - f));
+            store(to + 2 * N, d_cell * load(kept.before.cell[row] + n) * f * (1.0f - f));
             store(to + 3 * N, d_hidden * tanh_cell * o * (1.0f - o));
-            store(gradients.cell[k] + n, d_cell * f);
+            store(gradients.cell[row] + n, d_cell * f);
         }
-    // As many sums as keep a multiply-add from waiting for the one before it.
-    constexpr int PARTS = N / LANES, STRIDES = PARTS == 1 ? 4 : 1;
-    Vector sums[STRIDES][PARTS][K] = {};
-#pragma GCC unroll 4
-    for (int first = 0; first < GATES; first += STRIDES) {
-        UNROLLED
-        for (int s = 0; s < STRIDES; ++s) {
-            const int j = first + s;
-            Vector w[PARTS];
-            UNROLLED
-            for (int part = 0; part < PARTS; ++part)
-                w[part] = load(weight_transposed + j * N + part * LANES);
-            UNROLLED
-            for (int k = 0; k < K; ++k) {
-                const Vector x = broadcast(kept.gradient[k][j]);
-                UNROLLED
-                for (int part = 0; part < PARTS; ++part) add_product(sums[s][part][k], x, w[part]);
-            }
-        }
-    }
-    UNROLLED
-    for (int part = 0; part < PARTS; ++part)
-        UNROLLED
-        for (int k = 0; k < K; ++k) {
-            UNROLLED
-            for (int s = 1; s < STRIDES; ++s) sums[0][part][k] += sums[s][part][k];
-            store(gradients.hidden[k] + part * LANES, sums[0][part][k]);
-        }
+    multiply_transposed(kept.gradient, weight_transposed, gradients.hidden);
 }
 
 // dL/dW += sum of h^T dL/dgates over the sub-RNNs; as much of W at a time as registers hold.
-template <int K>
-INLINE void add_outer_products(const Tick<K>* kept, int ticks, float* d_weight) {
-    constexpr int ROWS = LANES == 16 ? 4 : 2;
+LOOP void add_outer_products(const Tick* kept, int ticks, float* d_weight) {
+    constexpr int UNITS = LANES == 16 ? 4 : 2;
     for (int first = 0; first < GATES; first += 4 * LANES)
-        for (int n = 0; n < N; n += ROWS) {
-            Vector sums[ROWS][4];
+        for (int n = 0; n < N; n += UNITS) {
+            Vector sums[UNITS][4];
             UNROLLED
-            for (int r = 0; r < ROWS; ++r)
+            for (int r = 0; r < UNITS; ++r)
                 UNROLLED
                 for (int v = 0; v < 4; ++v)
                     sums[r][v] = load(d_weight + (n + r) * GATES + first + v * LANES);
             for (int tick = 0; tick < ticks; ++tick)
-                UNROLLED
-                for (int k = 0; k < K; ++k) {
-                    const float* gradient = kept[tick].gradient[k] + first;
-                    Vector h[ROWS];
+#pragma GCC unroll 4
+                for (int row = 0; row < ROWS; ++row) {
+                    const float* gradient = kept[tick].gradient[row] + first;
+                    Vector h[UNITS];
                     UNROLLED
-                    for (int r = 0; r < ROWS; ++r)
-                        h[r] = broadcast(kept[tick].before.hidden[k][n + r]);
+                    for (int r = 0; r < UNITS; ++r)
+                        h[r] = broadcast(kept[tick].before.hidden[row][n + r]);
                     UNROLLED
                     for (int v = 0; v < 4; ++v) {
                         const Vector x = load(gradient + v * LANES);
                         UNROLLED
-                        for (int r = 0; r < ROWS; ++r) add_product(sums[r][v], h[r], x);
+                        for (int r = 0; r < UNITS; ++r) add_product(sums[r][v], h[r], x);
                     }
                 }
             UNROLLED
-            for (int r = 0; r < ROWS; ++r)
+            for (int r = 0; r < UNITS; ++r)
                 UNROLLED
                 for (int v = 0; v < 4; ++v)
                     store(d_weight + (n + r) * GATES + first + v * LANES, sums[r][v]);
         }
 }
 
-// The gradient of all ticks of K sub-RNNs from `states` on. `gradients` come as dL/d of the states
-// after the ticks and leave as dL/d of `states`. Adds dL/dbelow [4N], dL/dabove [K, 4N], dL/dW; the
-// gradients are of gates, not of exponents.
-template <int K>
-INLINE void backward_block(int ticks, const float* below, const float* above, const Weight& weight,
-                           const float* weight_transposed, States<K>& states, States<K>& gradients,
-                           float* d_below, float* d_above, float* d_weight) {
-    Tick<K> kept[MAX_TICKS];
-    for (int t = 0; t < ticks; ++t) tick_forwards<K>(below, above, weight, states, kept[t]);
-    for (int t = ticks - 1; t >= 0; --t) {
-        tick_backwards<K>(weight_transposed, kept[t], gradients);
-        for (int at = 0; at < GATES; at += LANES) {
-            Vector total = load(d_below + at);
-            for (int k = 0; k < K; ++k) {
-                const Vector gradient = load(kept[t].gradient[k] + at);
-                total += gradient;
-                add(d_above + k * GATES + at, gradient);
-            }
-            store(d_below + at, total);
+// The gradient of all micro-ticks of a block.
+struct Backward {
+    Tick kept[MAX_TICKS + 1];    // the first has the states to start from; the last, states alone
+    States gradients;            // dL/d of the states after the ticks, then of those before
+    alignas(64) Gates d_shares;  // dL/dshares, of gates, not of exponents
+
+    // Adds dL/dW to d_weight and fills the others. shares: in exponents.
+    INLINE void run(int ticks, const Weight& weight, const float* weight_transposed,
+                    const Gates& shares, float* d_weight) {
+        for (int t = 0; t < ticks; ++t)
+            tick_forwards(shares, weight, kept[t], kept[t + 1].before);
+        for (int t = ticks - 1; t >= 0; --t) tick_backwards(weight_transposed, kept[t], gradients);
+        for (int i = 0; i < ROWS * GATES; i += LANES) {
+            Vector total = load(kept[0].gradient[0] + i);
+            for (int t = 1; t < ticks; ++t) total += load(kept[t].gradient[0] + i);
+            store(d_shares[0] + i, total);
+        }
+        add_outer_products(kept, ticks, d_weight);
+    }
+};
+
+// Consecutive sub-RNNs, as they lie in memory: `rows` of them from number `first` on, which is at input
+// a and output b.
+struct Place {
+    int64_t first = 0, a = 0, b = 0;
+    int rows = 0;
+
+    // Calls run(row, a, b) for each.
+    template <class Run>
+    INLINE void over_rows(int64_t outputs, Run run) const {
+        int64_t input = a, output = b;
+        for (int row = 0; row < rows; ++row) {
+            run(row, input, output);
+            if (++output == outputs) output = 0, ++input;
         }
     }
-    add_outer_products<K>(kept, ticks, d_weight);
-}
+};
 
-// Calls run(std::integral_constant<int, K>, b) for blocks of K outputs from b on.
+// Calls run(place) for the sub-RNNs of `inputs` inputs and their outputs, block by block.
 template <class Run>
-INLINE void over_outputs(int64_t outputs, Run run) {
-    int64_t b = 0;
-    for (; b + BLOCK <= outputs; b += BLOCK) run(std::integral_constant<int, BLOCK>{}, b);
-    switch (outputs - b) {
-        case 4: run(std::integral_constant<int, 4>{}, b); break;
-        case 3: run(std::integral_constant<int, 3>{}, b); break;
-        case 2: run(std::integral_constant<int, 2>{}, b); break;
-        case 1: run(std::integral_constant<int, 1>{}, b); break;
+INLINE void over_blocks(int64_t inputs, int64_t outputs, Run run) {
+    const int64_t end = inputs * outputs;
+    for (Place place; place.first < end; place.first += ROWS) {
+        place.rows = static_cast<int>(std::min<int64_t>(ROWS, end - place.first));
+        run(place);
+        for (place.b += ROWS; place.b >= outputs; place.b -= outputs) ++place.a;
     }
 }

@@ -28,7 +28,7 @@ struct Chunks {
           count(lifetimes * per_lifetime) {}
     int64_t lifetime(int64_t chunk) const { return chunk / per_lifetime; }
     int64_t begin(int64_t chunk) const { return chunk % per_lifetime * CHUNK; }
-    int64_t end(int64_t chunk) const { return std::min(inputs, begin(chunk) + CHUNK); }
+    int64_t size(int64_t chunk) const { return std::min(inputs - begin(chunk), CHUNK); }
 };
 
 // Adds up, for each lifetime, what its chunks found [size].
@@ -46,6 +46,17 @@ std::vector<float> exponents_above(const float* from_outputs, int64_t outputs) {
     return above;
 }
 
+// The shares of a block in exponents; from_inputs [A, 4N] as they are.
+INLINE void fill_shares(const float* from_inputs, const float* above, const Place& place,
+                        int64_t outputs, Gates& shares) {
+    place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+        alignas(64) float below[GATES];
+        to_exponents(from_inputs + a * GATES, below, false);
+        for (int at = 0; at < GATES; at += LANES)
+            store(shares[row] + at, load(below + at) + load(above + b * GATES + at));
+    });
+}
+
 }  // namespace
 
 extern "C" void vsml_sweep(int64_t threads, int64_t lifetimes, int64_t inputs, int64_t outputs,
@@ -58,30 +69,28 @@ extern "C" void vsml_sweep(int64_t threads, int64_t lifetimes, int64_t inputs, i
     if (lifetimes * inputs * outputs < WORTH_THREADS) threads = 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < chunks.count; ++chunk) {
+        const FlushToZero flush;
         const int64_t e = chunks.lifetime(chunk);
         const auto above = exponents_above(from_outputs + e * outputs * GATES, outputs);
         float* total = totals.data() + chunk * outputs * N;
-        for (int64_t a = chunks.begin(chunk); a < chunks.end(chunk); ++a) {
-            const int64_t row = e * inputs + a;
-            alignas(64) float below[GATES], row_sum[N] = {};
-            to_exponents(from_inputs + row * GATES, below, false);
-            over_outputs(outputs, [&](auto width, int64_t b) {
-                constexpr int K = decltype(width)::value;
-                const int64_t at = (row * outputs + b) * N;
-                States<K> states;
-                states.read(hidden + at, cell + at);
-                for (int64_t t = 0; t < ticks; ++t)
-                    tick<K>(below, above.data() + b * GATES, scaled, states);
-                states.write(new_hidden + at, new_cell + at);
-                for (int k = 0; k < K; ++k)
-                    for (int n = 0; n < N; n += LANES) {
-                        const Vector out = load(states.hidden[k] + n);
-                        add(total + (b + k) * N + n, out);
-                        add(row_sum + n, out);
-                    }
+        const int64_t begin = e * inputs + chunks.begin(chunk), count = chunks.size(chunk);
+        const float* from_chunk = from_inputs + begin * GATES;
+        float* row_sums = sum_b + begin * N;
+        std::fill_n(row_sums, count * N, 0.0f);
+        alignas(64) Gates shares = {};
+        over_blocks(count, outputs, [&](const Place& place) {
+            fill_shares(from_chunk, above.data(), place, outputs, shares);
+            const int64_t at = (begin * outputs + place.first) * N;
+            forward_block(static_cast<int>(ticks), shares, scaled, place.rows, hidden + at, cell + at,
+                          new_hidden + at, new_cell + at);
+            place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+                for (int n = 0; n < N; n += LANES) {
+                    const Vector out = load(new_hidden + at + row * N + n);
+                    add(total + b * N + n, out);
+                    add(row_sums + a * N + n, out);
+                }
             });
-            copy<N>(row_sum, sum_b + row * N);
-        }
+        });
     }
     std::fill_n(sum_a, lifetimes * outputs * N, 0.0f);
     add_up(chunks, totals, outputs * N, sum_a);
@@ -107,32 +116,38 @@ extern "C" void vsml_sweep_backward(
     for (int64_t group = 0; group < groups; ++group)
         for (int64_t chunk = chunks.count * group / groups;
              chunk < chunks.count * (group + 1) / groups; ++chunk) {
+            const FlushToZero flush;
             const int64_t e = chunks.lifetime(chunk);
             const auto above = exponents_above(from_outputs + e * outputs * GATES, outputs);
-            for (int64_t a = chunks.begin(chunk); a < chunks.end(chunk); ++a) {
-                const int64_t row = e * inputs + a;
-                alignas(64) float below[GATES], d_below[GATES] = {};
-                to_exponents(from_inputs + row * GATES, below, false);
-                over_outputs(outputs, [&](auto width, int64_t b) {
-                    constexpr int K = decltype(width)::value;
-                    const int64_t at = (row * outputs + b) * N;
-                    States<K> states, gradients;
-                    states.read(hidden + at, cell + at);
-                    gradients.read(grad_hidden + at, grad_cell + at);
-                    for (int k = 0; k < K; ++k)
-                        for (int n = 0; n < N; n += LANES)
-                            add(gradients.hidden[k] + n,
-                                load(grad_sum_a + (e * outputs + b + k) * N + n) +
-                                    load(grad_sum_b + row * N + n));
-                    backward_block<K>(
-                        static_cast<int>(ticks), below, above.data() + b * GATES, scaled,
-                        weight_transposed, states, gradients, d_below,
-                        into_outputs.data() + (chunk * outputs + b) * GATES,
-                        into_weight.data() + group * N * GATES);
-                    gradients.write(d_hidden + at, d_cell + at);
+            const int64_t begin = e * inputs + chunks.begin(chunk), count = chunks.size(chunk);
+            const float* from_chunk = from_inputs + begin * GATES;
+            float* d_from_chunk = d_from_inputs + begin * GATES;
+            float* into_chunk = into_outputs.data() + chunk * outputs * GATES;
+            std::fill_n(d_from_chunk, count * GATES, 0.0f);
+            alignas(64) Gates shares = {};
+            Backward block;
+            over_blocks(count, outputs, [&](const Place& place) {
+                fill_shares(from_chunk, above.data(), place, outputs, shares);
+                const int64_t at = (begin * outputs + place.first) * N;
+                block.kept[0].before.read(hidden + at, cell + at, place.rows);
+                block.gradients.read(grad_hidden + at, grad_cell + at, place.rows);
+                place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+                    for (int n = 0; n < N; n += LANES)
+                        add(block.gradients.hidden[row] + n,
+                            load(grad_sum_a + (e * outputs + b) * N + n) +
+                                load(grad_sum_b + (begin + a) * N + n));
                 });
-                copy<GATES>(d_below, d_from_inputs + row * GATES);
-            }
+                block.run(static_cast<int>(ticks), scaled, weight_transposed, shares,
+                          into_weight.data() + group * N * GATES);
+                block.gradients.write(d_hidden + at, d_cell + at, place.rows);
+                place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+                    for (int i = 0; i < GATES; i += LANES) {
+                        const Vector gradient = load(block.d_shares[row] + i);
+                        add(d_from_chunk + a * GATES + i, gradient);
+                        add(into_chunk + b * GATES + i, gradient);
+                    }
+                });
+            });
         }
     add_up(chunks, into_outputs, outputs * GATES, d_from_outputs);
     for (int64_t group = 0; group < groups; ++group)
