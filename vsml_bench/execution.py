@@ -122,7 +122,7 @@ def _keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_max, 0)  # what is mapped by itself, as large tensors are, is unmapped when freed
+        mallopt(mmap_max, 0)  # a large tensor mapped by itself would be unmapped when freed
         mallopt(trim_threshold, 2**31 - 1)
 
 
