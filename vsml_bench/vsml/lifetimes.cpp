@@ -1,6 +1,5 @@
-// Whole lifetimes of a VSML network with one dense layer, and their gradient: a lifetime's state
-// stays in one core's cache from the first example to the last, and each thread takes lifetimes of
-// its own.
+// Whole lifetimes of a VSML network with one dense layer, and their gradient: threads take lifetimes
+// for many steps at a time, through which a lifetime's state stays in one core's cache.
 //
 // Of the messages only one channel each way carries anything: the forward message of input a is x_a
 // on channel 0, the backward message of output b is the previous error e_b on channel 0, and of what
@@ -16,7 +15,10 @@
 // common to all members.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "sub_rnn.h"
@@ -24,6 +26,7 @@
 namespace {
 
 constexpr float LOGIT_BOUND = 100.0f;
+constexpr int64_t SPANS = 16;  // at least, for each thread
 
 // Where the meta-parameters of a member are: [P, ...] arrays.
 struct MetaParameters {
@@ -72,6 +75,25 @@ void read_out(const MetaParameters& own, const float* means, int64_t outputs, in
     for (int64_t b = 0; b < outputs; ++b) errors[b] = errors[b] / total - (b == label);
 }
 
+// Calls live(life, begin, end) for spans of the steps of each lifetime, one after the other, with
+// lifetimes side by side: spans are so many that all threads end at nearly the same time.
+template <class Live>
+void over_spans(int64_t threads, int64_t lifetimes, int64_t steps, Live live) {
+    const int64_t wanted = (SPANS * threads + lifetimes - 1) / lifetimes;
+    const int64_t length = std::max<int64_t>((steps + wanted - 1) / wanted, 1);
+    const int64_t spans = std::max<int64_t>((steps + length - 1) / length, 1);
+    const std::unique_ptr<std::atomic<int64_t>[]> done(new std::atomic<int64_t>[lifetimes]());
+    threads = std::min(threads, lifetimes);
+    // monotonic: a span that another waits for has been taken before it
+#pragma omp parallel for num_threads(threads) schedule(monotonic : dynamic)
+    for (int64_t item = 0; item < spans * lifetimes; ++item) {
+        const int64_t span = item / lifetimes, life = item % lifetimes;
+        while (done[life].load(std::memory_order_acquire) < span) std::this_thread::yield();
+        live(life, span * length, std::min(steps, (span + 1) * length));
+        done[life].store(span + 1, std::memory_order_release);
+    }
+}
+
 }  // namespace
 
 // hidden, cell: states to start from, [P or 1, E, A, B, N]; errors: e to start from, [P or 1, E, B];
@@ -89,8 +111,7 @@ extern "C" void vsml_lifetimes(
     float* mean_tape) {
     const MetaParameters all_members{from_input, bias, from_error, weight, head, head_bias};
     const int64_t floats = size * outputs * N;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t life = 0; life < members * lifetimes; ++life) {
+    over_spans(threads, members * lifetimes, steps, [&](int64_t life, int64_t begin, int64_t end) {
         const FlushToZero flush;
         const int64_t p = life / lifetimes, e = life % lifetimes;
         const MetaParameters own = all_members.of(p);
@@ -98,7 +119,6 @@ extern "C" void vsml_lifetimes(
         const Weight scaled(own.weight);
         const int64_t from = state_members == 1 ? e : life;
         float* error = last_errors + life * outputs;
-        std::copy_n(errors + (error_members == 1 ? e : life) * outputs, outputs, error);
         std::vector<float> above(outputs * GATES), means(outputs * N);
         alignas(64) Gates of_block = {};
         // The states before a step are on its tape, if there is one.
@@ -111,9 +131,12 @@ extern "C" void vsml_lifetimes(
             const int64_t at = (t * lifetimes + e) * floats;
             return {hidden_tape + at, cell_tape + at};
         };
-        std::copy_n(hidden + from * floats, floats, states_before(0).hidden);
-        std::copy_n(cell + from * floats, floats, states_before(0).cell);
-        for (int64_t t = 0; t < steps; ++t) {
+        if (begin == 0) {
+            std::copy_n(hidden + from * floats, floats, states_before(0).hidden);
+            std::copy_n(cell + from * floats, floats, states_before(0).cell);
+            std::copy_n(errors + (error_members == 1 ? e : life) * outputs, outputs, error);
+        }
+        for (int64_t t = begin; t < end; ++t) {
             const int64_t step = t * lifetimes + e;
             if (error_tape) std::copy_n(error, outputs, error_tape + step * outputs);
             const At before = states_before(t), after = states_before(t + 1);
@@ -136,7 +159,7 @@ extern "C" void vsml_lifetimes(
             read_out(own, means.data(), outputs, labels[step],
                      logits + ((p * steps + t) * lifetimes + e) * outputs, error);
         }
-    }
+    });
 }
 
 // The gradient of vsml_lifetimes for one member: from dL/dlogits [T, E, B] and dL/d of the last
@@ -156,22 +179,23 @@ extern "C" void vsml_lifetimes_backward(
     const Shares shares(own);
     const Weight scaled(weight);
     const int64_t floats = size * outputs * N;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t e = 0; e < lifetimes; ++e) {
+    over_spans(threads, lifetimes, steps, [&](int64_t e, int64_t begin, int64_t end) {
         const FlushToZero flush;
         float *dh = d_hidden + e * floats, *dc = d_cell + e * floats, *d_error = d_errors + e * outputs;
         float *into_input = d_from_input + e * GATES, *into_bias = d_bias + e * GATES;
         float *into_error = d_from_error + e * GATES, *into_weight = d_weight + e * N * GATES;
-        for (float* into : {into_input, into_bias, into_error}) std::fill_n(into, GATES, 0.0f);
-        std::fill_n(into_weight, N * GATES, 0.0f);
-        std::fill_n(d_head + e * N, N, 0.0f);
-        d_head_bias[e] = 0.0f;
+        if (begin == 0) {
+            for (float* into : {into_input, into_bias, into_error}) std::fill_n(into, GATES, 0.0f);
+            std::fill_n(into_weight, N * GATES, 0.0f);
+            std::fill_n(d_head + e * N, N, 0.0f);
+            d_head_bias[e] = 0.0f;
+        }
         std::vector<float> above(outputs * GATES), d_above(outputs * GATES);
         std::vector<float> d_logits(outputs), d_means(outputs * N);
         alignas(64) Gates of_block = {};
         Backward block;
-        for (int64_t t = steps - 1; t >= 0; --t) {
-            const int64_t step = t * lifetimes + e;
+        for (int64_t back = begin; back < end; ++back) {  // from the last step
+            const int64_t step = (steps - 1 - back) * lifetimes + e;
             const float *logit = logits + step * outputs, *mean = mean_tape + step * outputs * N;
             // through the error, softmax(logits) - onehot, and the logits' own gradient
             float largest = -INFINITY, total = 0.0f, weighted = 0.0f;
@@ -226,5 +250,5 @@ extern "C" void vsml_lifetimes_backward(
                 for (int lane = 0; lane < LANES; ++lane) d_error[b] += products[lane];
             }
         }
-    }
+    });
 }
