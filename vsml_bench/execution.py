@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,8 +118,13 @@ def compiles_named_tuples() -> bool:
 def _keep_freed_memory() -> None:
     """Has glibc keep what is freed instead of giving it back to the system: each step of a lifetime
     frees a state of many MiB and asks for the next one, each meta-update the states of whole
-    lifetimes, and getting fresh pages for these takes a good part of the time. Without glibc
+    lifetimes, and getting fresh pages for these can take most of the time. The price is memory that
+    lies idle. Whoever sets one of glibc's own variables for this is left alone, and without glibc
     nothing happens."""
+    if any(
+        f"MALLOC_{name}_" in os.environ for name in ("MMAP_MAX", "MMAP_THRESHOLD", "TRIM_THRESHOLD")
+    ):
+        return
     trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -79,6 +79,7 @@ void read_out(const MetaParameters& own, const float* means, int64_t outputs, in
 // lifetimes side by side: spans are so many that all threads end at nearly the same time.
 template <class Live>
 void over_spans(int64_t threads, int64_t lifetimes, int64_t steps, Live live) {
+    if (lifetimes == 0) return;
     const int64_t wanted = (SPANS * threads + lifetimes - 1) / lifetimes;
     const int64_t length = std::max<int64_t>((steps + wanted - 1) / wanted, 1);
     const int64_t spans = std::max<int64_t>((steps + length - 1) / length, 1);
