@@ -27,11 +27,14 @@ from vsml_bench.provenance import git_state, versions
 ROUNDS = 7
 SECONDS_PER_CASE = 25.0
 """After which no further round of a case begins, but for the first three."""
+SECONDS_PER_TURN = 0.25
+"""A side runs as often as fits in its turn, but once at least: what is over in milliseconds would
+else be timed as it is found, with cold caches and sleeping threads, and never as in a loop."""
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of each round, and of the first run of each side, which compiles what there is."""
+    """Seconds of a run in each round, and of each side's first, which compiles what there is."""
 
     ours: list[float]
     reference: list[float]
@@ -43,14 +46,14 @@ def measure(case: Case) -> Timings:
     """Runs both sides of a case in turns."""
     sides = [_Side(case.name, side) for side in (0, 1)]
     try:
-        first = [side.run() for side in sides]
+        first = [side.run(0.0) for side in sides]
         rounds: list[tuple[float, float]] = []
         began = time.perf_counter()
         while len(rounds) < 3 or (
             len(rounds) < ROUNDS and time.perf_counter() - began < SECONDS_PER_CASE
         ):
             order = (0, 1) if len(rounds) % 2 == 0 else (1, 0)
-            taken = {side: sides[side].run() for side in order}
+            taken = {side: sides[side].run(SECONDS_PER_TURN) for side in order}
             rounds.append((taken[0], taken[1]))
     finally:
         for side in sides:
@@ -69,9 +72,9 @@ class _Side:
         self.process.start()
         theirs.close()
 
-    def run(self) -> float:
-        """Seconds of one run."""
-        self.connection.send("run")
+    def run(self, at_least: float) -> float:
+        """Seconds of one run, the mean of as many as take so many seconds."""
+        self.connection.send(at_least)
         seconds: float = self.connection.recv()
         return seconds
 
@@ -85,12 +88,14 @@ def _serve(name: str, side: int, connection: Connection) -> None:
     run = start(case, side)
     while True:
         try:
-            connection.recv()
+            at_least = connection.recv()
         except EOFError:
             return
-        began = time.perf_counter()
-        run()
-        connection.send(time.perf_counter() - began)
+        runs, seconds, began = 0, 0.0, time.perf_counter()
+        while runs == 0 or seconds < at_least:
+            run()
+            runs, seconds = runs + 1, time.perf_counter() - began
+        connection.send(seconds / runs)
 
 
 def peak_flops() -> float:

@@ -41,6 +41,7 @@ class _Module(NamedTuple):
     imports: dict[str, tuple[Path, str | None]]  # local name -> (file, name in it; None: a module)
 
 
+@lru_cache(maxsize=256)
 def learner_hash(cls: type) -> str:
     """SHA-256, as hex, over the code that `cls` reaches."""
     file = Path(inspect.getfile(cls)).resolve()

@@ -273,14 +273,15 @@ LOOP void tick(const Gates& shares, const Weight& weight, const Units& hidden, c
     add_up_exponents(shares, hidden, weight, powers);
     raise<ROWS * GATES>(powers[0]);
     OVER_UNITS(unit) {
-        Vector update[V], forget[V], both[V], next[V];
-        EACH update[v] = load(powers[0] + gate_at(unit, v, 1));
-        EACH both[v] = 1.0f + load(powers[0] + gate_at(unit, v, 0));
-        EACH both[v] *= 1.0f + update[v];
-        EACH forget[v] = 1.0f + load(powers[0] + gate_at(unit, v, 2));
-        EACH next[v] = (1.0f - update[v]) * forget[v];
+        Vector forget[V], both[V], next[V], sum[V];  // products of 1 + x as sums: one step less
+        EACH next[v] = load(powers[0] + gate_at(unit, v, 1));
+        EACH sum[v] = 1.0f + next[v];
+        EACH both[v] = load(powers[0] + gate_at(unit, v, 0)) * sum[v] + sum[v];
+        EACH forget[v] = load(powers[0] + gate_at(unit, v, 2));
+        EACH next[v] = 1.0f - next[v];
+        EACH next[v] += next[v] * forget[v];
         EACH next[v] += load(cell[0] + unit_at(unit, v)) * both[v];
-        EACH both[v] *= forget[v];
+        EACH both[v] += both[v] * forget[v];
         divide<V>(next, both);
         EACH store(new_cell[0] + unit_at(unit, v), next[v]);
         EACH store(squashed[0] + unit_at(unit, v), next[v] * (-2 * LOG2E));
@@ -289,8 +290,8 @@ LOOP void tick(const Gates& shares, const Weight& weight, const Units& hidden, c
     OVER_UNITS(unit) {
         Vector e[V], both[V];
         EACH e[v] = load(squashed[0] + unit_at(unit, v));
-        EACH both[v] = 1.0f + load(powers[0] + gate_at(unit, v, 3));
-        EACH both[v] *= 1.0f + e[v];
+        EACH both[v] = 1.0f + e[v];
+        EACH both[v] += both[v] * load(powers[0] + gate_at(unit, v, 3));
         EACH e[v] = 1.0f - e[v];
         divide<V>(e, both);
         EACH store(new_hidden[0] + unit_at(unit, v), e[v]);
@@ -329,41 +330,42 @@ LOOP void tick_forwards(const Gates& shares, const Weight& weight, Tick& kept, S
     add_up_exponents(shares, kept.before.hidden, weight, powers);
     raise<ROWS * GATES>(powers[0]);
     OVER_UNITS(unit) {
-        Vector e[V], input[V], update[V], forget[V], both[V], inverse[V], whole[V];
+        Vector e[V], forget[V], both[V], sum[V], inverse[V], whole[V];
         EACH e[v] = load(powers[0] + gate_at(unit, v, 1));
-        EACH input[v] = 1.0f + load(powers[0] + gate_at(unit, v, 0));
-        EACH forget[v] = 1.0f + load(powers[0] + gate_at(unit, v, 2));
-        EACH update[v] = 1.0f + e[v];
-        EACH both[v] = input[v] * update[v];
-        EACH whole[v] = both[v] * forget[v];
+        EACH sum[v] = 1.0f + e[v];
+        EACH both[v] = load(powers[0] + gate_at(unit, v, 0)) * sum[v] + sum[v];
+        EACH forget[v] = load(powers[0] + gate_at(unit, v, 2));
+        EACH whole[v] = both[v] * forget[v] + both[v];
         EACH inverse[v] = all(1.0f);
         divide<V>(inverse, whole);
-        EACH forget[v] *= inverse[v];
-        EACH both[v] *= inverse[v];                        // sigmoid(f + 5)
-        EACH e[v] = (1.0f - e[v]) * input[v] * forget[v];  // tanh(g)
-        EACH update[v] *= forget[v];                       // sigmoid(i - 5)
-        EACH store(kept.input[0] + unit_at(unit, v), update[v]);
+        EACH both[v] *= inverse[v];                   // sigmoid(f + 5)
+        EACH inverse[v] += inverse[v] * forget[v];
+        EACH sum[v] *= inverse[v];                    // sigmoid(i - 5)
+        EACH e[v] = (1.0f - e[v]) * inverse[v];
+        EACH e[v] += e[v] * load(powers[0] + gate_at(unit, v, 0));  // tanh(g)
+        EACH store(kept.input[0] + unit_at(unit, v), sum[v]);
         EACH store(kept.update[0] + unit_at(unit, v), e[v]);
         EACH store(kept.forget[0] + unit_at(unit, v), both[v]);
-        EACH update[v] *= e[v];
-        EACH update[v] += both[v] * load(kept.before.cell[0] + unit_at(unit, v));
-        EACH store(after.cell[0] + unit_at(unit, v), update[v]);
-        EACH store(kept.squashed[0] + unit_at(unit, v), update[v] * (-2 * LOG2E));
+        EACH sum[v] *= e[v];
+        EACH sum[v] += both[v] * load(kept.before.cell[0] + unit_at(unit, v));
+        EACH store(after.cell[0] + unit_at(unit, v), sum[v]);
+        EACH store(kept.squashed[0] + unit_at(unit, v), sum[v] * (-2 * LOG2E));
     }
     raise<ROWS * N>(kept.squashed[0]);
     OVER_UNITS(unit) {
-        Vector e[V], output[V], squashed[V], inverse[V], whole[V];
+        Vector e[V], output[V], sum[V], inverse[V], whole[V];
         EACH e[v] = load(kept.squashed[0] + unit_at(unit, v));
-        EACH output[v] = 1.0f + load(powers[0] + gate_at(unit, v, 3));
-        EACH squashed[v] = 1.0f + e[v];
-        EACH whole[v] = output[v] * squashed[v];
+        EACH output[v] = load(powers[0] + gate_at(unit, v, 3));
+        EACH sum[v] = 1.0f + e[v];
+        EACH whole[v] = sum[v] * output[v] + sum[v];
         EACH inverse[v] = all(1.0f);
         divide<V>(inverse, whole);
-        EACH squashed[v] *= inverse[v];                // sigmoid(o)
-        EACH output[v] *= (1.0f - e[v]) * inverse[v];  // tanh(c')
-        EACH store(kept.output[0] + unit_at(unit, v), squashed[v]);
-        EACH store(kept.squashed[0] + unit_at(unit, v), output[v]);
-        EACH store(after.hidden[0] + unit_at(unit, v), squashed[v] * output[v]);
+        EACH sum[v] *= inverse[v];                    // sigmoid(o)
+        EACH e[v] = (1.0f - e[v]) * inverse[v];
+        EACH e[v] += e[v] * output[v];                // tanh(c')
+        EACH store(kept.output[0] + unit_at(unit, v), sum[v]);
+        EACH store(kept.squashed[0] + unit_at(unit, v), e[v]);
+        EACH store(after.hidden[0] + unit_at(unit, v), sum[v] * e[v]);
     }
 }
 
