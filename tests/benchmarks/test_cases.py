@@ -44,9 +44,10 @@ def test_meta_gradients_of_both_sides_agree(case, monkeypatch: pytest.MonkeyPatc
         side()()
         found.append({n: p.grad for n, p in learner.named_parameters() if p.grad is not None})
     ours, reference = found
-    assert ours["sub_rnns.0.gates_bias"].abs().max() > 0
+    assert ours["sub_rnns.0.gates_bias"].abs().max() > 1e-3
+    # Evolution strategies divide the last bits of two losses near log 10 by twice the noise's 0.05.
     for name in ours.keys() & reference.keys():
-        torch.testing.assert_close(ours[name], reference[name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(ours[name], reference[name], rtol=1e-3, atol=1e-5)
 
 
 def unused() -> tuple[Callable[[], Run], Callable[[], Run]]:
