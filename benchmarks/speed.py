@@ -28,7 +28,7 @@ ROUNDS = 7
 SECONDS_PER_CASE = 25.0
 """After which no further round of a case begins, but for the first three."""
 SECONDS_PER_TURN = 0.25
-"""A side runs as often as fits in its turn, but once at least: what is over in milliseconds would
+"""A side runs until so many have passed, once at least: what is over in milliseconds would
 else be timed as it is found, with cold caches and sleeping threads, and never as in a loop."""
 
 

@@ -118,18 +118,18 @@ def compiles_named_tuples() -> bool:
 def _keep_freed_memory() -> None:
     """Has glibc keep what is freed instead of giving it back to the system: each step of a lifetime
     frees a state of many MiB and asks for the next one, each meta-update the states of whole
-    lifetimes, and getting fresh pages for these can take most of the time. The price is memory that
-    lies idle. Whoever sets one of glibc's own variables for this is left alone, and without glibc
-    nothing happens."""
-    if any(
-        f"MALLOC_{name}_" in os.environ for name in ("MMAP_MAX", "MMAP_THRESHOLD", "TRIM_THRESHOLD")
-    ):
-        return
+    lifetimes, and getting fresh pages for these can take most of the time. The price is memory
+    that lies idle. Whoever sets one of glibc's variables for this is left alone, and without
+    glibc nothing happens."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    for name in ("mmap_max", "mmap_threshold", "trim_threshold"):
+        if f"MALLOC_{name.upper()}_" in os.environ or f"glibc.malloc.{name}=" in tunables:
+            return
     trim_threshold, mmap_max = -1, -4  # glibc's malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_max, 0)  # a large tensor mapped by itself would be unmapped when freed
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never
 
 
 def device_name(device: torch.device) -> str:

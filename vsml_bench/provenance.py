@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import platform
 import resource
 import subprocess
@@ -44,11 +46,14 @@ def git_state() -> tuple[str, bool]:
 
 
 def reset_peak_memory() -> None:
-    """Makes `peak_memory_bytes` count from now on, where the system can (Linux)."""
+    """Makes `peak_memory_bytes` count from now on, where the system can (Linux), and glibc give
+    back what it keeps of what was freed before (`execution.decide`)."""
     import torch
 
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
             control.write("5")

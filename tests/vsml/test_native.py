@@ -53,7 +53,7 @@ def plain_path(monkeypatch):
     ],
     ids=["default", "two layers", "three ticks, backward pass", "batch"],
 )
-@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11, 17])
 def test_kernel_and_its_gradient_equal_plain_form(config, classes, plain_path):
     compare_with_plain_form(config, classes, plain_path)
 
@@ -70,10 +70,11 @@ def fewer_instructions(request, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 compilers")
-@pytest.mark.parametrize("hidden", [(), (7,)])
 @pytest.mark.usefixtures("fewer_instructions")
-def test_code_for_other_cpus_equals_plain_form(hidden, plain_path):
-    compare_with_plain_form(VSMLConfig(hidden=hidden), 11, plain_path)
+def test_code_for_other_cpus_equals_plain_form(plain_path):
+    for hidden in ((), (7,)):
+        for classes in (11, 17):
+            compare_with_plain_form(VSMLConfig(hidden=hidden), classes, plain_path)
 
 
 def compare_with_plain_form(config: VSMLConfig, classes: int, plain_path) -> None:

@@ -26,7 +26,7 @@
 namespace {
 
 constexpr float LOGIT_BOUND = 100.0f;
-constexpr int64_t SPANS = 16;  // at least, for each thread
+constexpr int64_t SPANS = 16;  // about so many for each thread
 
 // Where the meta-parameters of a member are: [P, ...] arrays.
 struct MetaParameters {
@@ -80,11 +80,11 @@ void read_out(const MetaParameters& own, const float* means, int64_t outputs, in
 template <class Live>
 void over_spans(int64_t threads, int64_t lifetimes, int64_t steps, Live live) {
     if (lifetimes == 0) return;
+    threads = std::min(threads, lifetimes);
     const int64_t wanted = (SPANS * threads + lifetimes - 1) / lifetimes;
     const int64_t length = std::max<int64_t>((steps + wanted - 1) / wanted, 1);
     const int64_t spans = std::max<int64_t>((steps + length - 1) / length, 1);
     const std::unique_ptr<std::atomic<int64_t>[]> done(new std::atomic<int64_t>[lifetimes]());
-    threads = std::min(threads, lifetimes);
     // monotonic: a span that another waits for has been taken before it
 #pragma omp parallel for num_threads(threads) schedule(monotonic : dynamic)
     for (int64_t item = 0; item < spans * lifetimes; ++item) {

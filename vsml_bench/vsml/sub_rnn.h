@@ -44,6 +44,8 @@ constexpr int LANES = 8, ROWS = 15, TILE_ROWS = 5, TILE_COLUMNS = 2, POWERS = 4,
 constexpr int LANES = 4, ROWS = 15, TILE_ROWS = 5, TILE_COLUMNS = 2, POWERS = 4, UPDATES = 1;
 #endif
 constexpr int PARTS = N / LANES;  // vectors of a state
+static_assert(ROWS % TILE_ROWS == 0 && GATES % (TILE_COLUMNS * LANES) == 0);
+static_assert(ROWS * N % (UPDATES * LANES) == 0);
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Bits __attribute__((vector_size(4 * LANES)));
 
@@ -56,11 +58,13 @@ INLINE void store(float* to, const Vector& x) { std::memcpy(to, &x, sizeof x); }
 INLINE void add(float* to, const Vector& x) { store(to, load(to) + x); }
 INLINE Vector all(float x) { return x - Vector{}; }  // x + 0 would turn -0 into 0
 
-// The empty assembly keeps GCC from making it `rep movs`, which takes longer for so few numbers.
+// The empty assembly keeps GCC from making it x86's `rep movs`, which takes longer for so few numbers.
 INLINE void copy(const float* from, int count, float* to) {
     for (int i = 0; i < count; i += LANES) {
         Vector x = load(from + i);
+#ifdef __SSE__
         asm("" : "+x"(x));
+#endif
         store(to + i, x);
     }
 }
@@ -106,8 +110,8 @@ INLINE Vector at_least_minus_40(const Vector& x) {
 }
 #endif
 
-// V numbers y into 2^min(y, 40) = 2^n 2^r, 2^r by the polynomial of degree 5 of the least relative
-// error, 8e-8, that is 1 at 0.
+// V vectors of y into 2^min(y, 40) = 2^n 2^r, 2^r by the polynomial of degree 5 that is 1 at 0 and of
+// the least relative error among these, 1e-7.
 template <int V>
 INLINE void raise_side_by_side(float* at) {
     Vector y[V], p[V], r[V];
@@ -126,10 +130,10 @@ INLINE void raise_side_by_side(float* at) {
     EACH r[v] = y[v] + round;
     EACH store(at + v * LANES, r[v]);
     EACH r[v] = y[v] - (r[v] - round);
-    EACH p[v] = r[v] * 1.32764720e-3f + 9.67554e-3f;
-    EACH p[v] = p[v] * r[v] + 5.550713e-2f;
-    EACH p[v] = p[v] * r[v] + 2.402212e-1f;
-    EACH p[v] = p[v] * r[v] + 6.9314697e-1f;
+    EACH p[v] = r[v] * 1.32647273e-3f + 9.67151299e-3f;
+    EACH p[v] = p[v] * r[v] + 5.55073358e-2f;
+    EACH p[v] = p[v] * r[v] + 2.40222424e-1f;
+    EACH p[v] = p[v] * r[v] + 6.93147004e-1f;
     EACH p[v] = p[v] * r[v] + 1.0f;
     EACH {
         const Bits exponent = (Bits)load(at + v * LANES) << 23;
@@ -179,9 +183,9 @@ struct Weight {
     }
 };
 
-// While one is alive, its thread takes numbers below 1.2e-38 for zero: they would take a hundred
-// times as long.
-class FlushToZero {
+// While one is alive, its thread takes numbers below 1.2e-38 for zero on x86: they would take a
+// hundred times as long.
+class [[maybe_unused]] FlushToZero {
 #ifdef __SSE__
     static constexpr unsigned FLUSH = 0x8040;  // results, and what is read
     const unsigned before = _mm_getcsr();
@@ -372,7 +376,7 @@ LOOP void tick_forwards(const Gates& shares, const Weight& weight, Tick& kept, S
 // dL/dh = dL/dgates W^T; weight_transposed is [4N, N], as it is, not in exponents.
 LOOP void multiply_transposed(const Gates& gradient, const float* weight_transposed,
                               Units& d_hidden) {
-    // as many sums as fit the registers and keep a multiply-add from waiting for the one before it
+    // so many sums that no multiply-add waits for the one before it
     constexpr int GROUP = PARTS == 1 ? ROWS : TILE_ROWS, STRIDES = PARTS == 1 ? 2 : 1;
 #pragma GCC unroll 1
     for (int row = 0; row < ROWS; row += GROUP) {
@@ -439,14 +443,14 @@ LOOP void add_outer_products(const Tick* kept, int ticks, float* d_weight) {
                 UNROLLED
                 for (int v = 0; v < 4; ++v)
                     sums[r][v] = load(d_weight + (n + r) * GATES + first + v * LANES);
-            for (int tick = 0; tick < ticks; ++tick)
+            for (int t = 0; t < ticks; ++t)
 #pragma GCC unroll 4
                 for (int row = 0; row < ROWS; ++row) {
-                    const float* gradient = kept[tick].gradient[row] + first;
+                    const float* gradient = kept[t].gradient[row] + first;
                     Vector h[UNITS];
                     UNROLLED
                     for (int r = 0; r < UNITS; ++r)
-                        h[r] = broadcast(kept[tick].before.hidden[row][n + r]);
+                        h[r] = broadcast(kept[t].before.hidden[row][n + r]);
                     UNROLLED
                     for (int v = 0; v < 4; ++v) {
                         const Vector x = load(gradient + v * LANES);

@@ -1,5 +1,5 @@
 // One sweep of a dense VSML layer, all micro-ticks fused, and its gradient: every sub-RNN's state is
-// read once and written once per example, and its gates never leave the registers or the first-level
+// read from memory once and written once per example, and its gates never leave the registers or the first-level
 // cache. The gradient computes the gates again instead of keeping them.
 //
 // Shapes, row-major, N = 16: from_inputs [E, A, 4N] and from_outputs [E, B, 4N] are the messages'
