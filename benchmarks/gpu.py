@@ -1,14 +1,15 @@
 """`python -m benchmarks.gpu`: VSML on a CUDA GPU, from one lifetime to thousands; written to
 results/speed as Markdown and JSON.
 
-Each size is measured as eager PyTorch runs it, as the harness runs it (`quick_steps`), in mixed
-precision too, and by the hand-written code on all CPUs of the same machine. The share of the memory
+Each size is measured as eager PyTorch runs it, as a recorded and fused step, by VSML's kernels, in
+mixed precision too, and by the C++ code on all CPUs of the same machine. The share of the memory
 bandwidth is what the states of all lifetimes take, read and written once an example, at the rate of
 a copy on the same GPU: what a step that keeps all else on the chip could not fall below.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from tabulate import tabulate
-from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree as pytree
 
 from benchmarks.case import objective_of, random_episode
@@ -30,7 +30,8 @@ from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training import bptt
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
-from vsml_bench.protocols.quick_steps import RecordedStep, compile_step, quick_steps
+from vsml_bench.protocols.quick_steps import RecordedStep, quick_steps, quicken
+from vsml_bench.protocols.quick_unroll import QuickUnroll
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.vsml.learner import VSMLConfig
 
@@ -42,14 +43,6 @@ MOST_ON_CPU = 512
 REPEATS = 3
 DRAWN = 64
 """States are drawn for so many lifetimes; more have copies of them."""
-PROFILED = 512
-"""Lifetimes whose kernels are looked at."""
-KERNELS = {
-    "matrix products": ("gemm", "cutlass", "cublas", "gemv"),
-    "fused by Inductor": ("triton_",),
-    "copies": ("memcpy", "copy"),
-}
-OTHER = "other"
 STATE_BYTES = 2 * VSMLConfig().state_size * 4
 """h and c of one sub-RNN."""
 
@@ -58,20 +51,21 @@ def forward(inputs: int, lifetimes: int, copied: float) -> dict[str, Any]:
     """Lifetimes of a network with one dense layer, ten classes; examples per second. copied: bytes
     per second of a copy."""
     shape = Shape((inputs,), CLASSES)
-    steps = 200 if inputs * lifetimes <= 2**16 else 20
+    steps = 400 if inputs * lifetimes <= 2**16 else 20
     episode = random_episode(steps, lifetimes, shape)
 
-    def rate(execution: Execution, calls: int) -> float:
+    def rate(execution: Execution, calls: int, *, kernels: bool = True) -> float:
         """As quick as `quick_steps` makes it for so many calls."""
-        with _lifetimes(episode, shape, execution, calls) as run:
+        with _lifetimes(episode, shape, execution, calls, kernels) as run:
             return episode.labels.numel() / _quickest(run, execution.device)
 
     gpu = decide("cuda")
-    eager, ours = rate(gpu, 0), rate(gpu, COMPILE_AFTER)
+    ours = rate(gpu, COMPILE_AFTER)
     return {
         "inputs": inputs,
         "lifetimes": lifetimes,
-        "eager": eager,
+        "eager": rate(gpu, 0),
+        "recorded": rate(gpu, COMPILE_AFTER, kernels=False),
         "ours": ours,
         "of_bandwidth": ours * 2 * inputs * CLASSES * STATE_BYTES / copied,
         "bfloat16": rate(decide("cuda", precision="bfloat16"), COMPILE_AFTER),
@@ -79,51 +73,53 @@ def forward(inputs: int, lifetimes: int, copied: float) -> dict[str, Any]:
     }
 
 
-def kernels(inputs: int, lifetimes: int) -> dict[str, float]:
-    """Kind of work -> share of the time that the GPU is busy with a lifetime."""
-    shape, gpu = Shape((inputs,), CLASSES), decide("cuda")
-    with _lifetimes(random_episode(20, lifetimes, shape), shape, gpu, COMPILE_AFTER) as run:
-        run()
-        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-            run()
-            synchronize(gpu.device)
-    spent = dict.fromkeys((*KERNELS, OTHER), 0.0)
-    for event in profiled.key_averages():
-        name = event.key.lower()
-        kind = next((k for k, parts in KERNELS.items() if any(p in name for p in parts)), OTHER)
-        spent[kind] += event.self_device_time_total
-    total = sum(spent.values())
-    return {kind: time / total for kind, time in spent.items()}
-
-
 def meta_gradient(lifetimes: int) -> dict[str, Any]:
     """Backpropagation through lifetimes of 100 examples, 64 x 10; examples per second."""
     shape = Shape((64,), CLASSES)
     episode = random_episode(META_STEPS, lifetimes, shape)
 
-    def rate(execution: Execution) -> float:
+    def rate(execution: Execution, steps: int = COMPILE_AFTER) -> float:
         learner, state, placed = _placed(episode, shape, execution.device)
-        compile_step(learner, execution, COMPILE_AFTER)
+        quicken(learner, execution, steps)
         objective = objective_of(placed, Online(META_STEPS), lambda: state)
         run = partial(bptt.meta_gradient, learner, objective)
         run()
+        _check_use(learner)
         return episode.labels.numel() / _quickest(run, execution.device)
 
-    return {"lifetimes": lifetimes, "cuda": rate(decide("cuda")), "cpu": rate(decide("cpu"))}
+    gpu = decide("cuda")
+    return {
+        "lifetimes": lifetimes,
+        "eager": rate(gpu, 0),
+        "ours": rate(gpu),
+        "cpu": rate(decide("cpu")),
+    }
 
 
 @contextmanager
 def _lifetimes(
-    episode: Episode, shape: Shape, execution: Execution, calls: int
+    episode: Episode, shape: Shape, execution: Execution, calls: int, kernels: bool
 ) -> Iterator[Callable[[], Any]]:
     """The run of all lifetimes, warmed up, as quick as `calls` steps pay for."""
     torch.compiler.reset()
     learner, state, placed = _placed(episode, shape, execution.device)
-    with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, calls):
-        learner.unroll(state, placed.inputs[:2], placed.labels[:2])
-        if isinstance(learner.forward, RecordedStep) and not learner.forward.in_use:
-            sys.exit("make gpu: VSML's step could not be recorded; the warning above says why.")
-        yield partial(learner.unroll, state, placed.inputs, placed.labels)
+    if not kernels:
+        os.environ["VSML_BENCH_KERNEL"] = "0"
+    try:
+        with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, calls):
+            learner.unroll(state, placed.inputs[:2], placed.labels[:2])
+            if kernels:
+                _check_use(learner)
+            elif isinstance(learner.forward, RecordedStep) and not learner.forward.in_use:
+                sys.exit("make gpu: VSML's step could not be recorded; the warning says why.")
+            yield partial(learner.unroll, state, placed.inputs, placed.labels)
+    finally:
+        os.environ.pop("VSML_BENCH_KERNEL", None)
+
+
+def _check_use(learner: Learner) -> None:
+    if isinstance(learner.unroll, QuickUnroll) and not learner.unroll.in_use:
+        sys.exit("make gpu: VSML's kernels were not used; the warning above says why.")
 
 
 def _placed(episode: Episode, shape: Shape, device: torch.device) -> tuple[Learner, State, Episode]:
@@ -158,28 +154,29 @@ def copy_rate(device: torch.device) -> float:
 
 def as_markdown(document: dict[str, Any]) -> str:
     """The tables for people."""
-    on, kinds = document["machine"], (*KERNELS, OTHER)
+    on = document["machine"]
+    columns = ("eager", "recorded", "ours", "bfloat16", "cpu")
     sizes = [
         (
             f"{r['inputs']} x {CLASSES}",
             f"{r['lifetimes']:,}",
-            *(_count(r[name]) for name in ("eager", "ours", "bfloat16", "cpu")),
+            *(_count(r[name]) for name in columns),
             f"{r['ours'] / r['eager']:.1f}x",
             f"{100 * r['of_bandwidth']:.1f} %",
         )
         for r in document["rows"]
     ]
     gradients = [
-        (f"{r['lifetimes']:,}", _count(r["cuda"]), _count(r["cpu"]))
+        (
+            f"{r['lifetimes']:,}",
+            *(_count(r[name]) for name in ("eager", "ours", "cpu")),
+            f"{r['ours'] / r['eager']:.1f}x",
+        )
         for r in document["meta_gradients"]
     ]
-    busy = [
-        (f"{k['inputs']} x {CLASSES}", *(f"{100 * k['shares'][kind]:.0f} %" for kind in kinds))
-        for k in document["kernels"]
-    ]
     headers = (
-        *("network", "lifetimes", "eager", "ours", "ours, bfloat16", "on the CPUs"),
-        *("ours to eager", "of the bandwidth"),
+        *("network", "lifetimes", "eager", "recorded and fused", "ours", "ours, bfloat16"),
+        *("on the CPUs", "ours to eager", "of the bandwidth"),
     )
     lines = [
         "# VSML on a GPU",
@@ -188,19 +185,16 @@ def as_markdown(document: dict[str, Any]) -> str:
         f"{on['threads']} threads of {on['cpu']} beside it, at commit {on['commit'][:10]}"
         f"{' with changes' if on['dirty'] else ''}, PyTorch {on['versions']['torch']}.",
         "Examples per second of all lifetimes together, the quickest of a few runs, without "
-        "recording and compiling.",
+        "recording and compiling; eager: PyTorch, operator by operator; recorded and fused: what "
+        "other learners get; ours: VSML's kernels.",
         "",
         tabulate(sizes, headers, tablefmt="github", disable_numparse=True),
-        "",
-        f"What the GPU is busy with, {PROFILED} lifetimes in float32 as the harness runs them:",
-        "",
-        tabulate(busy, ("network", *kinds), tablefmt="github", disable_numparse=True),
         "",
         f"Meta-gradients through {META_STEPS} examples, 64 x {CLASSES}, examples per second:",
         "",
         tabulate(
             gradients,
-            ("lifetimes", "on the GPU", "on the CPUs"),
+            ("lifetimes", "eager", "ours", "on the CPUs", "ours to eager"),
             tablefmt="github",
             disable_numparse=True,
         ),
@@ -237,7 +231,6 @@ def main() -> None:
         },
         "rows": rows,
         "meta_gradients": [meta_gradient(lifetimes) for lifetimes in META_LIFETIMES],
-        "kernels": [{"inputs": i, "shares": kernels(i, PROFILED)} for i in INPUTS],
     }
     publish(document, as_markdown, out, "gpu")
 

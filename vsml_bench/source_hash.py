@@ -31,6 +31,7 @@ _DECLARATIONS = frozenset(
         "recipe",
         "tuning",
         "requires",
+        "quick_unroll",
     }
 )
 """Class attributes of the contract that say what a learner is, not what it does."""

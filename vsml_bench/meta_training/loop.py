@@ -35,7 +35,7 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective
 from vsml_bench.meta_training.source import Source
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.quick_steps import compile_step
+from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 from vsml_bench.vsml.cloning import Clone
@@ -143,7 +143,7 @@ class _Training:
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
         elif self.source.steps_of_one_shape:
             steps = sum(p.steps * p.lifetime for p in recipe.phases)
-            compile_step(self.learner, execution, steps)
+            quicken(self.learner, execution, steps)
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0

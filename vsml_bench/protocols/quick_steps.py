@@ -1,8 +1,9 @@
 """How the step of a learner is made quick for many calls: compiled, and on a GPU recorded as a CUDA
-graph, so that it is queued at once instead of operator by operator.
+graph, so that it is queued at once instead of operator by operator. Code that a learner names for
+whole lifetimes on a device goes before (`quick_unroll`).
 
-Neither changes what a learner computes, beyond the order of its sums. Where one of them is not
-possible, or gives something else, the step runs as it is written.
+None of these changes what a learner computes, beyond the order of its sums. Where one of them is
+not possible, or gives something else, the step runs as it is written.
 """
 
 from __future__ import annotations
@@ -20,12 +21,11 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.execution import Execution, compiles_named_tuples
 from vsml_bench.learner import Learner, State
+from vsml_bench.protocols.agreement import agree
+from vsml_bench.protocols.quick_unroll import quick_unroll, use_quick_unroll
 
 RECORD_AFTER = 25
 """Steps below which a CUDA graph is not worth its recording."""
-ROUNDING = {False: 1e-3, True: 0.1}
-"""How far a recorded step may be off, relative to what it changes, without and with mixed
-precision."""
 _WARM_UPS = 3  # as PyTorch's documentation of CUDA graphs advises
 _GRAPHS = 8  # of different shapes
 
@@ -34,13 +34,19 @@ _GRAPHS = 8  # of different shapes
 def quick_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[None]:
     """Within it, in inference mode, calls of the learner are as quick as `steps` of them pay
     for."""
-    if execution.device.type != "cuda":
-        compile_step(learner, execution, steps)
-        yield
-        return
-    if steps < RECORD_AFTER:
-        yield
-        return
+    with quick_unroll(learner, execution, steps):
+        if execution.device.type != "cuda":
+            compile_step(learner, execution, steps)
+            yield
+        elif steps < RECORD_AFTER:
+            yield
+        else:
+            with _recorded_steps(learner, execution, steps):
+                yield
+
+
+@contextmanager
+def _recorded_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[None]:
     compiled = learner._compiled_call_impl  # a step that meta-training compiled
     learner._compiled_call_impl = None
     recorded = RecordedStep(learner.forward, compiled=execution.worth_compiling(steps))
@@ -50,6 +56,13 @@ def quick_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[
     finally:
         del learner.forward
         learner._compiled_call_impl = compiled
+
+
+def quicken(learner: Learner, execution: Execution, steps: int) -> None:
+    """Makes the learner's lifetimes, with or without gradients, as quick as `steps` steps of them
+    pay for."""
+    compile_step(learner, execution, steps)
+    use_quick_unroll(learner, execution, steps)
 
 
 def compile_step(learner: Learner, execution: Execution, steps: int) -> None:
@@ -172,23 +185,7 @@ def _agree(
     for now in ((inputs, labels), (inputs.flip(-1), torch.zeros_like(labels))):
         logits, *after = written(*before, *now)
         found_logits, *found = recording.replay([*before, *now])
-        states = zip(before, after, found, strict=True)
-        if not _close(logits, found_logits, torch.zeros_like(logits)):
-            return False
-        if not all(_close(own, own_found, old) for old, own, own_found in states):
+        if not agree((logits, after), (found_logits, found), before):
             return False
         before = after
     return True
-
-
-def _close(right: Tensor, found: Tensor, before: Tensor) -> bool:
-    """Whether they differ, in every lifetime [E, ...], by what rounding does to the change from
-    `before` on and to the values themselves."""
-    if not right.is_floating_point():
-        return right.equal(found)
-    off, change, size = (
-        part.flatten(1).norm(dim=1) if part.ndim > 1 else part.abs()
-        for part in (found - right, right - before, right)
-    )
-    rounding = ROUNDING[torch.is_autocast_enabled(right.device.type)]
-    return bool((off <= rounding * change + 1e-6 * (1 + size)).all())

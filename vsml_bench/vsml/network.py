@@ -7,8 +7,9 @@ change. There is no gradient at meta-test time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,7 @@ class VSMLNetwork(Learner):
 
     family = "VSML"
     source = "Kirsch & Schmidhuber 2021, arXiv 2012.14905"
+    quick_unroll: ClassVar[Mapping[str, str]] = {"cuda": "vsml_bench.vsml.cuda:unroll"}
 
     def __init__(self, config: VSMLConfig) -> None:
         super().__init__(config)
