@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from vsml_bench import execution
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.meta_training.objective import MetaLoss, meta_loss
@@ -47,10 +48,10 @@ def random_episode(steps: int, lifetimes: int, shape: Shape) -> Episode:
 
 
 def without_gradients(run: Run) -> Run:
-    """The run in inference mode, as evaluations are."""
+    """The run as evaluations are, without gradients."""
 
     def inferred() -> Any:
-        with torch.inference_mode():
+        with execution.without_gradients():
             return run()
 
     return inferred

@@ -25,7 +25,14 @@ from benchmarks.case import objective_of, random_episode
 from benchmarks.document import parser, publish
 from benchmarks.vsml_cases import fresh_vsml
 from vsml_bench.data.episodes import Episode
-from vsml_bench.execution import COMPILE_AFTER, Execution, decide, device_name, synchronize
+from vsml_bench.execution import (
+    COMPILE_AFTER,
+    Execution,
+    decide,
+    device_name,
+    synchronize,
+    without_gradients,
+)
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training import bptt
 from vsml_bench.protocols.evaluation import fresh_states
@@ -106,7 +113,7 @@ def _lifetimes(
     if not kernels:
         os.environ["VSML_BENCH_KERNEL"] = "0"
     try:
-        with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, calls):
+        with without_gradients(), execution.autocast(), quick_steps(learner, execution, calls):
             learner.unroll(state, placed.inputs[:2], placed.labels[:2])
             if kernels:
                 _check_use(learner)

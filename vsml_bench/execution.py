@@ -95,6 +95,22 @@ def compiled(function: Function) -> Function:
     return cast(Function, call)
 
 
+def without_gradients() -> contextlib.AbstractContextManager[None]:
+    """The context in which learners run where nobody asks for gradients of their meta-parameters.
+
+    It is inference mode, or `no_grad` with a PyTorch whose `torch.func.grad`, which an inner step
+    may be made of, returns zeros in inference mode, as that of 2.11 does
+    (https://github.com/pytorch/pytorch/issues/177318).
+    """
+    return torch.inference_mode() if _differentiates_in_inference_mode() else torch.no_grad()
+
+
+@lru_cache(maxsize=1)
+def _differentiates_in_inference_mode() -> bool:
+    with torch.inference_mode():
+        return bool(torch.func.grad(torch.square)(torch.ones(())))
+
+
 class _Pair(NamedTuple):
     first: torch.Tensor
     second: torch.Tensor

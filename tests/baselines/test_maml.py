@@ -13,6 +13,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from baselines.maml import MAML, SHAPE, ConvConfig, ConvMAML, MLPConfig, ModelAgnostic
 from baselines.maml_learn2learn import Learn2LearnMAML, ReferenceConfig
 from tests.baselines.streams import double_precision, fresh_state, generator
+from vsml_bench import execution
+from vsml_bench.execution import without_gradients
 from vsml_bench.registry import find_learner
 
 TASKS, SUPPORT, QUERIES, CLASSES = 3, 4, 2, 5
@@ -288,12 +290,26 @@ def test_it_is_learn2learn(make: Any, first_order: bool, losses: Any):
     assert max(gradient.abs().max() for gradient in theirs) > 1e-3
 
 
+@pytest.mark.parametrize("as_in_old_releases", [False, True])
+def test_it_adapts_in_an_evaluation(as_in_old_releases, monkeypatch):
+    """In inference mode, `torch.func.grad` of PyTorch 2.11 returns zeros."""
+    if as_in_old_releases:
+        monkeypatch.setattr(execution, "_differentiates_in_inference_mode", lambda: False)
+    learner = dense(inner_steps=2)
+    expected = [few_shot_loss(learner), online_loss(learner)]
+    with without_gradients():
+        assert not torch.is_grad_enabled()
+        assert not (as_in_old_releases and torch.is_inference_mode_enabled())
+        found = [few_shot_loss(learner), online_loss(learner)]
+    torch.testing.assert_close(found, [loss.detach() for loss in expected])
+
+
 @needs_learn2learn
 def test_the_reference_adapts_where_gradients_are_off():
-    """An evaluation runs in inference mode, in which learn2learn alone could not adapt."""
+    """As in an evaluation, in which learn2learn alone could not adapt."""
     reference = reference_of(dense(inner_steps=2))
     expected = [few_shot_loss(reference), online_loss(reference)]
-    for mode in (torch.no_grad, torch.inference_mode):
+    for mode in (torch.no_grad, without_gradients):
         with mode():
             found = [few_shot_loss(reference), online_loss(reference)]
         torch.testing.assert_close(found, [loss.detach() for loss in expected])

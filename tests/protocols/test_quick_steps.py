@@ -90,7 +90,7 @@ class Replaying:
 def test_a_recording_that_misses_something_is_not_used(
     forgotten: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of MAML did, on a GPU."""
+    """What PyTorch left out of a recording, the checks would find."""
 
     def recorded(run: Callable[..., list[Tensor]], arguments: list[Tensor], structure: Any) -> Any:
         read = [leaf.clone() for leaf in arguments]

@@ -29,6 +29,7 @@ from vsml_bench.contract.subject import (
     same_state,
     unrolled,
 )
+from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Learner, State
 from vsml_bench.seeds import generator
 
@@ -156,7 +157,7 @@ def _methods_that_write(subject: Subject, stream: Stream) -> list[str]:
     }
     _, seen = subject.run(stream, looped, learner=learner)
     written = []
-    with torch.inference_mode(), quiet_randomness():
+    with without_gradients(), quiet_randomness():
         _, predicted = learner.predict(pytree.tree_map(torch.clone, seen), stream.inputs[0])
         for name, step in steps.items():
             given = pytree.tree_map(torch.clone, predicted if name == "observe()" else seen)
@@ -173,7 +174,7 @@ def determinism(subject: Subject) -> Finding:
     def everything(elsewhere: int) -> tuple[Learner, State, Tensor]:
         with quiet_randomness(elsewhere):
             learner = subject.entry.create(seed=0).eval()
-            with torch.inference_mode():
+            with without_gradients():
                 state = learner.init_state(LIFETIMES, subject.shape, generator(1))
                 given = pytree.tree_map(torch.clone, state)
                 logits, _ = learner.unroll(given, *subject.stream())

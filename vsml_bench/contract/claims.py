@@ -26,6 +26,7 @@ from vsml_bench.contract.subject import (
     relative_error,
 )
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Shape, State
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
@@ -80,7 +81,7 @@ def measure_state(entry: LearnerEntry, shape: Shape | None = None) -> StateSize:
     shape: by default what sizes are listed for, 28x28 pixels and 10 classes or the learner's own.
     """
     sizes = []
-    with double_precision(), torch.inference_mode():
+    with double_precision(), without_gradients():
         learner = entry.create(seed=0).eval()
         shape = shape or listed_shape(learner)
         inputs, labels = torch.zeros(1, 1, *shape.inputs), torch.zeros(1, 1, dtype=torch.int64)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from vsml_bench.contract.forms import usual_shapes
+from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
@@ -120,7 +121,7 @@ class Subject:
         """
         learner = learner or self.learner()
         seeds = range(stream.labels.shape[1]) if seeds is None else seeds
-        with torch.inference_mode(), quiet_randomness():
+        with without_gradients(), quiet_randomness():
             state = fresh_states(learner, seeds, shape or self.shape)
             logits, last = way(learner, state, stream)
         return logits, last
@@ -128,7 +129,7 @@ class Subject:
     def draws_its_state(self) -> bool:
         """Whether fresh states differ from seed to seed."""
         learner = self.learner()
-        with torch.inference_mode(), quiet_randomness():
+        with without_gradients(), quiet_randomness():
             one, other = (fresh_states(learner, [seed], self.shape) for seed in (1, 2))
         return not same_state(one, other)
 

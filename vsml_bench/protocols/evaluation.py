@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.transforms import pad_inputs
-from vsml_bench.execution import Execution, synchronize
+from vsml_bench.execution import Execution, synchronize, without_gradients
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.protocols.protocol import Protocol, stepwise_loss
 from vsml_bench.protocols.quick_steps import quick_steps
@@ -88,7 +88,7 @@ def evaluate(
     seconds = compile_seconds = 0.0
     state_floats = 0
     steps = protocol.learning_steps * -(-len(seeds) // batch)
-    with torch.inference_mode(), execution.autocast(), quick_steps(learner, execution, steps):
+    with without_gradients(), execution.autocast(), quick_steps(learner, execution, steps):
         for start in range(0, len(seeds), batch):
             chosen = seeds[start : start + batch]
             sampled = protocol.sample(sampler, chosen)

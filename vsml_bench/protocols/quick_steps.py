@@ -180,7 +180,7 @@ def _agree(
     recording: _Recording, written: Callable[..., list[Tensor]], arguments: list[Tensor]
 ) -> bool:
     """Whether a recording does what the step does as it is written, on two steps in a row with
-    different examples. One of MAML, whose step calls autograd, was seen to leave out its update."""
+    different examples."""
     *before, inputs, labels = arguments
     for now in ((inputs, labels), (inputs.flip(-1), torch.zeros_like(labels))):
         logits, *after = written(*before, *now)
