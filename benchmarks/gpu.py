@@ -47,6 +47,7 @@ CLASSES = 10
 LIFETIMES = (1, 8, 64, 512, 4096)
 META_LIFETIMES, META_STEPS = (16, 64, 256), 100
 MOST_ON_CPU = 512
+SWITCH = "VSML_BENCH_KERNEL"
 REPEATS = 3
 DRAWN = 64
 """States are drawn for so many lifetimes; more have copies of them."""
@@ -110,8 +111,10 @@ def _lifetimes(
     """The run of all lifetimes, warmed up, as quick as `calls` steps pay for."""
     torch.compiler.reset()
     learner, state, placed = _placed(episode, shape, execution.device)
-    if not kernels:
-        os.environ["VSML_BENCH_KERNEL"] = "0"
+    if kernels:
+        os.environ.pop(SWITCH, None)
+    else:
+        os.environ[SWITCH] = "0"
     try:
         with without_gradients(), execution.autocast(), quick_steps(learner, execution, calls):
             learner.unroll(state, placed.inputs[:2], placed.labels[:2])
@@ -121,7 +124,7 @@ def _lifetimes(
                 sys.exit("make gpu: VSML's step could not be recorded; the warning says why.")
             yield partial(learner.unroll, state, placed.inputs, placed.labels)
     finally:
-        os.environ.pop("VSML_BENCH_KERNEL", None)
+        os.environ.pop(SWITCH, None)
 
 
 def _check_use(learner: Learner) -> None:

@@ -162,10 +162,11 @@ class Learner(nn.Module, ABC):
     """Packages that vsml-bench itself does not need -> how to install them. Import them where they
     are used, not at the top of the file: its cells are then `unavailable` without them."""
     quick_unroll: ClassVar[Mapping[str, str]] = {}
-    """Type of device, "cuda" say -> "module:function", code that does there what `unroll` does, in
-    less time. It is given (learner, state, inputs, labels) and returns what `unroll` does, or None
-    where it does not apply. The harness uses it for runs that are long enough, and only if it
-    agrees with `predict` and `observe`; it is no part of the learner's hash."""
+    """Type of device, "cuda" say -> "module:function", or ":function" of the same file: code that
+    does there what `unroll` does, in less time. It is given (learner, state, inputs, labels) and
+    returns what `unroll` does, or None where it does not apply. The harness uses it for runs that
+    are long enough, and only if it agrees with `predict` and `observe`; it is no part of the
+    learner's hash."""
     fixed_shape: Shape | None = None
     """Set it where inputs and classes have one fixed size: the harness then pads inputs with zeros
     and labels simply never use the classes beyond the task's. None: any shape."""

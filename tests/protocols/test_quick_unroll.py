@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,11 @@ def prepared(
     return learner, state, inputs.to(execution.device), labels.to(execution.device)
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    own = [record for record in caplog.records if record.name == quick_unroll.__name__]
+    return [record.getMessage() for record in own]
+
+
 def quick_unroll_of(learner: Learner) -> QuickUnroll:
     own = learner.unroll
     assert isinstance(own, QuickUnroll)
@@ -79,9 +85,73 @@ def test_what_agrees_is_used_after_one_comparison(monkeypatch: pytest.MonkeyPatc
         for _ in range(2):
             found = learner.unroll(state, inputs, labels)
         assert quick_unroll_of(learner).in_use
-    assert calls == [STEPS, 2, STEPS] and "unroll" not in vars(learner)
+    assert calls == [2, STEPS, STEPS] and "unroll" not in vars(learner)
     expected = learner.unroll(state, inputs, labels)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_shapes_are_compared_anew_and_one_step_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner, state, inputs, labels = prepared(monkeypatch, quick)
+    quicken(learner, CPU, COMPILE_AFTER)
+    with torch.inference_mode():
+        learner.unroll(state, inputs[:1], labels[:1])
+        learner.unroll(state, inputs, labels)
+        wider = fresh_states(learner, range(LIFETIMES), Shape(SHAPE.inputs, 4), CPU.device)
+        learner.unroll(wider, inputs, labels)
+    assert calls == [1, 1, 2, STEPS, 2, STEPS]
+
+
+FILE = """
+from vsml_bench.learner import Learner
+from vsml_bench.vsml.learner import VSML, VSMLConfig
+
+calls = []
+
+
+def quick(learner, state, inputs, labels):
+    calls.append(len(inputs))
+    if len(calls) > 2:
+        raise RuntimeError("the device is gone")
+    return Learner.unroll(learner, state, inputs, labels)
+
+
+class Mine(VSML):
+    variants = {"mine": VSMLConfig()}
+    quick_unroll = {"cpu": ":quick"}
+
+
+class Astray(Mine):
+    variants = {"astray": VSMLConfig()}
+    quick_unroll = {"cpu": "no_such_module:quick"}
+
+
+class Heir(Mine):
+    variants = {"heir": VSMLConfig()}
+"""
+
+
+def test_a_file_names_its_own_code(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "mine.py").write_text(FILE)
+    learner, astray, heir = (
+        find_learner(f"{tmp_path / 'mine.py'}:{name}").create(seed=0)
+        for name in ("Mine", "Astray", "Heir")
+    )
+    state = fresh_states(learner, range(LIFETIMES), SHAPE, CPU.device)
+    stream = torch.randn(STEPS, LIFETIMES, 6), torch.zeros(STEPS, LIFETIMES, dtype=torch.int64)
+    quicken(heir, CPU, COMPILE_AFTER)
+    quicken(astray, CPU, COMPILE_AFTER)
+    assert "unroll" not in vars(astray)
+    assert "Astray runs without its quick unroll: No module named 'no_such" in warnings(caplog)[0]
+    with torch.inference_mode():
+        expected = learner.unroll(state, *stream)
+        heir.unroll(state, *stream)
+        assert quick_unroll_of(heir).in_use
+        found = heir.unroll(state, *stream)  # fails, though it agreed
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not quick_unroll_of(heir).in_use
+    assert warnings(caplog)[1:] == ["Heir runs without its quick unroll: the device is gone"]
 
 
 def test_short_runs_and_other_devices_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +188,7 @@ def test_what_does_not_agree_is_left_out(
             found = learner.unroll(state, inputs, labels)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert not quick_unroll_of(learner).in_use
-    own = [record for record in caplog.records if record.name == quick_unroll.__name__]
-    assert [record.getMessage() for record in own] == (
+    assert warnings(caplog) == (
         [f"VSML runs without its quick unroll: {warning}"] if warning else []
     )
 

@@ -32,7 +32,7 @@ _GRAPHS = 8  # of different shapes
 
 @contextmanager
 def quick_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[None]:
-    """Within it, in inference mode, calls of the learner are as quick as `steps` of them pay
+    """Within it, without gradients, calls of the learner are as quick as `steps` of them pay
     for."""
     with quick_unroll(learner, execution, steps):
         if execution.device.type != "cuda":

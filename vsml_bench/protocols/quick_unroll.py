@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.agreement import agree, close
+
+Run: TypeAlias = Callable[[Any, State, Tensor, Tensor], "tuple[Tensor, State] | None"]
 
 
 @contextmanager
@@ -33,21 +37,37 @@ def use_quick_unroll(learner: Learner, execution: Execution, steps: int) -> None
     """Has the learner's `unroll` try the code that it names for this device, if `steps` pay for
     what may have to be compiled."""
     reference = learner.quick_unroll.get(execution.device.type)
-    if reference is not None and execution.worth_compiling(steps):
-        module, _, name = reference.partition(":")
-        run = getattr(importlib.import_module(module), name)
+    if reference is None or not execution.worth_compiling(steps):
+        return
+    try:
+        run = _named(learner, reference)
+    except (ImportError, AttributeError) as error:
+        _warn(learner, error)
+    else:
         learner.unroll = QuickUnroll(learner, run)  # type: ignore[method-assign]
+
+
+def _named(learner: Learner, reference: str) -> Run:
+    """The function "module:function", or ":function" of the file that names it."""
+    module, _, name = reference.partition(":")
+    if not module:
+        owner = next(cls for cls in type(learner).__mro__ if "quick_unroll" in vars(cls))
+        module = owner.__module__
+    found: Run = getattr(sys.modules.get(module) or importlib.import_module(module), name)
+    return found
+
+
+def _warn(learner: Learner, reason: object) -> None:
+    first_line = str(reason).strip().partition("\n")[0]
+    name = type(learner).__name__
+    logging.getLogger(__name__).warning("%s runs without its quick unroll: %s", name, first_line)
 
 
 class QuickUnroll:
     """An `unroll` by other code where that applies and, for the first two steps with each set of
     shapes, does what the written steps do."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        run: Callable[[Any, State, Tensor, Tensor], tuple[Tensor, State] | None],
-    ) -> None:
+    def __init__(self, learner: Learner, run: Run) -> None:
         self._learner, self._run = learner, run
         self._agreed: dict[Any, bool] = {}
 
@@ -58,36 +78,42 @@ class QuickUnroll:
 
     def __call__(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
         """See `Learner.unroll`."""
-        mixed = torch.is_autocast_enabled(inputs.device.type)
-        key = (inputs.shape[1:], labels.device, torch.is_grad_enabled(), mixed)
-        if self._agreed.get(key, True):
-            found = self._attempt(key, state, inputs, labels)
-            if found is not None:
-                return found
+        found = self._attempt(state, inputs, labels)
+        if found is not None:
+            return found
         return type(self._learner).unroll(self._learner, state, inputs, labels)
 
-    def _attempt(
-        self, key: Any, state: State, inputs: Tensor, labels: Tensor
-    ) -> tuple[Tensor, State] | None:
+    def _attempt(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State] | None:
         """None where the code does not apply, fails, or does something else."""
+        leaves, structure = pytree.tree_flatten(state)
+        shapes = tuple(
+            (leaf.shape, leaf.dtype, leaf.device) for leaf in (*leaves, inputs[:0], labels[:0])
+        )
+        mixed = torch.is_autocast_enabled(inputs.device.type)
+        key = (structure, shapes, torch.is_grad_enabled(), mixed)
+        if not self._agreed.get(key, True):
+            return None
         try:
-            found = self._run(self._learner, state, inputs, labels)
-            if found is None or key in self._agreed:
-                return found
-            self._agreed[key] = self._agrees(state, inputs[:2], labels[:2])
-            reason = "it gives something else"
+            if key not in self._agreed:
+                agrees = self._agrees(state, inputs[:2], labels[:2])
+                if agrees is None:
+                    return None
+                if len(inputs) > 1 or not agrees:
+                    self._agreed[key] = agrees
+                if not agrees:
+                    _warn(self._learner, "it gives something else")
+                    return None
+            return self._run(self._learner, state, inputs, labels)
         except Exception as error:  # compilers and drivers have kinds of their own
             self._agreed[key] = False
-            reason = str(error).strip().partition("\n")[0]
-        if self._agreed[key]:
-            return found
-        name = type(self._learner).__name__
-        logging.getLogger(__name__).warning("%s runs without its quick unroll: %s", name, reason)
-        return None
+            _warn(self._learner, error)
+            return None
 
-    def _agrees(self, state: State, inputs: Tensor, labels: Tensor) -> bool:
+    def _agrees(self, state: State, inputs: Tensor, labels: Tensor) -> bool | None:
+        """None where the code does not apply."""
         found = self._run(self._learner, state, inputs, labels)
-        assert found is not None
+        if found is None:
+            return None
         now, logits = state, []
         for x_t, y_t in zip(inputs, labels, strict=True):
             predicted, now = self._learner.predict(now, x_t)

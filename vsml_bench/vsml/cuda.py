@@ -1,9 +1,12 @@
 """Whole lifetimes of a network with one dense layer on a CUDA GPU, by the kernels in
 `triton_lifetimes`: what `VSMLNetwork.quick_unroll` names. Differentiable once.
 
-They compute in float32, or without gradients in mixed precision under autocast, with N = 16, at
-most 128 outputs and no LayerNorm, on GPUs of compute capability 8.0 or later. Everything else takes
-the plain path, and so does all with VSML_BENCH_KERNEL=0.
+They compute in float32, or without gradients in mixed precision under autocast, for `VSMLConfig()`
+with any number of micro-ticks up to 4 and at most 128 outputs, on GPUs of compute capability 8.0 or
+later. Everything else takes the plain path, and so does all with VSML_BENCH_KERNEL=0.
+
+Some lines stand in `VSMLNetwork.unroll` and in `lifetimes` as well: those belong to what a learner
+does, whose hash this module is no part of.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import importlib
 import importlib.util
 import math
 import os
-from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,8 @@ from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
 
 CAPABILITY = (8, 0)
 """Of a GPU whose matrix units read float32."""
+MAX_TICKS = 4
+"""Of more, the gradient takes minutes to compile."""
 MOST_PROGRAMS = 128
 """That share a lifetime."""
 ROWS = (32, 64, 128)
@@ -34,30 +38,31 @@ ROWS = (32, 64, 128)
 WELL_FILLED = 0.75
 """Share of a tile's rows in use, below which larger tiles are better."""
 ROWS_OF_WARP = 16
-RESIDENT_ROWS, SHARED_BYTES = 128, 1400
-"""Rows that a multiprocessor has registers for, and the shared memory that each takes."""
+RESIDENT_ROWS, SHARED_BYTES = 128, 1600
+"""Rows that a multiprocessor has registers for, and the most shared memory that one takes."""
 
 
 def unroll(
     learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor
 ) -> tuple[Tensor, VSMLState] | None:
-    """As `learner.unroll`; None where the kernels cannot take it."""
-    mixed = torch.is_autocast_enabled(inputs.device.type)
-    if not (_applies(learner) and available(inputs.device) and len(inputs)):
-        return None
-    if mixed and torch.is_grad_enabled():
+    """As `learner.unroll`; None where the kernels cannot take it. Labels are not looked at, for
+    which the GPU would have to be waited for: they must be classes."""
+    if not (_applies(learner) and available(inputs.device)):
         return None
     layer, error = state.layers[0], state.feedback[0][:, 0, :, 0]
-    if error.shape[1] > ROWS[-1]:
-        return None
     start = Boundary(layer.hidden[:, 0], layer.cell[:, 0], error)
+    row = inputs.flatten(2)
+    own = _meta_parameters(learner._sub_rnn(0))
+    mixed = torch.is_autocast_enabled(inputs.device.type)
+    with_gradients = torch.is_grad_enabled()
+    beyond_gradients = with_gradients and (mixed or inputs.requires_grad)
+    if beyond_gradients or not _fit(start, row, labels, own):
+        return None
+    with_tape = with_gradients and any(tensor.requires_grad for tensor in (*own, *start))
     with torch.autocast(inputs.device.type, enabled=False):
         logits, *parts = _Lifetimes.apply(
-            learner.config.ticks,
-            mixed,
-            inputs.flatten(2).contiguous(),
-            labels.contiguous(),
-            *_meta_parameters(learner._sub_rnn(0)),
+            *(learner.config.ticks, mixed, with_tape, row.contiguous(), labels.contiguous()),
+            *own,
             *start,
         )
     end = Boundary(*parts)
@@ -79,7 +84,6 @@ def available(device: torch.device) -> bool:
     )
 
 
-@lru_cache(maxsize=1)
 def kernels() -> ModuleType:
     """The module with the kernels, which needs Triton."""
     return importlib.import_module("vsml_bench.vsml.triton_lifetimes")
@@ -93,18 +97,34 @@ def _applies(learner: VSMLNetwork) -> bool:
         getattr(type(learner), step) is getattr(VSMLNetwork, step)
         for step in ("forward", "predict", "observe", "unroll")
     )
-    parameters = list(learner.parameters())
+    fits = learner._sub_rnn(0).fits_kernel and config.ticks <= MAX_TICKS
+    return config == plain and as_written and fits
+
+
+def _fit(start: Boundary, inputs: Tensor, labels: Tensor, own: _MetaParameters) -> bool:
+    """Whether the kernels read what they should from these; nothing else says so on a GPU."""
+    numbers = (*start, inputs, *own)
+    lifetimes, size, outputs, states = start.hidden.shape
+    shapes = (
+        (start.cell.shape, start.hidden.shape),
+        (start.error.shape, (lifetimes, outputs)),
+        (inputs.shape[1:], (lifetimes, size)),
+        (labels.shape, inputs.shape[:2]),
+        (own.weight.shape, (states, 4 * states)),
+    )
     return (
-        config == plain
-        and as_written
-        and learner._sub_rnn(0).fits_kernel
-        and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, parameters))
-        and all(parameter.dtype == torch.float32 for parameter in parameters)
+        all(found == right for found, right in shapes)
+        and inputs.numel() > 0
+        and outputs <= ROWS[-1]
+        and labels.dtype == torch.int64
+        and all(tensor.dtype == torch.float32 for tensor in numbers)
+        and all(tensor.device == inputs.device for tensor in (*numbers, labels))
+        and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, (*numbers, labels)))
     )
 
 
 def _meta_parameters(sub_rnn: SubRNN) -> _MetaParameters:
-    return _MetaParameters(
+    parts = (
         sub_rnn.gates_from_forward[0],
         sub_rnn.gates_bias,
         sub_rnn.gates_from_backward[0],
@@ -112,6 +132,7 @@ def _meta_parameters(sub_rnn: SubRNN) -> _MetaParameters:
         sub_rnn.forward_head.weight[1],
         sub_rnn.forward_head.bias[1],
     )
+    return _MetaParameters(*(part.contiguous() for part in parts))
 
 
 def _exponents(own: _MetaParameters) -> list[Tensor]:
@@ -128,8 +149,8 @@ def _exponents(own: _MetaParameters) -> list[Tensor]:
 class _Launch:
     """Launches of a kernel over some steps of all lifetimes."""
 
-    def __init__(self, like: Tensor, steps: int) -> None:
-        """like: states [E, A, B, N]."""
+    def __init__(self, like: Tensor, lifetime: int) -> None:
+        """like: states [E, A, B, N]. lifetime: T."""
         lifetimes, size, outputs, states = like.shape
         rows = rows_for(outputs)
         tiles = -(-size // (rows // outputs))
@@ -139,7 +160,7 @@ class _Launch:
         self.partials = like.new_empty(2, lifetimes, programs, padded)
         self._meet = programs > 1 and like.device.type == "cuda"
         self._arguments = {
-            "steps": steps,
+            "steps": lifetime,
             "lifetimes": lifetimes,
             "size": size,
             "N": states,
@@ -156,17 +177,18 @@ class _Launch:
     def run(self, kernel: Any, steps: int, *operands: Any, **arguments: Any) -> None:
         """The kernel's steps 0 to steps - 1."""
         at_once = steps if self._grid[1] == 1 or self._meet else 1
-        lifetimes, _ = self._grid
         for first in range(0, steps, at_once):
-            kernel[self._grid](
-                *operands,
-                partials=self.partials,
-                arrived=torch.zeros(lifetimes, dtype=torch.int32, device=self.partials.device),
-                first=first,
-                last=first + at_once,
-                **arguments,
-                **self._arguments,
-            )
+            arrived = self.partials.new_zeros(self._grid[0], dtype=torch.int32)
+            with torch.cuda.device_of(arrived):  # Triton launches on the current one
+                kernel[self._grid](
+                    *operands,
+                    partials=self.partials,
+                    arrived=arrived,
+                    first=first,
+                    last=first + at_once,
+                    **arguments,
+                    **self._arguments,
+                )
 
     def per_program(self, *shape: int) -> Tensor:
         """Zeros for each program, [E, programs, *shape]."""
@@ -201,13 +223,16 @@ class _Lifetimes(torch.autograd.Function):
         ctx: Any,
         ticks: int,
         mixed: bool,
+        with_tape: bool,
         inputs: Tensor,
         labels: Tensor,
         *operands: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Inputs [T, E, A], labels int64 [T, E]; operands: as `_MetaParameters` and `Boundary`."""
+        """Inputs [T, E, A], labels int64 [T, E]; operands: as `_MetaParameters` and `Boundary`.
+
+        with_tape: whether states of all steps are kept, for a gradient."""
         own, start = _MetaParameters(*operands[:6]), Boundary(*operands[6:])
-        steps, with_tape = len(inputs), any(ctx.needs_input_grad)
+        steps = len(inputs)
         hidden, cell, error = (_begun(part, steps if with_tape else 0) for part in start)
         launch = _Launch(hidden[0], steps)
         logits = error.new_empty(steps, *error.shape[1:])
@@ -261,7 +286,7 @@ class _Lifetimes(torch.autograd.Function):
             head=into_head.sum((0, 1))[3] / size,
             head_bias=into_z.sum(),
         )
-        return (None,) * 4 + (*into_own, into_hidden, into_cell, into_error)
+        return (None,) * 5 + (*into_own, into_hidden, into_cell, into_error)
 
 
 def _begun(start: Tensor, steps: int) -> Tensor:

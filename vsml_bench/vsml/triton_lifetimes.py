@@ -38,8 +38,8 @@ def _inverse(x):
 
 @triton.jit
 def _split(x):
-    """(high, low) with x = high + low; a matrix unit reads all of high."""
-    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    """(high, low) with x = high + low; high is x rounded to what a matrix unit reads."""
+    high = ((x.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
     return high, x - high
 
 
