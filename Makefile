@@ -99,7 +99,8 @@ profile: .venv/.installed ## draw where the time goes, into results/speed
 
 # asv would store the host's name; a machine is called after its CPU. It keeps results of an existing
 # environment only where it is told which commit they are of.
-ASV = PATH="$(CURDIR)/.venv/bin:$$PATH" asv
+WITH_ASV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+ASV = $(WITH_ASV) asv
 define know_the_machine
 machine="$$(.venv/bin/python -m benchmarks.machine_name)" && \
     $(ASV) machine --machine "$$machine" --yes >/dev/null
@@ -118,8 +119,8 @@ asv: .venv/.installed ## run the asv suite in .venv and store what it finds of t
 asv-compare: GATED = $(if $(filter .,$(BENCH)),^(?!.*compile_seconds),$(BENCH))
 asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slower beyond noise
 	@$(know_the_machine) && \
-	$(ASV) continuous --machine "$$machine" --interleave-rounds --factor $(FACTOR) --bench '$(GATED)' \
-	    "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
+	$(WITH_ASV) .venv/bin/python -m benchmarks.gate --bench '$(GATED)' \
+	    --machine "$$machine" --factor $(FACTOR) "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
 
 asv-pages: .venv/.installed ## make web pages of the stored results, in results/speed/pages
 	@$(ASV) publish
