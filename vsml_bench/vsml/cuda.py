@@ -228,9 +228,8 @@ class _Lifetimes(torch.autograd.Function):
         labels: Tensor,
         *operands: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Inputs [T, E, A], labels int64 [T, E]; operands: as `_MetaParameters` and `Boundary`.
-
-        with_tape: whether states of all steps are kept, for a gradient."""
+        """Of inputs [T, E, A] with labels int64 [T, E]. operands: the fields of `_MetaParameters`
+        and of `Boundary`. with_tape: whether states of all steps are kept, for a gradient."""
         own, start = _MetaParameters(*operands[:6]), Boundary(*operands[6:])
         steps = len(inputs)
         hidden, cell, error = (_begun(part, steps if with_tape else 0) for part in start)

@@ -2,9 +2,9 @@
 CUDA GPUs; `cuda` calls them. What a step does is written in `lifetimes.cpp`.
 
 A tile is the sub-RNNs of ROWS // B inputs: row r belongs to its input r // B and to output r % B.
-Gates never leave the chip; states are read and written once a step. A lifetime is one program's, or
-shared by a group of programs that take its tiles in turn. After a step these MEET, for which all
-must run at the same time; without that, a launch must be of one step.
+Of a step, states alone are read and written. A lifetime is one program's, or shared by a group of
+programs that take its tiles in turn. After a step these MEET, for which all must run at the same
+time; without that, a launch must be of one step.
 
 Shares and weights come in exponents, as in `sub_rnn.h`: sigmoid(z) = 1 / (1 + 2^y), y = -z log2(e).
 Matrix units read 11 bits of a float32; products are therefore of numbers split in two.
@@ -45,7 +45,7 @@ def _split(x):
 
 @triton.jit
 def _product(x, w, sums, MIXED: tl.constexpr):
-    """Sums + x w; with MIXED, of x and w in bfloat16."""
+    """Adds x w to the sums; with MIXED, of x and w in bfloat16."""
     if MIXED:
         return tl.dot(x.to(tl.bfloat16), w.to(tl.bfloat16), sums)
     x_high, x_low = _split(x)
@@ -83,7 +83,7 @@ def _powers(h, x, above, from_input, weight, MIXED: tl.constexpr):
 
 @triton.jit
 def _tick(h, c, x, above, from_input, weight, MIXED: tl.constexpr):
-    """H' and c', with two divisions for five sigmoids and tanhs."""
+    """The new h and c, with two divisions for five sigmoids and tanhs."""
     i, g, f, o = _powers(h, x, above, from_input, weight, MIXED)
     both = 1 + g
     both += i * both
@@ -96,6 +96,17 @@ def _tick(h, c, x, above, from_input, weight, MIXED: tl.constexpr):
     both = 1 + squashed
     both += both * o
     return (1 - squashed) * _inverse(both), c
+
+
+@triton.jit
+def _tile(tile, size, N: tl.constexpr, B: tl.constexpr, ROWS: tl.constexpr):
+    """Of a tile's rows: their inputs [ROWS], which of them are sub-RNNs [ROWS], and where in a
+    lifetime's states they are [ROWS, N]."""
+    INPUTS: tl.constexpr = ROWS // B
+    r = tl.arange(0, ROWS)
+    a = tile * INPUTS + r // B
+    live = (r < INPUTS * B) & (a < size)
+    return a, live, (tile * (INPUTS * B) + r)[:, None] * N + tl.arange(0, N)[None, :]
 
 
 @triton.jit
@@ -205,10 +216,8 @@ def run_forward(
             start = t * state_stride + e * size * (B * N)
             z_rows = tl.zeros((ROWS,), tl.float32)
             for tile in range(program, tl.cdiv(size, INPUTS), programs):
-                a = tile * INPUTS + r // B
-                live = (r < INPUTS * B) & (a < size)
+                a, live, at = _tile(tile, size, N, B, ROWS)
                 mask = live[:, None]
-                at = (tile * (INPUTS * B) + r)[:, None] * N + n[None, :]
                 h = tl.load(hidden + start + at, mask=mask, other=0.0)
                 c = tl.load(cell + start + at, mask=mask, other=0.0)
                 x = tl.load(inputs + step * size + a, mask=live, other=0.0)
@@ -238,7 +247,7 @@ def _sigmoids(h, c, x, above, from_input, weight):
 
 @triton.jit
 def _add_products(sums, left, i, g, f, o):
-    """Sums [N, N] of each gate, plus left [N, ROWS] times the gate's gradient."""
+    """Adds left [N, ROWS] times each gate's gradient [ROWS, N] to its sums [N, N]."""
     i = _product(left, i, sums[0], False)
     g = _product(left, g, sums[1], False)
     f = _product(left, f, sums[2], False)
@@ -292,7 +301,8 @@ def run_backward(
     MOST: tl.constexpr,  # programs of a group
     MEET: tl.constexpr,
 ):
-    """The gradient of `run_forward`, through the steps first to last - 1 counted from the end."""
+    """The gradient of `run_forward`, through the steps first to last - 1 counted from the end; of a
+    tick, as `tick_backwards` in `sub_rnn.h`."""
     e, program, programs = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     INPUTS: tl.constexpr = ROWS // B
     r, n, b = tl.arange(0, ROWS), tl.arange(0, N), tl.arange(0, B_PAD)
@@ -330,10 +340,8 @@ def run_backward(
         before = step * size * (B * N)
         d_error_rows = tl.zeros((ROWS,), tl.float32)
         for tile in range(program, tl.cdiv(size, INPUTS), programs):
-            a = tile * INPUTS + r // B
-            live = (r < INPUTS * B) & (a < size)
+            a, live, at = _tile(tile, size, N, B, ROWS)
             mask = live[:, None]
-            at = (tile * (INPUTS * B) + r)[:, None] * N + n[None, :]
             first_h = tl.load(hidden + before + at, mask=mask, other=0.0)
             first_c = tl.load(cell + before + at, mask=mask, other=0.0)
             x = tl.load(inputs + step * size + a, mask=live, other=0.0)
