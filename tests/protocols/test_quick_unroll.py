@@ -54,18 +54,22 @@ def refusing(*arguments: Any) -> None:
     return None
 
 
-def prepared(
-    monkeypatch: pytest.MonkeyPatch, run: Run, name: str = "vsml", execution: Execution = CPU
-) -> tuple[Learner, State, Tensor, Tensor]:
-    calls.clear()
-    learner = find_learner(name).create(seed=0).to(execution.device)
-    reference = f"{run.__module__}:{run.__name__}"
-    monkeypatch.setattr(type(learner), "quick_unroll", {execution.device.type: reference})
+def lifetimes_on(execution: Execution) -> tuple[Learner, State, Tensor, Tensor]:
+    learner = find_learner("vsml").create(seed=0).to(execution.device)
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=draw)
     labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=draw)
     state = fresh_states(learner, range(LIFETIMES), SHAPE, execution.device)
     return learner, state, inputs.to(execution.device), labels.to(execution.device)
+
+
+def prepared(monkeypatch: pytest.MonkeyPatch, run: Run) -> tuple[Learner, State, Tensor, Tensor]:
+    """On a CPU, with `run` as what VSML names for one."""
+    calls.clear()
+    made = lifetimes_on(CPU)
+    reference = f"{run.__module__}:{run.__name__}"
+    monkeypatch.setattr(type(made[0]), "quick_unroll", {"cpu": reference})
+    return made
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -215,11 +219,7 @@ def test_validation_amid_meta_training_leaves_it_in_place(monkeypatch: pytest.Mo
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_vsml_runs_by_its_kernels_and_waits_for_nothing() -> None:
-    learner = find_learner("vsml").create(seed=0).to(GPU.device)
-    draw = torch.Generator().manual_seed(0)
-    inputs = torch.randn(STEPS, LIFETIMES, *SHAPE.inputs, generator=draw).to(GPU.device)
-    labels = torch.randint(SHAPE.classes, (STEPS, LIFETIMES), generator=draw).to(GPU.device)
-    state = fresh_states(learner, range(LIFETIMES), SHAPE, GPU.device)
+    learner, state, inputs, labels = lifetimes_on(GPU)
     expected = learner.unroll(state, inputs, labels)
     with torch.inference_mode(), quick_steps(learner, GPU, COMPILE_AFTER):
         learner.unroll(state, inputs, labels)
