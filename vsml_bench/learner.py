@@ -22,127 +22,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from vsml_bench.recipes import BPTT, ES, NoConfig, Phase, Recipe, Shape, TuningGrid
+
+__all__ = [
+    *("BPTT", "ES", "Learner", "NoConfig", "Phase", "Recipe", "Shape", "State", "TuningGrid"),
+    "cross_entropy_error",
+]
+
 State: TypeAlias = Any
 """A NamedTuple (possibly nested) of tensors, each with the leading axis [lifetimes]."""
-Engine: TypeAlias = Literal["bptt", "es"]
-"""How meta-gradients are found: backpropagation through time, or evolution strategies."""
 
 ANSWERING_FLOATS = 2**22
 """Numbers in the copies of states that queries are answered from side by side (16 MiB in float32):
 small states answer all queries at once, large ones in chunks that stay within the caches."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What one lifetime's examples look like."""
-
-    inputs: tuple[int, ...]
-    """(channels, height, width) of an image, or (features,) of a vector."""
-    classes: int
-    """Number of labels; labels are int64 in [0, classes)."""
-
-    @property
-    def features(self) -> int:
-        """D, the flattened input size."""
-        return prod(self.inputs)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of meta-training with one lifetime length and one learning-rate slope."""
-
-    steps: int
-    """Meta-updates in this phase."""
-    lifetime: int
-    """T, examples per lifetime. Few-shot episodes have the suite's number, whatever this says."""
-    learning_rate: float
-    """Adam's learning rate at the start of the phase."""
-    final_learning_rate: float | None = None
-    """Reached at the end of the phase along a half cosine; None keeps it constant."""
-    fresh_optimizer: bool = False
-    """Adam forgets its moments before this phase. A finished training of the phases before it can
-    then be taken up where it ended, with the same result as all phases in one go."""
-    lifetimes: int | None = None
-    """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
-    each, so that fewer are enough."""
-    classes: int | None = None
-    """Tasks of this phase have that many of the classes, drawn per task and named anew, which is
-    easier to begin with; None keeps the split's. Few-shot episodes have the split's in any case."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a learner's meta-parameters are found. The meta-loss is the mean cross-entropy of all
-    predictions of a lifetime, each made before its label was seen; under few_shot that of the
-    queries."""
-
-    phases: tuple[Phase, ...]
-    lifetimes: int = 16
-    """E, lifetimes per meta-update, in phases that do not say otherwise."""
-    clip: float = 1.0
-    """Bound on the global norm of the meta-gradient; 0 sets none."""
-    size: int | None = None
-    """Meta-train on images resized to size x size; None keeps the split's own size. Only for
-    learners that take any input size."""
-    checkpoint_every: int = 25
-    """Meta-updates between two checkpoints of an unfinished training."""
-    validate_every: int = 50
-    """Meta-updates between two validations on held-out examples of the meta-train side."""
-    validation_lifetimes: int = 16
-    engine: Engine = "bptt"
-    pairs: int = 1024
-    """Engine "es" only: antithetic pairs of population members, evaluated in each meta-update."""
-    noise_std: float = 0.05
-    """Engine "es" only: sigma, how far members are from the meta-parameters, per coordinate."""
-    chunk_mib: int = 1024
-    """Engine "es" only: MiB that the members evaluated in one batched call may take."""
-
-    @property
-    def steps(self) -> int:
-        """Meta-updates in all phases together."""
-        return sum(phase.steps for phase in self.phases)
-
-    @property
-    def members(self) -> int:
-        """P, how many sets of meta-parameters live each lifetime: the population of ES, else 1."""
-        return 2 * self.pairs if self.engine == "es" else 1
-
-    @property
-    def examples(self) -> int:
-        """Examples in all lifetimes of all meta-updates and members together: what meta-training
-        costs."""
-        phases = sum(p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases)
-        return phases * self.members
-
-
-@dataclass(frozen=True)
-class TuningGrid:
-    """Hyper-parameters of a learner without meta-parameters, and the values tried. The value with
-    the best cumulative accuracy on lifetimes of the meta-train side is kept, per split side."""
-
-    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Config field -> values; all combinations are tried."""
-    lifetimes: int = 8
-    steps: int = 2000
-
-
-@dataclass(frozen=True)
-class NoConfig:
-    """The configuration of a learner that has nothing to configure."""
-
-
 class Learner(nn.Module, ABC):
     """Base class of all learners. Subclass it in a file of your own, give the class attributes,
     write the three abstract methods; nothing in the harness changes."""
 
+    version: ClassVar[int] = 1
+    """Raised by hand whenever what the learner computes changes, so that results of the earlier code
+    count as stale. Of learners that are not vsml-bench's own the bytes of their files count too."""
     variants: ClassVar[Mapping[str, Any]]
     """Name on the board -> configuration (a frozen dataclass) that is passed to `__init__`."""
     family: ClassVar[str]

@@ -1,4 +1,5 @@
-"""From names to learners, splits and suites.
+"""From names to learner classes. It imports learners' code, so that only child processes that run
+learners use it; everybody else reads `cards`.
 
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
@@ -12,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,13 +28,29 @@ from typing import Any
 import torch
 
 from vsml_bench import paths
-from vsml_bench.config import as_plain, build, read_toml, replace
+from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, files_hash, missing_package
+from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
-from vsml_bench.source_hash import learner_hash
-from vsml_bench.specs import Split, Suite
+from vsml_bench.storage import write_atomically
 
-ENTRY_POINT_GROUP = "vsml_bench.learners"
+OWN = "vsml-bench"
+"""The distribution whose learners say with `version` that they compute something else; of all
+others the bytes of their code count as well."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where learners are defined."""
+
+    origin: str
+    """What people are told: "baselines/ridge.py", "package NAME", "module NAME", a file's name."""
+    where: str
+    """What finds it again: a path or a module; "" where its learners are found by name."""
+    home: Path | None = None
+    """Below which the author's own files are; None for vsml-bench's."""
+    package: str = ""
+    """Name and version of the author's package, if any."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +60,28 @@ class LearnerEntry:
     name: str
     cls: type[Learner]
     config: Any
-    origin: str
-    """Where it was found: "baselines/ridge.py", "package NAME", "module NAME", or the given file's
-    name."""
-    reference: str
-    """What finds it again in another process: its name, "path/to/file.py:ClassName:NAME", or the
-    same with "package.module"."""
+    place: Place
 
     @property
-    def has_meta_parameters(self) -> bool:
-        """Whether there is anything to meta-train."""
-        return self.cls.recipe is not None
+    def origin(self) -> str:
+        """Where it was found."""
+        return self.place.origin
+
+    @property
+    def reference(self) -> str:
+        """What finds it again in another process."""
+        place = self.place.where
+        return f"{place}:{self.cls.__name__}:{self.name}" if place else self.name
 
     @property
     def unavailable(self) -> str:
         """Which package it lacks here, and how to install it; "" where it can run."""
-        for package, remedy in self.cls.requires.items():
-            if importlib.util.find_spec(package) is None:
-                return (
-                    f"learner '{self.name}' ({self.origin}) needs the package {package}, which is "
-                    f"not installed: {remedy}."
-                )
-        return ""
+        return missing_package(self.cls.requires, f"learner '{self.name}' ({self.origin})")
 
     def configured(self, values: dict[str, Any]) -> LearnerEntry:
         """The same learner with some configuration fields overridden, checked against them."""
         config = replace(self.config, values, f"configuration of {self.name}")
-        return LearnerEntry(self.name, self.cls, config, self.origin, self.reference)
+        return dataclasses.replace(self, config=config)
 
     def overridden(self, values: dict[str, Any]) -> LearnerEntry:
         """`configured` with what a user asks for; VsmlBenchError for a field that is tuned anyway,
@@ -101,14 +114,116 @@ class LearnerEntry:
             learner.init_meta_parameters(torch.Generator().manual_seed(seed))
         return learner
 
-    def source_hash(self) -> str:
-        """Hash of what its code does."""
-        return learner_hash(self.cls)
+    def card(self) -> Card:
+        """What it says of itself, after two steps on made-up data. VsmlBenchError, naming learner
+        and method, where these fail or give something else than the contract says."""
+        cls = self.cls
+        sizes: dict[str, Any] = {}
+        if not self.unavailable:
+            sizes = self._sizes()
+        return Card(
+            name=self.name,
+            version=cls.version,
+            config=as_plain(self.config),
+            family=cls.family,
+            source=cls.source,
+            protocols=tuple(sorted(cls.protocols)),
+            input_kinds=tuple(sorted(cls.input_kinds)),
+            invariances=tuple(sorted(cls.invariances)),
+            recipe=cls.recipe,
+            tuning=cls.tuning,
+            requires=dict(cls.requires),
+            origin=self.origin,
+            reference=self.reference,
+            code=files_hash(relative_files(self.place.home)),
+            package=self.place.package,
+            doc=inspect.getdoc(cls) or "",
+            **sizes,
+        )
 
-    def plain_config(self) -> dict[str, Any]:
-        """Its configuration as JSON-ready values."""
-        plain: dict[str, Any] = as_plain(self.config)
-        return plain
+    def _sizes(self) -> dict[str, Any]:
+        from vsml_bench.contract.claims import measure_state
+        from vsml_bench.contract.forms import exercise, usual_shapes
+
+        learner = self.create(seed=0)
+        for shape in usual_shapes(learner):
+            exercise(learner, shape, f"learner '{self.name}' ({self.origin})")
+        state = measure_state(self)
+        return {
+            "fixed_shape": learner.fixed_shape,
+            "meta_parameters": sum(p.numel() for p in learner.parameters()),
+            "state_floats": state.floats,
+            "state_growth": state.growth,
+        }
+
+
+def entry_of(card: Card) -> LearnerEntry:
+    """The learner of a card, found again and configured as it says; VsmlBenchError where its code
+    is not what the card was read from."""
+    entry = find_learner(card.reference)
+    config = convert(type(entry.config), card.config, f"configuration of {entry.name}")
+    found = dataclasses.replace(entry, config=config)
+    check_code(found, card)
+    return found
+
+
+def check_code(entry: LearnerEntry, card: Card) -> None:
+    """VsmlBenchError where the author's files that this process has loaded, or the version, are not
+    those of the card: a score must not be filed under what it is not of."""
+    loaded = files_hash(relative_files(entry.place.home))
+    if (loaded or card.code, entry.cls.version) != (card.code, card.version):
+        raise VsmlBenchError(
+            f"the code of learner '{card.name}' ({card.origin}) is not what was planned: it was "
+            "changed since, or imports one of its files only later on; run the command again, and "
+            "import all files at the top."
+        )
+
+
+def write_cards() -> None:
+    """The main program of the process that reads cards: see `cards.find`. The request is the last
+    argument on the command line."""
+    sys.path[:] = [path for path in sys.path if path]  # as for the installed script
+    request = json.loads(sys.argv[-1])
+    try:
+        found = find_learners(request["reference"]) if request["reference"] else learners().values()
+        entries = [entry.overridden(request["overrides"]) for entry in found]
+        for entry in entries:
+            entry.card()  # whatever is imported late is imported now, for all of them
+        answer: dict[str, Any] = {
+            "cards": [as_plain(entry.card()) for entry in entries],
+            "files": {
+                str(file): digest
+                for entry in entries
+                for file, digest in loaded_files(entry.place.home).items()
+            },
+        }
+    except VsmlBenchError as error:
+        answer = {"error": str(error)}
+    write_atomically(Path(request["to"]), json.dumps(answer).encode())
+
+
+def loaded_files(home: Path | None) -> dict[Path, str]:
+    """The files below `home` that this process has imported -> SHA-256 of their bytes. Packages
+    that are installed there, as in a virtual environment, are not the author's."""
+    if home is None:
+        return {}
+    found = {}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str):
+            continue
+        path = Path(file).resolve()
+        if path.is_relative_to(home) and not path.is_relative_to(paths.PACKAGE):
+            if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
+                found[path] = file_hash(path)
+    return dict(sorted(found.items()))
+
+
+def relative_files(home: Path | None) -> dict[str, str]:
+    """`loaded_files`, named from `home` on."""
+    if home is None:
+        return {}
+    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home).items()}
 
 
 def learners() -> dict[str, LearnerEntry]:
@@ -136,19 +251,41 @@ def find_learners(reference: str) -> list[LearnerEntry]:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
         # the absolute path, since modules are kept and the working folder may change
         module = _load_file(file.absolute())
-        return _chosen(module, file.name, str(file), inside)
+        return _chosen(module, _place_of_file(file), inside)
     name, _, inside = reference.partition(":")
     if "." in name and all(part.isidentifier() for part in name.split(".")):
-        return _chosen(_import_module(name), f"module {name}", name, inside)
+        return _chosen(_import_module(name), _place_of_module(name), inside)
     learner_names = learners()
     if reference not in learner_names:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, learner_names)}")
     return [learner_names[reference]]
 
 
-def _chosen(module: ModuleType, origin: str, where: str, inside: str) -> list[LearnerEntry]:
+def _place_of_file(file: Path) -> Place:
+    return Place(file.name, str(file), file.absolute().resolve().parent)
+
+
+def _place_of_module(name: str, point: importlib.metadata.EntryPoint | None = None) -> Place:
+    """point: the entry point by which it was found, whose learners are found by their names."""
+    top = name.partition(".")[0]
+    where = "" if point is not None else name
+    if top == paths.PACKAGE.name:
+        return Place(f"module {name}" if where else f"package {OWN}", where)
+    module = sys.modules[top]
+    file = Path(module.__file__ or "").resolve()
+    home = file.parent if hasattr(module, "__path__") else file
+    if point is not None and point.dist is not None:
+        distributions = [point.dist.name]
+    else:
+        distributions = list(importlib.metadata.packages_distributions().get(top, []))
+    package = "".join(f"{d} {importlib.metadata.version(d)}" for d in distributions[:1])
+    origin = f"module {name}" if where else f"package {''.join(distributions[:1]) or top}"
+    return Place(origin, where, home, package)
+
+
+def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]:
     """Learners of a module. inside: "", "ClassName" or "ClassName:NAME"."""
-    entries = list(_entries(module, origin, lambda cls: f"{where}:{cls.__name__}"))
+    entries = list(_entries(module, place))
     class_name, _, variant = inside.partition(":")
     for wanted, kind, name_of in (
         (class_name, "class", lambda entry: entry.cls.__name__),
@@ -157,7 +294,7 @@ def _chosen(module: ModuleType, origin: str, where: str, inside: str) -> list[Le
         known = {name_of(entry) for entry in entries}
         if wanted and wanted not in known:
             raise VsmlBenchError(
-                f"{origin} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
+                f"{place.origin} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
             )
         entries = [entry for entry in entries if wanted in ("", name_of(entry))]
     return entries
@@ -172,63 +309,24 @@ def find_learner(reference: str) -> LearnerEntry:
     return entries[0]
 
 
-def split_names() -> list[str]:
-    """Names of the splits in `tasks/splits`; those in its folders as "folder/name"."""
-    return _names("splits")
-
-
-def suite_names() -> list[str]:
-    """Names of the suites in `tasks/suites`."""
-    return _names("suites")
-
-
-def find_split(reference: str) -> Split:
-    """The split of that name, or in that TOML file."""
-    split: Split = _find(reference, "splits", "split", Split)
-    return split
-
-
-def find_suite(reference: str) -> Suite:
-    """The suite of that name, or in that TOML file."""
-    suite: Suite = _find(reference, "suites", "suite", Suite)
-    return suite
-
-
-def _names(folder: str) -> list[str]:
-    top = paths.tasks() / folder
-    return sorted(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.toml"))
-
-
-def _find(reference: str, folder: str, kind: str, cls: type[Any]) -> Any:
-    if reference.endswith(".toml"):
-        path = Path(reference)
-        return build(cls, {"name": path.stem, **read_toml(path)}, path.name)
-    known = _names(folder)
-    if reference not in known:
-        raise VsmlBenchError(f"unknown {kind} '{reference}'; {closest(reference, known)}")
-    path = paths.tasks() / folder / f"{reference}.toml"
-    return build(cls, {"name": reference, **read_toml(path)}, path.name)
-
-
 def _discovered() -> Iterator[LearnerEntry]:
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             loaded = point.load()
         except Exception as error:
+            origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
             raise VsmlBenchError(
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
-        yield from _entries(loaded, origin, lambda cls: "")
+        yield from _entries(loaded, _place_of_module(point.module, point))
     for file in sorted(paths.baselines().glob("*.py")):
         if not file.name.startswith("_"):
-            yield from _entries(_load_file(file), f"baselines/{file.name}", lambda cls: "")
+            yield from _entries(_load_file(file), Place(f"baselines/{file.name}", ""))
 
 
-def _entries(
-    source: ModuleType | type, origin: str, reference: Callable[[type], str]
-) -> Iterator[LearnerEntry]:
+def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
     """Learners that a module defines (not those it imports), or the one class given."""
+    origin = place.origin
     if isinstance(source, type):
         classes = [source]
     else:
@@ -252,8 +350,7 @@ def _entries(
                     f"{origin}: learner class {cls.__name__}: the configuration of '{name}' is "
                     f"{config!r}; it must be an instance of a frozen dataclass, such as NoConfig()."
                 )
-            where = reference(cls)
-            yield LearnerEntry(name, cls, config, origin, f"{where}:{name}" if where else name)
+            yield LearnerEntry(name, cls, config, place)
 
 
 def _import_module(name: str) -> ModuleType:
@@ -275,6 +372,9 @@ def _load_file(file: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    folder = str(file.parent)
+    if folder not in sys.path and file.parent != paths.baselines():
+        sys.path.insert(0, folder)  # a file finds those beside it, as a script does
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -9,67 +9,53 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from vsml_bench.config import build
+import numpy as np
+import numpy.typing as npt
+
+from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
+from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.privacy import scrub
-from vsml_bench.storage import seal, sha256_hex, unseal, write_atomically
-
-__all__ = [
-    "Cell",
-    "CellId",
-    "Outcomes",
-    "Problem",
-    "Provenance",
-    "Status",
-    "cell_path",
-    "content_hash",
-    "load_cell",
-    "load_cells",
-    "manner",
-    "save_cell",
-    "scrub",
-]
+from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
 Status: TypeAlias = Literal["ok", "diverged", "timeout", "crashed", "out_of_memory", "unavailable"]
 """ok: it has scores. diverged: a loss was NaN or infinite. timeout: killed when its time was up.
 unavailable: this machine lacks the data or a package."""
 
-_FORMAT = 1
-_USUAL = {"processor": "cpu", "precision": "float32"}  # of a cell's provenance, and so left out
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
-class CellId:
-    """Which cell it is."""
+class Adoption:
+    """A record filed under another identity than it was made under, since it replays."""
 
-    suite: str
-    split: str
-    learner: str
-    seed: int
-    """The meta-train seed; 0 for a learner without meta-parameters."""
-
-    def __str__(self) -> str:
-        return f"{self.learner} on {self.split}, seed {self.seed}"
+    date: str
+    """ISO, UTC."""
+    git_commit: str
+    lifetimes: int
+    """That were run again; 0 for a meta-training or a tuning."""
+    steps: int
+    """Of each lifetime, or meta-updates."""
+    largest_difference: float
+    """Of a loss, in nats, of a decision's share, or of a meta-loss."""
+    device: str
+    """That it was replayed on."""
+    formerly: str
+    """The key that it had, its first 16 digits."""
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Where a cell comes from and what it took."""
 
-    hashes: dict[str, str]
-    """What the cell depends on, part by part (split, data, learner, config, ...) -> SHA-256."""
-    meta_train_hash: str
-    """Of the meta-train side's specification and data: equal between splits that share it."""
     data_hashes: dict[str, str]
     """"meta_train/NAME" or "meta_test/NAME" -> content hash of that partition of the dataset."""
-    learner_config: dict[str, Any]
-    recipe: dict[str, Any] | None
-    """How it was meta-trained; None for a learner without meta-parameters."""
     checkpoint: str | None
     """SHA-256 of the meta-parameters or of the tuning record; None where there is neither."""
     tuned: dict[str, Any]
@@ -98,6 +84,7 @@ class Provenance:
     """What matrix products were computed in."""
     processor: str = "cpu"
     """The kind of device, "cpu" or "cuda"."""
+    adopted: tuple[Adoption, ...] = ()
 
     @property
     def hardware(self) -> str:
@@ -112,44 +99,43 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell's outcome, or why it has none."""
+    """One cell: what was planned, what came out or why nothing did, and how."""
 
-    id: CellId
+    plan: Plan
     status: Status
     reason: str
     """The tail of the error; "" where the status is ok."""
-    key: str
-    """SHA-256 of everything that the outcome depends on."""
-    relation: str
-    protocol: str
-    lifetimes: int
-    steps: int
     outcomes: Outcomes | None
     """None for every status but ok: a cell that failed has no number."""
     provenance: Provenance
+    identity: dict[str, Any] = field(default_factory=dict)
+    """`plan.identity()` as it was when the cell was run; {} takes today's."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9a-f]{64}", self.key):
-            raise VsmlBenchError(
-                f"cell {self.id}: the key {self.key!r} is not a SHA-256 of 64 hexadecimal digits."
-            )
+        if not self.identity:
+            object.__setattr__(self, "identity", self.plan.identity())
         if (self.status == "ok") != (self.outcomes is not None):
             has = "no outcomes" if self.outcomes is None else "outcomes"
             raise VsmlBenchError(
-                f"cell {self.id}: status '{self.status}' with {has}; a cell has outcomes exactly "
+                f"cell {self.plan}: status '{self.status}' with {has}; a cell has outcomes exactly "
                 "if its status is 'ok'."
             )
         if bool(self.reason.strip()) == (self.status == "ok"):
             raise VsmlBenchError(
-                f"cell {self.id}: status '{self.status}' with the reason {self.reason!r}; a cell "
+                f"cell {self.plan}: status '{self.status}' with the reason {self.reason!r}; a cell "
                 "has a reason exactly if its status is not 'ok'."
             )
-        expected = (self.lifetimes, self.steps)
-        if self.outcomes is not None and self.outcomes.correct.shape != expected:
-            raise VsmlBenchError(
-                f"cell {self.id}: outcomes of shape {self.outcomes.correct.shape}; expected "
-                f"[lifetimes, steps] = {expected}."
-            )
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the identity."""
+        return sha256_hex(canonical_json(self.identity))
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """[lifetimes, steps], of a cell that is ok."""
+        assert self.outcomes is not None
+        return self.outcomes.correct
 
 
 @dataclass(frozen=True)
@@ -164,23 +150,28 @@ class Problem:
 def manner(processor: str, precision: str) -> str:
     """How a cell is run: kind of device and precision, with what is usual left out, so "", "cuda",
     "bfloat16" or "cuda-bfloat16"."""
-    found = {"processor": processor, "precision": precision}
-    return "-".join(value for name, value in found.items() if value != _USUAL[name])
+    unusual = {processor: processor != "cpu", precision: precision != "float32"}
+    return "-".join(name for name, said in unusual.items() if said)
 
 
-def cell_path(folder: Path, id: CellId, key: str, how: str = "") -> Path:
+def cell_path(folder: Path, plan: Plan, key: str, how: str = "") -> Path:
     """Where the cell with this key is kept: a file name that people can read.
 
     how: its `manner`; the same cell run in two manners is two files.
     """
-    names = (re.sub(r"[^\w.+=@-]", "_", name) for name in (id.split, id.learner))
+    names = (re.sub(r"[^\w.+=@-]", "_", name) for name in (plan.split.name, plan.learner))
     suffix = f"--{how}" if how else ""
-    return folder / f"{'--'.join(names)}--seed{id.seed}--{key[:8]}{suffix}.json"
+    return folder / f"{'--'.join(names)}--seed{plan.job.seed}--{key[:8]}{suffix}.json"
+
+
+def path_of(folder: Path, cell: Cell) -> Path:
+    """Where this cell is kept."""
+    return cell_path(folder, cell.plan, cell.key, cell.provenance.manner)
 
 
 def save_cell(folder: Path, cell: Cell) -> Path:
     """Writes the cell atomically and returns its path; VsmlBenchError where that is impossible."""
-    path = cell_path(folder, cell.id, cell.key, cell.provenance.manner)
+    path = path_of(folder, cell)
     write_atomically(path, seal(_document(cell)))
     return path
 
@@ -190,22 +181,22 @@ def load_cell(path: Path) -> Cell:
 
     Raises VsmlBenchError where the file is missing, torn, tampered with or another cell's.
     """
+    where = f"cell {path.name}"
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise VsmlBenchError(f"cannot read cell {path.name}: {error.strerror}.") from error
-    document = unseal(data, f"cell {path.name}")
+        raise VsmlBenchError(f"cannot read {where}: {error.strerror}.") from error
+    document = unseal(data, where)
     if document.pop("format", None) != _FORMAT:
         raise VsmlBenchError(
-            f"cell {path.name} has a format that this version cannot read; delete it and run it "
-            "again."
+            f"{where} has a format that this version cannot read; delete it and run it again."
         )
     if document.get("outcomes") is not None:
-        document["outcomes"] = decode_outcomes(document["outcomes"], f"cell {path.name}")
-    cell = build(Cell, document, f"cell {path.name}")
-    own = cell_path(path.parent, cell.id, cell.key, cell.provenance.manner).name
+        document["outcomes"] = decode_outcomes(document["outcomes"], where)
+    cell = build(Cell, document, where)
+    own = path_of(path.parent, cell).name
     if own != path.name:
-        raise VsmlBenchError(f"cell {path.name} holds the record of {own}; rename or delete it.")
+        raise VsmlBenchError(f"{where} holds the record of {own}; rename or delete it.")
     return cell
 
 
@@ -229,16 +220,14 @@ def content_hash(cell: Cell) -> str:
 
 
 def _document(cell: Cell) -> dict[str, Any]:
-    fields = {f.name: getattr(cell, f.name) for f in dataclasses.fields(cell)}
-    provenance = dataclasses.asdict(cell.provenance)
-    for name, usual in _USUAL.items():
-        if provenance[name] == usual:  # records that are older than this field keep their hashes
-            del provenance[name]
+    job = cell.plan.job.published()
+    note = scrub(cell.provenance.note)
     return {
-        **fields,
         "format": _FORMAT,
-        "id": dataclasses.asdict(cell.id),
+        "plan": as_plain(dataclasses.replace(cell.plan, job=job)),
+        "identity": cell.identity,
+        "status": cell.status,
         "reason": scrub(cell.reason),
         "outcomes": None if cell.outcomes is None else encode_outcomes(cell.outcomes),
-        "provenance": {**provenance, "note": scrub(cell.provenance.note)},
+        "provenance": as_plain(dataclasses.replace(cell.provenance, note=note)),
     }

@@ -3,27 +3,25 @@ Each finished cell is on disk before the next is waited for."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Literal, get_args
 
 from vsml_bench.errors import VsmlBenchError, closest
-from vsml_bench.evaluation import work
-from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, save_cell
-from vsml_bench.evaluation.cost import CostModel
-from vsml_bench.evaluation.planning import CellPlan, job_of, unique_jobs
-from vsml_bench.evaluation.pool import Failure, Task, run_tasks
-from vsml_bench.evaluation.work import WorkOrder
-from vsml_bench.execution import decide
-from vsml_bench.meta_training.artifact import check_artifact, find_artifact, needs_artifact
+from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, path_of, save_cell
+from vsml_bench.evaluation.executors import Executor, Failure, LocalExecutor, Task
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
 
 Policy = Literal["always", "never", "only-missing", "only-cached"]
-RETRIED = frozenset({"crashed", "timeout", "out_of_memory"})
+RETRIED = frozenset({"crashed", "timeout", "out_of_memory", "unavailable"})
 """Statuses that `only-missing` runs again: they may have been the machine's fault."""
+START_SECONDS = 2.0
+"""Reading data and making streams, about the same for every cell."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,28 @@ class RunOptions:
     precision: str = "float32"
     """Of the meta-tests, see `execution.PRECISIONS`; a cell is kept for each, and for each kind of
     device."""
-    jobs: int | None = None
-    """Processes side by side, one thread each; None is one per core."""
     policy: Policy = "only-missing"
     """always: every cell again. only-missing: those without a valid result. only-cached: of these,
     those that need no meta-training or tuning first. never: none."""
-    progress: bool = True
+    executor: Executor = LocalExecutor()
     command: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how work is done, the same for all of a run. It is sent to worker processes."""
+
+    folders: tuple[Path, ...]
+    """Of checkpoints and tuning records, searched in this order; new ones go to the first."""
+    root: Path | None
+    device: str
+    command: str
+    """Recorded in what is made."""
+    git: tuple[str, bool]
+    """Commit and whether the tree was dirty when the run began."""
+    precision: str = "float32"
+    """Of the meta-test; artifacts are made in float32."""
+    threads: int = 1
 
 
 @dataclass
@@ -56,7 +69,7 @@ class RunReport:
 
     cells: list[Cell] = field(default_factory=list)
     reused: int = 0
-    missing: list[CellPlan] = field(default_factory=list)
+    missing: list[Plan] = field(default_factory=list)
     """Not run, because the policy says so."""
 
     @property
@@ -65,14 +78,41 @@ class RunReport:
         return [cell for cell in self.cells if cell.status not in ("ok", "unavailable")]
 
 
-def run_cells(plans: Sequence[CellPlan], options: RunOptions, costs: CostModel) -> RunReport:
+class CostModel:
+    """Seconds per cell on one thread of a CPU, in float32: the median of comparable earlier cells,
+    per example."""
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self._by_split: dict[tuple[str, str], list[float]] = {}
+        self._by_learner: dict[str, list[float]] = {}
+        for cell in cells:
+            if cell.status != "ok" or cell.provenance.manner:
+                continue
+            seconds = cell.provenance.seconds
+            spent = seconds.get("meta_test", 0.0) + seconds.get("compile", 0.0)
+            per_example = spent / cell.correct.size
+            split, learner, _ = cell.plan.place
+            self._by_split.setdefault((split, learner), []).append(per_example)
+            self._by_learner.setdefault(learner, []).append(per_example)
+
+    def known(self, plan: Plan) -> bool:
+        """Whether any cell of this learner has been measured."""
+        return plan.learner in self._by_learner
+
+    def seconds(self, plan: Plan) -> float:
+        """Expected seconds of the cell's meta-test; just the start-up where nothing is known."""
+        split, learner, _ = plan.place
+        found = self._by_split.get((split, learner)) or self._by_learner.get(learner)
+        examples = plan.lifetimes * plan.protocol.predictions
+        return START_SECONDS + (median(found) * examples if found else 0.0)
+
+
+def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> RunReport:
     """Runs what the policy asks for; the report covers every planned cell.
 
-    Raises VsmlBenchError before any work where results could not be saved, and for a stored cell,
-    checkpoint or tuning record that is damaged.
+    Raises VsmlBenchError before any work where results could not be saved, where data do not suit
+    a split, and for a stored cell, checkpoint or tuning record that is damaged.
     """
-    if options.jobs is not None and options.jobs < 1:
-        raise VsmlBenchError(f"jobs: expected at least 1 process, found {options.jobs}.")
     if options.policy not in get_args(Policy):
         raise VsmlBenchError(
             f"unknown policy '{options.policy}'; {closest(options.policy, get_args(Policy))}"
@@ -85,41 +125,16 @@ def run_cells(plans: Sequence[CellPlan], options: RunOptions, costs: CostModel) 
         return report
     for name in ("cells", "checkpoints"):
         check_writable(options.folder / name)
-    git = git_state()
-    orders = [_order(plan, options, git) for plan in due]
-    failures = _make_artifacts(orders, options)
-    ready = []
-    for order in orders:
-        failure = failures.get(order.plan.hashes["meta_training"])
-        if order.plan.unavailable:
-            failure = Failure("unavailable", order.plan.unavailable)
-        if failure is None:
-            ready.append(order)
-        elif failure is _NOT_CACHED:
-            report.missing.append(order.plan)
-        else:
-            _keep(report, options.folder, order, failure)
-    tasks = [
-        Task(order, work.run_cell, order.plan.time_limit, costs.seconds(order.plan))
-        for order in ready
-    ]
-    for order, result in run_tasks(tasks, _jobs(options), "cells", options.progress):
-        _keep(report, options.folder, order, result)
-    return report
+    return _Run(options, costs, report).run(due)
 
 
-_NOT_CACHED = Failure("unavailable", "not meta-trained yet")
-
-
-def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport, list[CellPlan]]:
+def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, list[Plan]]:
     report, due = RunReport(), []
-    processor = decide(options.device).device.type
+    how = manner(_processor(options.device), options.precision)
     for plan in plans:
-        path = cell_path(
-            options.folder / "cells", plan.id, plan.key, manner(processor, options.precision)
-        )
+        path = cell_path(options.folder / "cells", plan, plan.key, how)
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
-        if cell is None or (_again(cell, plan) and options.policy == "only-missing"):
+        if cell is None or (cell.status in RETRIED and options.policy == "only-missing"):
             due.append(plan)
         else:
             report.cells.append(cell)
@@ -127,62 +142,103 @@ def _reusable(plans: Sequence[CellPlan], options: RunOptions) -> tuple[RunReport
     return report, due
 
 
-def _again(cell: Cell, plan: CellPlan) -> bool:
-    """Whether a stored cell without a score may get one today."""
-    return cell.status in RETRIED or (cell.status == "unavailable" and not plan.unavailable)
+def _processor(device: str) -> str:
+    if device == "cpu":
+        return device
+    from vsml_bench.execution import decide
+
+    return decide(device).device.type
 
 
-def _order(plan: CellPlan, options: RunOptions, git: tuple[str, bool]) -> WorkOrder:
-    return WorkOrder(
-        plan=plan,
-        artifact_folders=(options.folder / "checkpoints", options.published, *options.besides),
-        root=options.root,
-        device=options.device,
-        threads=1,
-        command=options.command,
-        git=git,
-        precision=options.precision,
-    )
+class _Run:
+    """What is under way. Work is named by strings, so that this process imports neither PyTorch nor
+    a learner."""
 
+    def __init__(self, options: RunOptions, costs: CostModel, report: RunReport) -> None:
+        self.options, self.costs, self.report = options, costs, report
+        self.setting = Setting(
+            folders=(options.folder / "checkpoints", options.published, *options.besides),
+            root=options.root,
+            device=options.device,
+            command=options.command,
+            git=git_state(),
+            precision=options.precision,
+        )
 
-def _make_artifacts(orders: Sequence[WorkOrder], options: RunOptions) -> dict[str, Failure]:
-    """Meta-trains and tunes what the cells need and no folder has; returns what failed, by job."""
-    wanted = unique_jobs(order.plan for order in orders)
-    failures: dict[str, Failure] = {}
-    tasks = []
-    for order in orders:
-        key = order.plan.hashes["meta_training"]
-        if wanted.get(key) is not order.plan:
-            continue
-        job = job_of(order.plan, work.entry_of(order.plan))
-        if not needs_artifact(job):
-            continue
-        found = find_artifact(job, order.artifact_folders)
-        if found is not None:
-            check_artifact(job, found)
-        elif options.policy == "only-cached":
-            failures[key] = _NOT_CACHED
-        else:
-            tasks.append(Task(order, work.make_artifact_of, None, _training_examples(order.plan)))
-    for order, result in run_tasks(tasks, _jobs(options), "meta-training", options.progress):
+    def run(self, due: Sequence[Plan]) -> RunReport:
+        """All stages, each one's failures kept as cells."""
+        ready = self._make_artifacts(self._inspect(due))
+        tasks = [
+            Task(plan, "test", (plan, self.setting), plan.time_limit, self.costs.seconds(plan))
+            for plan in ready
+        ]
+        for plan, result in self.options.executor.run(tasks, "cells"):
+            self._keep(plan, result)
+        return self.report
+
+    def _inspect(self, due: Sequence[Plan]) -> list[Plan]:
+        """Those that data and packages are here for; the others become `unavailable`."""
+        by_split: dict[str, list[Plan]] = {}
+        for plan in due:
+            by_split.setdefault(plan.split.name, []).append(plan)
+        tasks = [
+            Task(name, "inspect", (tuple(plans), self.setting), None, 1.0)
+            for name, plans in by_split.items()
+        ]
+        reasons: dict[str, dict[str, str]] = {}
+        for name, found in self.options.executor.run(tasks, "data"):
+            if isinstance(found, Failure):
+                raise VsmlBenchError(found.reason)
+            reasons[name] = found
+        possible = []
+        for plan in due:
+            reason = reasons[plan.split.name][plan.learner]
+            if reason:
+                self._keep(plan, Failure("unavailable", reason))
+            else:
+                possible.append(plan)
+        return possible
+
+    def _make_artifacts(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Meta-trains and tunes what the cells need and no folder has; returns the cells for which
+        that is done."""
+        jobs = {plan.job.key: plan.job for plan in reversed(plans) if plan.job.makes_artifact}
+        without: dict[str, Failure | None] = {}
+        tasks = []
+        for key, job in jobs.items():
+            if find_artifact(job, self.setting.folders) is not None:
+                continue
+            if self.options.policy == "only-cached":
+                without[key] = None
+            else:
+                tasks.append(Task(key, "train", (job, self.setting), None, _price(job)))
+        for key, result in self.options.executor.run(tasks, "meta-training"):
+            if isinstance(result, Failure):
+                without[key] = result
+        ready = []
+        for plan in plans:
+            if plan.job.key not in without:
+                ready.append(plan)
+                continue
+            failure = without[plan.job.key]
+            if failure is None:
+                self.report.missing.append(plan)
+            else:
+                self._keep(plan, failure)
+        return ready
+
+    def _keep(self, plan: Plan, result: Cell | Failure) -> None:
         if isinstance(result, Failure):
-            failures[order.plan.hashes["meta_training"]] = result
-    return failures
+            from vsml_bench.evaluation.worker import failed_cell
+
+            result = failed_cell(plan, self.setting, result.status, result.reason)
+        folder = self.options.folder / "cells"
+        path = path_of(folder, result)
+        # A failure that may be the machine's fault takes nothing away that was measured.
+        if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
+            save_cell(folder, result)
+        self.report.cells.append(result)
 
 
-def _training_examples(plan: CellPlan) -> float:
-    return 1.0 + (plan.recipe.examples if plan.recipe is not None else 0)
-
-
-def _keep(report: RunReport, folder: Path, order: WorkOrder, result: Cell | Failure) -> None:
-    if isinstance(result, Failure):
-        result = work.failed_cell(order, result.status, result.reason)
-    path = cell_path(folder / "cells", result.id, result.key, result.provenance.manner)
-    # A failure that may be the machine's fault takes nothing away that was measured.
-    if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
-        save_cell(folder / "cells", result)
-    report.cells.append(result)
-
-
-def _jobs(options: RunOptions) -> int:
-    return options.jobs if options.jobs is not None else (os.cpu_count() or 1)
+def _price(job: Job) -> float:
+    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)

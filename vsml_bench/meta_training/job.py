@@ -2,172 +2,174 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vsml_bench.config import identity, replace
+from vsml_bench.cards import Card
+from vsml_bench.config import as_plain
+from vsml_bench.data.datasets import source
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Recipe
-from vsml_bench.protocols.few_shot import FewShot
-from vsml_bench.registry import LearnerEntry, find_learner
-from vsml_bench.specs import TaskDistribution
-from vsml_bench.storage import canonical_json
+from vsml_bench.recipes import WITHOUT_EFFECT, Recipe
+from vsml_bench.storage import canonical_json, sha256_hex
+from vsml_bench.suites import TRANSFORMS_VERSION, TaskDistribution
 
-_WITHOUT_EFFECT = frozenset(
-    {"checkpoint_every", "validate_every", "validation_lifetimes", "chunk_mib"}
-)
-_OF_EVOLUTION_STRATEGIES = frozenset({"pairs", "noise_std", "chunk_mib"})
-
+if TYPE_CHECKING:
+    from vsml_bench.protocols.protocol import Protocol
 
 NO_TASKS = TaskDistribution(datasets=(), partition="train")
-"""The meta-train side of a learner that imitates an algorithm on made-up examples."""
+"""The meta-train side of a learner whose meta-updates have a source of their own."""
 
 
 @dataclass(frozen=True)
-class MetaTrainingJob:
-    """One learner, one meta-train side, one seed, one way of training."""
+class ProtocolCard:
+    """A protocol with its numbers, as plain data."""
 
-    entry: LearnerEntry
-    meta_train: TaskDistribution
-    seed: int
-    recipe: Recipe | None
-    """None for a learner that is tuned instead. Under few_shot its phases have the episodes'
-    number of examples, N (K + Q), for a lifetime, whatever was given."""
-    few_shot: FewShot | None = None
-    """The episodes of meta-training; None is the online protocol."""
+    reference: str
+    """What finds it in another process: its name, "path/to/file.py:Class" or "module:Class"."""
+    name: str
+    version: int
+    metric: str
+    """What the means of a board are, such as "cumulative_accuracy"."""
+    stream: bool
+    """Whether predictions follow one another, so that the first and the last ones mean something."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """Fields of the protocol's instance."""
 
-    def __post_init__(self) -> None:
-        if self.imitated is not None:
-            object.__setattr__(self, "meta_train", NO_TASKS)
-        if self.recipe is None:
-            return
-        if self.few_shot is not None:
-            recipe = _for_episodes(self.recipe, self.few_shot.examples)
-            object.__setattr__(self, "recipe", recipe)
-        _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
+    predictions: int = 0
+    """Scored predictions of a lifetime, unless the data have fewer examples."""
+    examples: int | None = None
+    """All examples of an episode; None of a stream, whose length meta-training may choose."""
 
     def identity(self) -> dict[str, Any]:
-        """Everything the result depends on, but for the code and the data."""
+        """What results depend on."""
+        return {"name": self.name, "version": self.version, "numbers": self.numbers}
+
+    def instance(self) -> Protocol:
+        """The protocol itself."""
+        from vsml_bench.protocols.protocol import find_protocol
+
+        return find_protocol(self.reference)(**self.numbers)
+
+
+NO_PROTOCOL = ProtocolCard("", "", 1, "", stream=True)
+"""Of a learner whose meta-updates have a source of their own."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One learner made ready: meta-trained, tuned, or taken as it is. It can be sent to another
+    process."""
+
+    learner: Card
+    side: TaskDistribution
+    """The meta-train side; `NO_TASKS` where the recipe has a source of its own."""
+    seed: int
+    """The meta-train seed."""
+    protocol: ProtocolCard
+    """Of meta-training, or of tuning."""
+    recipe: Recipe | None
+    """None for a learner that is tuned, or has nothing to learn. Under few_shot its phases have the
+    episodes' number of examples for a lifetime."""
+    start: Job | None = None
+    """The meta-training of another learner that this one goes on from."""
+
+    def published(self) -> Job:
+        """Without this machine's paths."""
+        return replace(self, learner=self.learner.published())
+
+    @property
+    def makes_artifact(self) -> bool:
+        """Whether the learner must be meta-trained or tuned before it can be meta-tested."""
+        return self.recipe is not None or self.learner.tuning is not None
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that is declared and that the result depends on, with every default."""
+        learner: Any = self.learner.identity()
         recipe = None
         if self.recipe is not None:
-            left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
-            if self.meta_train.sizes:
-                left_out |= {"size"}
-            recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
-        if self.imitated is not None:
-            return {"imitated": identity(self.imitated), "recipe": recipe, "seed": self.seed}
-        found = {
-            "learner": self.entry.name,
-            "config": identity(self.entry.config),
-            "meta_train": identity(self.meta_train),
-            "recipe": recipe,
+            recipe = _effective(as_plain(self.recipe))
+            if self.side.sizes:
+                del recipe["size"]
+            if self.recipe.shared:
+                learner = {
+                    self.recipe.shared: self.learner.config[self.recipe.shared],
+                    **{part: learner[part] for part in ("version", "code", "package")},
+                }
+        return {
+            "learner": learner,
+            "side": side_identity(self.side),
             "seed": self.seed,
+            "recipe": recipe,
+            "tuning": as_plain(self.learner.tuning) if recipe is None else None,
+            # a lifetime's length is the recipe's or the grid's; of other protocols all counts
+            "protocol": {**self.protocol.identity(), "numbers": self._numbers()},
+            "start": self.start.identity() if self.start is not None else None,
         }
-        if recipe is None and self.entry.cls.tuning is not None:
-            found["tuning"] = identity(self.entry.cls.tuning)
-        if self.few_shot is not None:
-            found["few_shot"] = identity(self.few_shot)
-        if self.start is not None:
-            found["start"] = self.start.key
-        return found
 
-    @property
-    def start(self) -> MetaTrainingJob | None:
-        """The meta-training of another learner, of the same seed, that this one goes on from; None
-        for one that begins with fresh meta-parameters."""
-        name = getattr(self.entry.cls, "starts_from", None)
-        if name is None:
-            return None
-        entry = find_learner(name)
-        return MetaTrainingJob(entry, self.meta_train, self.seed, entry.cls.recipe, self.few_shot)
-
-    @property
-    def imitated(self) -> Any:
-        """What the learner imitates, where that is how its meta-parameters are found: a part of its
-        configuration, which learners share. None for one that is meta-trained on tasks."""
-        imitation = getattr(self.entry.cls, "imitation", None)
-        return None if imitation is None else imitation(self.entry.config)
-
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of the identity."""
-        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+        return sha256_hex(canonical_json(self.identity()))
 
     @property
     def name(self) -> str:
         """A file name without ending, readable and unique."""
-        if self.imitated is not None:
-            return f"clone--synapses--seed{self.seed}--{self.key[:8]}"
-        datasets = "+".join(self.meta_train.datasets)
-        return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+        if self.recipe is not None and self.recipe.shared:
+            return f"{self.learner.family.replace(' ', '-')}--seed{self.seed}--{self.key[:8]}"
+        datasets = "+".join(self.side.datasets)
+        return f"{self.learner.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+
+    def _numbers(self) -> dict[str, Any]:
+        if self.protocol.stream:
+            return {}
+        return self.protocol.numbers
 
 
-def _for_episodes(recipe: Recipe, examples: int) -> Recipe:
-    phases = tuple(
-        dataclasses.replace(phase, lifetime=examples, classes=None) for phase in recipe.phases
-    )
-    return dataclasses.replace(recipe, phases=phases)
+def artifact_path(folder: Path, job: Job) -> Path:
+    """Where the outcome belongs in `folder`: a checkpoint, or the record of a tuning."""
+    return folder / f"{job.name}{'.safetensors' if job.recipe is not None else '.json'}"
 
 
-def _check_recipe(recipe: Recipe, where: str) -> None:
-    """VsmlBenchError for numbers with which no training is possible."""
-    if not recipe.phases:
-        raise VsmlBenchError(f"{where}: phases: expected at least one, found none.")
-    positive = (
-        *("lifetimes", "checkpoint_every", "validate_every", "validation_lifetimes"),
-        *("pairs", "noise_std", "chunk_mib"),
-    )
-    numbers = [(name, getattr(recipe, name)) for name in positive]
-    for index, phase in enumerate(recipe.phases):
-        for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
-            if getattr(phase, name) is not None:
-                numbers.append((f"phases[{index}].{name}", getattr(phase, name)))
-    for name, value in numbers:
-        if not (value > 0 and math.isfinite(value)):
-            raise VsmlBenchError(f"{where}: {name}: expected more than 0, found {value}.")
-    if not (recipe.clip >= 0 and math.isfinite(recipe.clip)):
-        raise VsmlBenchError(
-            f"{where}: clip: expected a bound of more than 0, or 0 for none, found {recipe.clip}."
-        )
+def find_artifact(job: Job, folders: Sequence[Path]) -> Path | None:
+    """The first existing outcome in `folders`; None where there is none, or none is needed."""
+    if not job.makes_artifact:
+        return None
+    paths = [artifact_path(folder, job) for folder in folders]
+    return next((path for path in paths if path.is_file()), None)
 
 
-def _inert_fields(recipe: Recipe) -> frozenset[str]:
-    """Fields that the recipe's engine does not look at."""
-    return _OF_EVOLUTION_STRATEGIES if recipe.engine != "es" else frozenset()
-
-
-def change_recipe(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe with some fields overridden; VsmlBenchError where one is unknown, does not fit or
-    would have no effect.
-
-    where: what to call the source of `values` in errors.
-    """
-    changed = replace(recipe, values, where)
-    inert = sorted(set(values) & _inert_fields(changed))
-    if inert:
-        raise VsmlBenchError(
-            f'{where}: {inert[0]}: has no effect with engine = "{changed.engine}"; leave it out, '
-            'or set engine = "es".'
-        )
-    return changed
-
-
-def meta_train_side(job: MetaTrainingJob) -> TaskDistribution:
+def trained_side(job: Job) -> TaskDistribution:
     """The tasks actually trained on: the split's meta-train side, at the recipe's image size unless
     the side itself is a mixture of sizes.
 
     Raises VsmlBenchError where the learner has a fixed shape and the recipe asks for another size.
     """
-    if job.recipe is None or job.recipe.size is None or job.meta_train.sizes:
-        return job.meta_train
-    if job.entry.create().fixed_shape is not None:
+    if job.recipe is None or job.recipe.size is None or job.side.sizes:
+        return job.side
+    if job.learner.fixed_shape is not None:
         raise VsmlBenchError(
-            f"recipe of '{job.entry.name}': size = {job.recipe.size} needs a learner that takes "
+            f"recipe of '{job.learner.name}': size = {job.recipe.size} needs a learner that takes "
             "any input size, and this one has a fixed shape; leave size out."
         )
-    values: Mapping[str, Any] = {**vars(job.meta_train), "size": job.recipe.size}
-    return TaskDistribution(**values)
+    return replace(job.side, size=job.recipe.size)
+
+
+def side_identity(side: TaskDistribution) -> dict[str, Any]:
+    """What the tasks of a side depend on: every field, and the versions of its data sources, which
+    are named without a path, and of the transforms."""
+    sources = {name: source(name) for name in side.datasets}
+    return {
+        **as_plain(side),
+        "datasets": [[found.name, found.version] for found in sources.values()],
+        "transforms": TRANSFORMS_VERSION,
+    }
+
+
+def _effective(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Without what changes no meta-parameter."""
+    kept = {key: value for key, value in recipe.items() if key not in WITHOUT_EFFECT}
+    kept["engine"] = {k: v for k, v in recipe["engine"].items() if k not in WITHOUT_EFFECT}
+    return kept

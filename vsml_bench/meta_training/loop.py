@@ -21,7 +21,7 @@ from vsml_bench import paths
 from vsml_bench.config import as_plain
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
-from vsml_bench.learner import Learner, Recipe
+from vsml_bench.learner import Learner
 from vsml_bench.meta_training import bptt, es, schedule
 from vsml_bench.meta_training.checkpoint import (
     Checkpoint,
@@ -30,24 +30,25 @@ from vsml_bench.meta_training.checkpoint import (
     save_checkpoint,
 )
 from vsml_bench.meta_training.imitation import Imitation
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective
 from vsml_bench.meta_training.source import Source
 from vsml_bench.progress import progress_bar
 from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
+from vsml_bench.recipes import ES, Recipe
+from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed
 from vsml_bench.vsml.cloning import Clone
 
 
-def checkpoint_path(folder: Path, job: MetaTrainingJob) -> Path:
-    """Where a finished meta-training is kept."""
-    return folder / f"{job.name}.safetensors"
+FIRST_LOSSES = 25
+"""Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
 
 
 def meta_train(
-    job: MetaTrainingJob,
+    job: Job,
     folder: Path,
     execution: Execution,
     root: Path | None = None,
@@ -64,13 +65,13 @@ def meta_train(
     Raises DivergedError where the meta-loss is no longer finite, UnavailableError where the data
     cannot be had.
     """
-    path = checkpoint_path(folder, job)
+    path = artifact_path(folder, job)
     if path.exists():
         load_checkpoint(path)
         return path
     recipe = job.recipe
     if recipe is None:
-        raise VsmlBenchError(f"learner '{job.entry.name}' has no meta-parameters to train.")
+        raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
     training = _Training(job, recipe, folder, execution, root, command)
     training.resume()
     if training.done == 0 and job.start is not None:
@@ -97,7 +98,7 @@ def meta_train(
 
 
 def _start(
-    job: MetaTrainingJob,
+    job: Job,
     folder: Path,
     execution: Execution,
     root: Path | None,
@@ -105,7 +106,7 @@ def _start(
     command: str,
 ) -> Path:
     """The finished checkpoint of the meta-training that another goes on from, made if need be."""
-    published = checkpoint_path(paths.results() / "checkpoints", job)
+    published = artifact_path(paths.results() / "checkpoints", job)
     if published.is_file():
         return published
     return meta_train(job, folder, execution, root, progress=progress, command=command)
@@ -122,7 +123,7 @@ class _Training:
 
     def __init__(
         self,
-        job: MetaTrainingJob,
+        job: Job,
         recipe: Recipe,
         folder: Path,
         execution: Execution,
@@ -132,15 +133,16 @@ class _Training:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder = folder
         self.partial = folder / f"{job.name}.partial.safetensors"
-        self.learner: Learner = job.entry.create(derive_seed(job.seed, "meta-initialisation"))
+        self.entry = entry_of(job.learner)
+        self.learner: Learner = self.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
         self.source = _source(job, recipe, self.learner, execution, root)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
-        if recipe.engine == "es":
+        if isinstance(recipe.engine, ES):
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
-            self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
+            self.population = es.prepare(self.learner.train(), tried, recipe, job.learner.name)
         elif self.source.steps_of_one_shape:
             steps = sum(p.steps * p.lifetime for p in recipe.phases)
             quicken(self.learner, execution, steps)
@@ -148,6 +150,8 @@ class _Training:
         self.done = 0
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
+        self.first_losses: list[float] = []
+        self.adopted: list[dict[str, Any]] = []
         self.begun_by: dict[str, Any] | None = None
         self.latest: dict[str, str] = {}
         self._since_validation: list[tuple[float, float]] = []
@@ -178,6 +182,8 @@ class _Training:
         self.done = step + 1
         self.seconds += time.perf_counter() - began
         self._since_validation.append((outcome.loss, outcome.accuracy))
+        if step < FIRST_LOSSES:
+            self.first_losses.append(outcome.loss)
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
@@ -232,12 +238,12 @@ class _Training:
             return
         for recipe in schedule.beginnings(self.recipe):
             shorter = dataclasses.replace(self.job, recipe=recipe)
-            path = checkpoint_path(self.folder, shorter)
+            path = artifact_path(self.folder, shorter)
             if path.exists():
                 self.begun_by = self._take_up(path, shorter)
                 return
 
-    def _take_up(self, path: Path, job: MetaTrainingJob) -> dict[str, Any]:
+    def _take_up(self, path: Path, job: Job) -> dict[str, Any]:
         """Loads the state of `job`'s training and returns how it came about."""
         checkpoint = load_checkpoint(path)
         adam = {n: t for n, t in checkpoint.tensors.items() if n.startswith("adam/")}
@@ -258,16 +264,16 @@ class _Training:
                 self.optimizer.state[parameter] = moments
         self.source.carried = {n.removeprefix("carried/"): t for n, t in carried.items()}
         document = checkpoint.document
-        if (document.get("identity"), document.get("data_hashes")) != (
-            as_plain(job.identity()),
-            self.source.data_hashes,
-        ):
+        found = document.get("identity"), document.get("data_hashes")
+        if found != (as_plain(job.identity()), self.source.data_hashes):
             raise VsmlBenchError(
                 f"{path.name} comes from another meta-training or from other data, so it "
                 "cannot be continued; delete it and meta-train again."
             )
         self.done, self.seconds = document["steps"], document["seconds"]
         self.history = document["history"]
+        self.first_losses = document["first_losses"]
+        self.adopted = document["adopted"]
         self.begun_by = document.get("begun_by")
         self._since_validation = [tuple(pair) for pair in document["since_validation"]]
         return _provenance(checkpoint)
@@ -275,16 +281,15 @@ class _Training:
     def _document(self) -> dict[str, Any]:
         commit, dirty = self.git
         return {
-            "format": 1,
+            "format": 2,
+            "job": as_plain(self.job.published()),
             "identity": self.job.identity(),
-            "config": as_plain(self.job.entry.config),
-            "recipe": as_plain(self.recipe),
-            "meta_train": as_plain(self.job.meta_train),
             "data_hashes": self.source.data_hashes,
-            "learner_hash": self.job.entry.source_hash(),
             "steps": self.done,
             "seconds": self.seconds,
             "history": self.history,
+            "first_losses": self.first_losses,
+            "adopted": self.adopted,
             "since_validation": self._since_validation,
             "begun_by": self.begun_by,
             "command": self.command,
@@ -297,7 +302,7 @@ class _Training:
 
 
 def _source(
-    job: MetaTrainingJob,
+    job: Job,
     recipe: Recipe,
     learner: Learner,
     execution: Execution,

@@ -13,17 +13,19 @@ from typing import Any
 import torch
 
 from vsml_bench.config import as_plain
-from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.mixtures import largest
+from vsml_bench.data.episodes import EpisodeSampler, largest
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
-from vsml_bench.learner import TuningGrid
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.checkpoint import Checkpoint
+from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
-from vsml_bench.storage import seal, unseal, write_atomically
+from vsml_bench.recipes import TuningGrid
+from vsml_bench.registry import entry_of
+from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.storage import seal, sha256_hex, unseal, write_atomically
 
 
 def combinations(grid: TuningGrid) -> Iterator[dict[str, Any]]:
@@ -32,13 +34,8 @@ def combinations(grid: TuningGrid) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid.values, values, strict=True))
 
 
-def tuning_path(folder: Path, job: MetaTrainingJob) -> Path:
-    """Where the outcome of a finished search is kept."""
-    return folder / f"{job.name}.json"
-
-
 def tune(
-    job: MetaTrainingJob,
+    job: Job,
     folder: Path,
     execution: Execution,
     root: Path | None = None,
@@ -51,60 +48,70 @@ def tune(
     earlier one of equals; one that diverged only where all did) and writes all that was tried.
     Under few_shot there are as many episodes as give the grid's number of predictions. Of a mixture
     of shapes it sees the largest. Returns the file's path, at once where it exists."""
-    path = tuning_path(folder, job)
+    path = artifact_path(folder, job)
     if path.exists():
         load_tuning(path)
         return path
-    grid = job.entry.cls.tuning
+    grid = job.learner.tuning
     if grid is None:
-        raise VsmlBenchError(f"learner '{job.entry.name}' has nothing to tune.")
-    sampler = EpisodeSampler(largest(job.meta_train), root=root)
-    protocol = job.few_shot or Online(min(grid.steps, sampler.max_steps or grid.steps))
-    protocol.check(sampler)
-    lifetimes = grid.lifetimes
-    if job.few_shot is not None:
-        lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
-    seeds = lifetime_seeds(lifetimes, "tuning")
+        raise VsmlBenchError(f"learner '{job.learner.name}' has nothing to tune.")
     commit, dirty = git_state()
     began = time.perf_counter()
     trials: list[dict[str, Any]] = []
     candidates = list(combinations(grid))
+    sampler = EpisodeSampler(largest(job.side), root=root)
     bar = progress_bar(len(candidates), job.name, progress)
     for values in candidates:
-        torch.compiler.reset()  # only so many compilations of one function are kept
-        learner = job.entry.configured(values).create(job.seed)
-        scores = evaluate(learner, sampler, seeds, protocol, execution, job.seed)
-        accuracy = float(scores.correct.mean())
+        accuracy, loss = score(job, values, sampler, execution)
         bar.update()
         report((len(trials) + 1) / len(candidates))
-        trials.append({"values": values, "accuracy": accuracy, "loss": float(scores.loss.mean())})
+        trials.append({"values": values, "accuracy": accuracy, "loss": loss})
     bar.close()
     best = max(trials, key=lambda trial: (math.isfinite(trial["loss"]), trial["accuracy"]))
     document = {
-        "format": 1,
+        "format": 2,
+        "job": as_plain(job.published()),
         "identity": job.identity(),
         "best": best["values"],
         "trials": [{**t, "loss": repr(t["loss"])} for t in trials],
-        "lifetimes": lifetimes,
-        "steps": protocol.predictions,
         "seconds": time.perf_counter() - began,
-        "meta_train": as_plain(job.meta_train),
         "data_hashes": sampler.content_hashes,
-        "learner_hash": job.entry.source_hash(),
         "command": command,
         "git_commit": commit,
         "git_dirty": dirty,
         "versions": versions(),
         "device": device_name(execution.device),
+        "adopted": [],
     }
     write_atomically(path, seal(document))
     return path
 
 
-def load_tuning(path: Path) -> dict[str, Any]:
-    """The document that `tune` wrote; VsmlBenchError where it is torn or tampered with."""
+def score(
+    job: Job, values: dict[str, Any], sampler: EpisodeSampler, execution: Execution
+) -> tuple[float, float]:
+    """Accuracy and mean loss of one point of the grid on the pinned lifetimes."""
+    grid = job.learner.tuning
+    assert grid is not None
+    protocol = job.protocol.instance()
+    lifetimes = grid.lifetimes
+    if job.protocol.stream:
+        protocol = Online(grid.steps).fitted(sampler)
+    else:
+        lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
+    protocol.check(sampler)
+    torch.compiler.reset()  # only so many compilations of one function are kept
+    learner = entry_of(job.learner).configured(values).create(job.seed)
+    seeds = lifetime_seeds(lifetimes, "tuning")
+    found = evaluate(learner, sampler, seeds, protocol, execution, job.seed)
+    return float(found.correct.mean()), float(found.loss.mean())
+
+
+def load_tuning(path: Path) -> Checkpoint:
+    """What `tune` wrote, as a checkpoint without tensors; VsmlBenchError where it is torn or tampered
+    with."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise VsmlBenchError(f"cannot read tuning record {path.name}: {error.strerror}.") from error
-    return unseal(data, path.name)
+    return Checkpoint({}, unseal(data, path.name), sha256_hex(data))

@@ -1,0 +1,244 @@
+"""From a suite to the cells that it consists of: pure functions of TOML files and learners' cards.
+
+Nothing here needs PyTorch, data, or a learner's code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from vsml_bench.cards import Card
+from vsml_bench.config import as_plain
+from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.meta_training.job import NO_PROTOCOL, NO_TASKS, Job, ProtocolCard, side_identity
+from vsml_bench.protocols.protocol import find_protocol
+from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.storage import canonical_json, sha256_hex
+from vsml_bench.suites import Split, Suite, TaskDistribution, find_split, pinned
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One cell: a learner that a job makes ready, on the meta-test side of a split. It can be sent
+    to another process."""
+
+    suite: str
+    split: Split
+    job: Job
+    protocol: ProtocolCard
+    lifetimes: int
+    """Meta-test lifetimes (few_shot: episodes), or as many as a fixed list of episodes has."""
+    time_limit: float
+    """Seconds."""
+
+    @property
+    def learner(self) -> str:
+        """The learner's name on the board."""
+        return self.job.learner.name
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Where on a board it belongs: split, learner, meta-train seed."""
+        return self.split.name, self.learner, self.job.seed
+
+    def __str__(self) -> str:
+        return f"{self.learner} on {self.split.name}, seed {self.job.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that is declared and that the outcome depends on, part by part, with every
+        default. What is not declared, code and data, is replay's business."""
+        job = self.job.identity()
+        return {
+            "learner": self.job.learner.identity(),
+            "meta_train": side_identity(self.split.meta_train),
+            "meta_test": side_identity(self.split.meta_test),
+            "relation": self.split.relation,
+            "protocol": self.protocol.identity(),
+            "lifetimes": self.lifetimes,
+            "seed": self.job.seed,
+            "meta_training": {part: job[part] for part in ("protocol", "recipe", "start", "tuning")},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the identity."""
+        return sha256_hex(canonical_json(self.identity()))
+
+    def meta_test_seeds(self, fixed_episodes: int | None = None) -> list[int]:
+        """Seeds of the pinned meta-test lifetimes: the same for all learners, seeds and splits with
+        this meta-test side, and for sides that differ by a change of `suites.CHANGES`.
+
+        fixed_episodes: length of the list that the data are, where they are one; seeds are then
+        numbers of episodes.
+        """
+        if fixed_episodes is not None:
+            return list(range(min(self.lifetimes, fixed_episodes)))
+        return lifetime_seeds(self.lifetimes, "meta-test", pinned(self.split.meta_test))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a suite is run, and what besides."""
+
+    splits: Sequence[str] = ()
+    """Only these of the suite's."""
+    learners: Sequence[str] = ()
+    """These instead of the suite's own: names or references."""
+    extra_learners: Sequence[str] = ()
+    """These as well."""
+    seeds: Sequence[int] = ()
+    """Only these meta-train seeds."""
+    overrides: Mapping[str, Any] | None = None
+    """Configuration fields of the learners that run."""
+
+    def references(self, suite: Suite) -> list[str]:
+        """What is run, as the suite or the user names it."""
+        return list(dict.fromkeys([*(self.learners or suite.learners), *self.extra_learners]))
+
+
+EVERYTHING = Selection()
+
+
+def plan_suite(
+    suite: Suite,
+    cards: Mapping[str, Sequence[Card]],
+    selection: Selection = EVERYTHING,
+) -> list[Plan]:
+    """All cells of a suite, split by split.
+
+    cards: reference -> what it stands for, for each of `selection.references` and of the learners
+    that recipes start from. Raises VsmlBenchError for unknown names, and where a learner cannot be
+    run under the suite's protocol.
+    """
+    check_suite(suite)
+    for name in selection.splits:
+        if name not in suite.splits:
+            raise VsmlBenchError(
+                f"suite '{suite.name}' has no split '{name}'; {closest(name, suite.splits)}"
+            )
+    learners = _distinct(
+        card for reference in selection.references(suite) for card in cards[reference]
+    )
+    for card in learners:
+        check_protocol(card, suite)
+    _check_tables(suite, cards)
+    plans = []
+    for name in dict.fromkeys(selection.splits or suite.splits):
+        split = find_split(name)
+        _check_unchanged(split)
+        protocol = protocol_card(suite, split.meta_test, f"meta_test of '{name}'")
+        for card in learners:
+            own = selection.seeds or suite.learner_seeds.get(card.name, suite.seeds)
+            for seed in dict.fromkeys(own) if card.recipe is not None else (0,):
+                job = plan_job(card, split.meta_train, seed, suite, cards)
+                plans.append(
+                    Plan(suite.name, split, job, protocol, suite.lifetimes, suite.time_limit)
+                )
+    return plans
+
+
+def plan_job(
+    card: Card,
+    side: TaskDistribution,
+    seed: int,
+    suite: Suite,
+    cards: Mapping[str, Sequence[Card]],
+    changes: Mapping[str, Any] | None = None,
+) -> Job:
+    """The meta-training or tuning that makes a learner ready for a suite's cells.
+
+    changes: fields of the recipe to change besides those that the suite changes.
+    """
+    recipe = card.recipe
+    if changes and recipe is None:
+        raise VsmlBenchError(
+            f"learner '{card.name}' is not meta-trained, so it has no recipe to change."
+        )
+    if recipe is not None:
+        own = suite.recipes.get(card.name, {})
+        recipe = recipe.changed(own, f"suite '{suite.name}': recipes.{card.name}")
+        recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
+    if recipe is not None and recipe.source:
+        return Job(card, NO_TASKS, seed, NO_PROTOCOL, recipe)
+    protocol = protocol_card(suite, side, "meta_train")
+    if recipe is not None:
+        recipe = recipe if protocol.examples is None else recipe.of_episodes(protocol.examples)
+    start = None
+    if recipe is not None and recipe.starts_from:
+        (beginner,) = cards[recipe.starts_from]
+        start = plan_job(beginner, side, seed, dataclasses.replace(suite, recipes={}), cards)
+    return Job(card, side, seed, protocol, recipe, start)
+
+
+def protocol_card(suite: Suite, side: TaskDistribution, where: str) -> ProtocolCard:
+    """The suite's protocol with its numbers on one side of a split."""
+    found = find_protocol(suite.protocol)
+    return ProtocolCard(
+        reference=suite.protocol,
+        name=found.name,
+        version=found.version,
+        metric=found.metric,
+        stream=found.stream,
+        numbers=as_plain(found.of(suite, side)),
+    )
+
+
+def check_suite(suite: Suite) -> None:
+    """VsmlBenchError for numbers that make no sense."""
+    for field in ("lifetimes", "steps", "time_limit"):
+        if not getattr(suite, field) > 0:
+            raise VsmlBenchError(
+                f"suite '{suite.name}': {field}: expected more than 0, found "
+                f"{getattr(suite, field)}."
+            )
+    for field in ("splits", "learners", "seeds"):
+        if not getattr(suite, field):
+            raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+
+
+def check_protocol(card: Card, suite: Suite) -> None:
+    """VsmlBenchError where the learner cannot be run under the suite's protocol."""
+    asked = find_protocol(suite.protocol).needs
+    if asked not in card.protocols:
+        raise VsmlBenchError(
+            f"learner '{card.name}' cannot be run in suite '{suite.name}', whose protocol is "
+            f"'{suite.protocol}': it knows only {', '.join(card.protocols)}."
+        )
+
+
+def _check_tables(suite: Suite, cards: Mapping[str, Sequence[Card]]) -> None:
+    known = {*suite.learners, *(c.name for name in suite.learners for c in cards.get(name, ()))}
+    for field in ("recipes", "learner_seeds"):
+        for name in getattr(suite, field):
+            if name not in known:
+                raise VsmlBenchError(
+                    f"suite '{suite.name}': {field}: '{name}' is not among its learners; "
+                    f"{closest(name, known)}"
+                )
+
+
+def _check_unchanged(split: Split) -> None:
+    """VsmlBenchError where a split and the one that it is with one change cannot have the same
+    meta-trained learners."""
+    if split.unchanged and find_split(split.unchanged).meta_train != split.meta_train:
+        raise VsmlBenchError(
+            f"split '{split.name}': unchanged: '{split.unchanged}' has another meta-train side, so "
+            "that it shows another learner; give both the same."
+        )
+
+
+def _distinct(cards: Iterable[Card]) -> list[Card]:
+    """Each learner once, however often it was named."""
+    found: dict[str, Card] = {}
+    for card in cards:
+        other = found.setdefault(card.name, card)
+        if other.identity() != card.identity():
+            raise VsmlBenchError(
+                f"two of the learners to run are called '{card.name}', from {other.origin} and "
+                f"{card.origin}; rename one in its `variants`."
+            )
+    return list(found.values())

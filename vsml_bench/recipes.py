@@ -1,0 +1,221 @@
+"""How a learner gets ready: the recipe of its meta-training, or the grid that it is tuned on.
+
+Plain frozen dataclasses without PyTorch, so that planning, pricing and boards need none. A learner's
+file finds all of them in `vsml_bench.learner`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal, TypeAlias
+
+from vsml_bench.config import replace
+from vsml_bench.errors import VsmlBenchError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one lifetime's examples look like."""
+
+    inputs: tuple[int, ...]
+    """(channels, height, width) of an image, or (features,) of a vector."""
+    classes: int
+    """Number of labels; labels are int64 in [0, classes)."""
+
+    @property
+    def features(self) -> int:
+        """D, the flattened input size."""
+        return prod(self.inputs)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of meta-training with one lifetime length and one learning-rate slope."""
+
+    steps: int
+    """Meta-updates in this phase."""
+    lifetime: int
+    """T, examples per lifetime. Few-shot episodes have the suite's number, whatever this says."""
+    learning_rate: float
+    """Adam's learning rate at the start of the phase."""
+    final_learning_rate: float | None = None
+    """Reached at the end of the phase along a half cosine; None keeps it constant."""
+    fresh_optimizer: bool = False
+    """Adam forgets its moments before this phase. A finished training of the phases before it can
+    then be taken up where it ended, with the same result as all phases in one go."""
+    lifetimes: int | None = None
+    """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
+    each, so that fewer are enough."""
+    classes: int | None = None
+    """Tasks of this phase have that many of the classes, drawn per task and named anew, which is
+    easier to begin with; None keeps the split's. Few-shot episodes have the split's in any case."""
+
+
+@dataclass(frozen=True)
+class BPTT:
+    """Meta-gradients by backpropagation through whole lifetimes."""
+
+    name: Literal["bptt"] = "bptt"
+
+
+@dataclass(frozen=True)
+class ES:
+    """Meta-gradients by evolution strategies."""
+
+    name: Literal["es"] = "es"
+    pairs: int = 1024
+    """Antithetic pairs of population members, evaluated in each meta-update."""
+    noise_std: float = 0.05
+    """sigma, how far members are from the meta-parameters, per coordinate."""
+    chunk_mib: int = 1024
+    """MiB that the members evaluated in one batched call may take. It changes no result but the
+    rounding of sums."""
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "noise_std", "chunk_mib"):
+            _require_positive(f"engine: {name}", getattr(self, name))
+
+
+Engine: TypeAlias = BPTT | ES
+ENGINES: Mapping[str, str] = {
+    "bptt": "backpropagation through time",
+    "es": "evolution strategies",
+}
+"""Name -> what boards call it."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a learner's meta-parameters are found. The meta-loss is the mean cross-entropy of all
+    predictions of a lifetime, each made before its label was seen; under few_shot that of the
+    queries. VsmlBenchError for numbers with which no training is possible."""
+
+    phases: tuple[Phase, ...]
+    lifetimes: int = 16
+    """E, lifetimes per meta-update, in phases that do not say otherwise."""
+    clip: float = 1.0
+    """Bound on the global norm of the meta-gradient; 0 sets none."""
+    size: int | None = None
+    """Meta-train on images resized to size x size; None keeps the split's own size. Only for
+    learners that take any input size."""
+    checkpoint_every: int = 25
+    """Meta-updates between two checkpoints of an unfinished training."""
+    validate_every: int = 50
+    """Meta-updates between two validations on held-out examples of the meta-train side."""
+    validation_lifetimes: int = 16
+    engine: Engine = BPTT()
+    starts_from: str = ""
+    """Name of the learner whose finished meta-training, on the same side with the same seed, this
+    one goes on from; "" begins with fresh meta-parameters."""
+    source: str = ""
+    """"module:Class" of the `meta_training.source.Source` that meta-updates are taken from; "" is
+    lifetimes of the meta-train side's tasks."""
+    shared: str = ""
+    """With `source`: the configuration field that the meta-parameters depend on alone. Learners
+    whose values are equal share one meta-training."""
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise VsmlBenchError("phases: expected at least one, found none.")
+        for name in ("lifetimes", "checkpoint_every", "validate_every", "validation_lifetimes"):
+            _require_positive(name, getattr(self, name))
+        for index, phase in enumerate(self.phases):
+            for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
+                if getattr(phase, name) is not None:
+                    _require_positive(f"phases[{index}].{name}", getattr(phase, name))
+        if not (self.clip >= 0 and math.isfinite(self.clip)):
+            raise VsmlBenchError(
+                f"clip: expected a bound of more than 0, or 0 for none, found {self.clip}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Meta-updates in all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def examples(self) -> int:
+        """Examples in all lifetimes of all meta-updates and members of a population together: what
+        meta-training costs."""
+        members = 2 * self.engine.pairs if isinstance(self.engine, ES) else 1
+        return members * sum(
+            p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases
+        )
+
+    def of_episodes(self, examples: int) -> Recipe:
+        """The same with few-shot episodes of so many examples for lifetimes."""
+        phases = tuple(
+            dataclasses.replace(phase, lifetime=examples, classes=None) for phase in self.phases
+        )
+        return dataclasses.replace(self, phases=phases)
+
+    def changed(self, values: Mapping[str, Any], where: str) -> Recipe:
+        """The recipe with some fields overridden. The engine may be given by its name. A field of
+        the engine's stands for itself: `pairs = 64`.
+
+        where: what to call the source of `values` in the VsmlBenchError that a field gets which is
+        unknown, does not fit or would have no effect.
+        """
+        own = {f.name for f in dataclasses.fields(ES)} - {"name"}
+        engine = values.get("engine", self.engine)
+        if isinstance(engine, str):
+            engine = {"name": engine}
+        inert = sorted(set(values) & own)
+        if inert:
+            name = engine["name"] if isinstance(engine, Mapping) else engine.name
+            if name != "es":
+                raise VsmlBenchError(
+                    f'{where}: {inert[0]}: has no effect with engine = "{name}"; leave it out, or '
+                    'set engine = "es".'
+                )
+            given = engine if isinstance(engine, Mapping) else dataclasses.asdict(engine)
+            engine = {**given, **{key: values[key] for key in inert}}
+        rest = {key: value for key, value in values.items() if key not in own}
+        try:
+            return replace(self, {**rest, "engine": _engine(engine, where)}, where)
+        except VsmlBenchError as error:
+            text = str(error)
+            raise VsmlBenchError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+@dataclass(frozen=True)
+class TuningGrid:
+    """Hyper-parameters of a learner without meta-parameters, and the values tried. The value with
+    the best cumulative accuracy on lifetimes of the meta-train side is kept, per split side."""
+
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Config field -> values; all combinations are tried."""
+    lifetimes: int = 8
+    steps: int = 2000
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """The configuration of a learner that has nothing to configure."""
+
+
+WITHOUT_EFFECT = frozenset(
+    {"checkpoint_every", "validate_every", "validation_lifetimes", "chunk_mib"}
+)
+"""Fields of a recipe and of its engine that change no meta-parameter."""
+
+
+def _engine(given: Any, where: str) -> Engine:
+    from vsml_bench.config import build, convert
+
+    if isinstance(given, BPTT | ES):
+        return given
+    kinds: dict[str, type[BPTT] | type[ES]] = {"bptt": BPTT, "es": ES}
+    name = given.get("name", "bptt") if isinstance(given, Mapping) else given
+    convert(Literal["bptt", "es"], name, f"{where}: engine")
+    found: Engine = build(kinds[name], given, f"{where}: engine")
+    return found
+
+
+def _require_positive(name: str, value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise VsmlBenchError(f"{name}: expected more than 0, found {value}.")
