@@ -104,6 +104,15 @@ class Recipe:
     """Engine "es" only: sigma, how far members are from the meta-parameters, per coordinate."""
     chunk_mib: int = 1024
     """Engine "es" only: MiB that the members evaluated in one batched call may take."""
+    starts_from: str = ""
+    """Name of the learner whose finished meta-training, of the same side and seed, this one goes on
+    from; "" begins with fresh meta-parameters."""
+    source: str = ""
+    """"package.module:Class" of the `Source` (see meta_training/source.py) that meta-updates are
+    taken from; "" is lifetimes of the meta-train side's tasks."""
+    shared: str = ""
+    """With `source`: the field of the configuration that the meta-parameters depend on alone.
+    Learners of one recipe for which it is equal share one meta-training."""
 
     @property
     def steps(self) -> int:

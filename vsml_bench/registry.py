@@ -3,8 +3,8 @@
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
 `baselines/`, entry points of the group `vsml_bench.learners` (VSML itself is one, of this
-package), a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and a module that can
-be imported, given as `package.module` or `package.module:ClassName`.
+package), what studies name, a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and
+a module that can be imported, given as `package.module` or `package.module:ClassName`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
 from vsml_bench.source_hash import learner_hash
 from vsml_bench.specs import Split, Suite
+from vsml_bench.studies import studies
 
 ENTRY_POINT_GROUP = "vsml_bench.learners"
 
@@ -220,6 +221,9 @@ def _discovered() -> Iterator[LearnerEntry]:
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
         yield from _entries(loaded, origin, lambda cls: "")
+    for name, study in studies().items():
+        for module in study.learners:
+            yield from _entries(_import_module(module), f"study {name}", lambda cls: "")
     for file in sorted(paths.baselines().glob("*.py")):
         if not file.name.startswith("_"):
             yield from _entries(_load_file(file), f"baselines/{file.name}", lambda cls: "")

@@ -103,7 +103,7 @@ def ready(job: MetaTrainingJob, path: Path | None, data_hashes: Mapping[str, str
             _outdated(record, job, "tuned"),
         )
     checkpoint = load_checkpoint(path)
-    _check(checkpoint.document, job, {} if job.imitated else data_hashes, path)
+    _check(checkpoint.document, job, {} if job.recipe.source else data_hashes, path)
     learner = job.entry.create()
     load_meta_parameters(learner, checkpoint, path.name)
     notes = [_outdated(checkpoint.document, job, "meta-trained")]

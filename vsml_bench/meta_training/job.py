@@ -12,7 +12,7 @@ from typing import Any
 from vsml_bench.config import identity, replace
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
-from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learner
 from vsml_bench.specs import TaskDistribution
 from vsml_bench.storage import canonical_json
@@ -20,11 +20,12 @@ from vsml_bench.storage import canonical_json
 _WITHOUT_EFFECT = frozenset(
     {"checkpoint_every", "validate_every", "validation_lifetimes", "chunk_mib"}
 )
+_NAMED_ELSEWHERE = frozenset({"starts_from", "shared"})
 _OF_EVOLUTION_STRATEGIES = frozenset({"pairs", "noise_std", "chunk_mib"})
 
 
 NO_TASKS = TaskDistribution(datasets=(), partition="train")
-"""The meta-train side of a learner that imitates an algorithm on made-up examples."""
+"""The meta-train side of a recipe with a source of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,19 @@ class MetaTrainingJob:
     meta_train: TaskDistribution
     seed: int
     recipe: Recipe | None
-    """None for a learner that is tuned instead. Under few_shot its phases have the episodes'
-    number of examples, N (K + Q), for a lifetime, whatever was given."""
-    few_shot: FewShot | None = None
-    """The episodes of meta-training; None is the online protocol."""
+    """None for a learner that is tuned instead. Its phases have the episodes' number of examples
+    for a lifetime, whatever was given, where there are `episodes`."""
+    episodes: Protocol | None = None
+    """The protocol of meta-training where it is no stream; None is the online protocol."""
 
     def __post_init__(self) -> None:
-        if self.imitated is not None:
-            object.__setattr__(self, "meta_train", NO_TASKS)
         if self.recipe is None:
             return
-        if self.few_shot is not None:
-            recipe = _for_episodes(self.recipe, self.few_shot.examples)
+        if self.recipe.source:
+            object.__setattr__(self, "meta_train", NO_TASKS)
+            object.__setattr__(self, "episodes", None)
+        if self.episodes is not None:
+            recipe = _for_episodes(self.recipe, self.episodes.examples)
             object.__setattr__(self, "recipe", recipe)
         _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
 
@@ -54,12 +56,13 @@ class MetaTrainingJob:
         """Everything the result depends on, but for the code and the data."""
         recipe = None
         if self.recipe is not None:
-            left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
+            left_out = _WITHOUT_EFFECT | _NAMED_ELSEWHERE | _inert_fields(self.recipe)
             if self.meta_train.sizes:
                 left_out |= {"size"}
             recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
-        if self.imitated is not None:
-            return {"imitated": identity(self.imitated), "recipe": recipe, "seed": self.seed}
+        if self.recipe is not None and self.recipe.shared:
+            shared = getattr(self.entry.config, self.recipe.shared)
+            return {"shared": identity(shared), "recipe": recipe, "seed": self.seed}
         found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
@@ -69,8 +72,8 @@ class MetaTrainingJob:
         }
         if recipe is None and self.entry.cls.tuning is not None:
             found["tuning"] = identity(self.entry.cls.tuning)
-        if self.few_shot is not None:
-            found["few_shot"] = identity(self.few_shot)
+        if self.episodes is not None:
+            found[self.episodes.name] = identity(self.episodes)
         if self.start is not None:
             found["start"] = self.start.key
         return found
@@ -79,18 +82,10 @@ class MetaTrainingJob:
     def start(self) -> MetaTrainingJob | None:
         """The meta-training of another learner, of the same seed, that this one goes on from; None
         for one that begins with fresh meta-parameters."""
-        name = getattr(self.entry.cls, "starts_from", None)
-        if name is None:
+        if self.recipe is None or not self.recipe.starts_from:
             return None
-        entry = find_learner(name)
-        return MetaTrainingJob(entry, self.meta_train, self.seed, entry.cls.recipe, self.few_shot)
-
-    @property
-    def imitated(self) -> Any:
-        """What the learner imitates, where that is how its meta-parameters are found: a part of its
-        configuration, which learners share. None for one that is meta-trained on tasks."""
-        imitation = getattr(self.entry.cls, "imitation", None)
-        return None if imitation is None else imitation(self.entry.config)
+        entry = find_learner(self.recipe.starts_from)
+        return MetaTrainingJob(entry, self.meta_train, self.seed, entry.cls.recipe, self.episodes)
 
     @property
     def key(self) -> str:
@@ -100,10 +95,11 @@ class MetaTrainingJob:
     @property
     def name(self) -> str:
         """A file name without ending, readable and unique."""
-        if self.imitated is not None:
-            return f"clone--synapses--seed{self.seed}--{self.key[:8]}"
-        datasets = "+".join(self.meta_train.datasets)
-        return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+        learner, data = self.entry.name, "+".join(self.meta_train.datasets)
+        if self.recipe is not None and self.recipe.source:
+            data = self.recipe.source.rpartition(":")[2].lower()
+            learner = self.recipe.shared or learner
+        return f"{learner}--{data}--seed{self.seed}--{self.key[:8]}"
 
 
 def _for_episodes(recipe: Recipe, examples: int) -> Recipe:
@@ -129,6 +125,8 @@ def _check_recipe(recipe: Recipe, where: str) -> None:
     for name, value in numbers:
         if not (value > 0 and math.isfinite(value)):
             raise VsmlBenchError(f"{where}: {name}: expected more than 0, found {value}.")
+    if recipe.shared and not recipe.source:
+        raise VsmlBenchError(f"{where}: shared: has no effect without `source`; leave it out.")
     if not (recipe.clip >= 0 and math.isfinite(recipe.clip)):
         raise VsmlBenchError(
             f"{where}: clip: expected a bound of more than 0, or 0 for none, found {recipe.clip}."

@@ -49,7 +49,7 @@ def tune(
 ) -> Path:
     """Tries the whole grid on pinned lifetimes of the meta-train side, keeps the best accuracy (the
     earlier one of equals; one that diverged only where all did) and writes all that was tried.
-    Under few_shot there are as many episodes as give the grid's number of predictions. Of a mixture
+    Of episodes there are as many as give the grid's number of predictions. Of a mixture
     of shapes it sees the largest. Returns the file's path, at once where it exists."""
     path = tuning_path(folder, job)
     if path.exists():
@@ -59,10 +59,10 @@ def tune(
     if grid is None:
         raise VsmlBenchError(f"learner '{job.entry.name}' has nothing to tune.")
     sampler = EpisodeSampler(largest(job.meta_train), root=root)
-    protocol = job.few_shot or Online(min(grid.steps, sampler.max_steps or grid.steps))
+    protocol = job.episodes or Online(min(grid.steps, sampler.max_steps or grid.steps))
     protocol.check(sampler)
     lifetimes = grid.lifetimes
-    if job.few_shot is not None:
+    if job.episodes is not None:
         lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
     seeds = lifetime_seeds(lifetimes, "tuning")
     commit, dirty = git_state()
