@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +20,14 @@ from vsml_bench.evaluation.planning import (
     CellPlan,
     check_numbers,
     check_protocol,
-    few_shot_of,
+    episodes_of,
     plan_suite,
     recipe_of,
 )
 from vsml_bench.evaluation.runner import Policy, RunOptions, RunReport, run_cells
 from vsml_bench.execution import decide
-from vsml_bench.figures import write_introspection
 from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
-from vsml_bench.leaderboard.introspection import curves
 from vsml_bench.leaderboard.render import to_frame
-from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob, change_recipe
 from vsml_bench.registry import LearnerEntry
@@ -39,12 +35,6 @@ from vsml_bench.storage import check_writable
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-CLONED_LAYERS = (1, 2, 3)
-"""Layers of the networks of clones that are learners by themselves."""
-BESIDE = ("sgd-linear", "1-nn")
-"""Learners that `introspect` draws beside the one that is asked for."""
 
 
 def list_learners() -> list[LearnerEntry]:
@@ -165,8 +155,9 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
                 p.has_meta_parameters,
                 p.hashes,
                 p.family,
-                p.protocol,
+                p.meta_test_protocol.metric,
                 p.unchanged,
+                p.meta_test_protocol.stream,
             )
         )
     found = registry.find_suite(suite)
@@ -187,70 +178,8 @@ def _unchecked_key(plan: CellPlan, cells: Sequence[Cell]) -> str:
     return scored[0] if len(scored) == 1 else plan.key
 
 
-def introspect(
-    learner: str,
-    split: str,
-    *,
-    seed: int = 0,
-    lifetimes: int | None = None,
-    steps: int | None = None,
-    out: Path | str = "runs/introspect",
-    data_root: Path | str | None = None,
-    device: str = "auto",
-    jobs: int | None = None,
-    progress: bool = True,
-    command: str = "",
-) -> list[Path]:
-    """Looks at how a learner learns, beside SGD and 1-NN on the same streams, and returns the files
-    with pictures and numbers that it wrote to `out`.
-
-    seed: of the meta-training. lifetimes, steps: as in the suite `introspection` where they are
-    left out. Checkpoints and tuning records are looked for in `out`, among the published ones and
-    in runs/checkpoints; VsmlBenchError where one is in none of them.
-    """
-    suite = registry.find_suite("introspection")
-    chosen = dataclasses.replace(
-        suite,
-        splits=(split,),
-        learners=(learner, *BESIDE),
-        seeds=(seed,),
-        lifetimes=suite.lifetimes if lifetimes is None else lifetimes,
-        steps=suite.steps if steps is None else steps,
-        recipes={},
-    )
-    registry.find_learner(learner)  # exactly one
-    plans = plan_suite(chosen, _path(data_root))
-    decide(device)
-    options = RunOptions(
-        folder=Path(out),
-        published=paths.results() / "checkpoints",
-        besides=(Path("runs") / "checkpoints",),
-        root=_path(data_root),
-        device=device,
-        jobs=jobs,
-        policy="only-cached",
-        progress=progress,
-        command=command,
-    )
-    report = run_cells(plans, options, cost_model(suite.name))
-    for missing in report.missing:
-        raise VsmlBenchError(
-            f"{missing.id}: neither meta-trained nor tuned yet; run `vsml-bench meta-train --split "
-            f"{split} --learner {missing.reference} --seed {missing.id.seed}` first."
-        )
-    cells = {cell.id.learner: cell for cell in report.cells}
-    for cell in cells.values():
-        if cell.status != "ok":
-            raise VsmlBenchError(f"{cell.id}: {cell.status}: {cell.reason.splitlines()[-1]}")
-    names = dict.fromkeys(p.id.learner for p in plans)
-    finished = [
-        Finished(split, name, cells[name].provenance.device, (cells[name],)) for name in names
-    ]
-    return write_introspection(curves(finished), Path(out))
-
-
 def meta_train(
-    split: str,
+    split: str | None,
     learner: str,
     seed: int = 0,
     *,
@@ -267,7 +196,8 @@ def meta_train(
     """Meta-trains (or tunes) a learner on a split's meta-train side, from its last checkpoint where
     there is one, and returns the path of the result.
 
-    suite: use that suite's protocol and recipe. recipe, overrides: fields of the recipe and of the
+    split: None for a learner whose recipe has a source of its own. suite: use that suite's protocol
+    and recipe. recipe, overrides: fields of the recipe and of the
     learner's configuration to change.
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
@@ -277,47 +207,16 @@ def meta_train(
         )
     probe(job.entry)
     root = _path(data_root)
-    check_disjoint(registry.find_split(split), root)
+    if job.meta_train != NO_TASKS:
+        check_disjoint(registry.find_split(split or ""), root)
     folder = Path(out)
     execution = decide(device, threads)
     check_writable(folder)
     return make_artifact(job, folder, execution, root, progress=progress, command=command)
 
 
-def clone(
-    layers: int,
-    seed: int = 0,
-    *,
-    out: Path | str = "runs/checkpoints",
-    recipe: dict[str, Any] | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    progress: bool = True,
-    command: str = "",
-) -> Path:
-    """Clones backpropagation into a sub-RNN, from the last checkpoint where there is one, and
-    returns the path of the result.
-
-    layers: of the network that it is for. One synapse serves them all, so that equal recipes give
-    the same file. recipe: fields of the recipe to change. VsmlBenchError where there is no learner
-    with so many layers.
-    """
-    if layers not in CLONED_LAYERS:
-        known = ", ".join(map(str, CLONED_LAYERS))
-        raise VsmlBenchError(f"layers: expected one of {known}, found {layers}.")
-    entry = registry.find_learner(f"clone-{layers}")
-    assert entry.cls.recipe is not None
-    used = change_recipe(entry.cls.recipe, recipe or {}, f"recipe of {entry.name}")
-    job = MetaTrainingJob(entry, NO_TASKS, seed, used)
-    probe(entry)
-    folder = Path(out)
-    execution = decide(device, threads)
-    check_writable(folder)
-    return make_artifact(job, folder, execution, None, progress=progress, command=command)
-
-
 def meta_training_job(
-    split: str,
+    split: str | None,
     learner: str,
     seed: int,
     suite: str | None = None,
@@ -328,19 +227,24 @@ def meta_training_job(
     entry = registry.find_learner(learner).overridden(overrides or {})
     of = registry.find_suite(suite) if suite else None
     used = recipe_of(entry, of)
-    side = registry.find_split(split).meta_train
-    few_shot = None
-    if of is not None:
-        check_numbers(of)
-        check_protocol(entry, of)
-        few_shot = few_shot_of(of, side, f"meta_train of '{split}'")
     if recipe:
         if used is None:
             raise VsmlBenchError(
                 f"learner '{entry.name}' is not meta-trained, so it has no recipe to change."
             )
         used = change_recipe(used, recipe, f"recipe of {entry.name}")
-    return MetaTrainingJob(entry, side, seed, used, few_shot)
+    if used is not None and used.source:
+        return MetaTrainingJob(entry, NO_TASKS, seed, used)
+    if split is None:
+        raise VsmlBenchError(
+            f"learner '{entry.name}' is meta-trained on tasks; say with --split on which."
+        )
+    found, episodes = registry.find_split(split), None
+    if of is not None:
+        check_numbers(of)
+        check_protocol(entry, of)
+        episodes = episodes_of(of, found)
+    return MetaTrainingJob(entry, found.meta_train, seed, used, episodes)
 
 
 def checkpoint_of(job: MetaTrainingJob, folder: Path) -> Path:

@@ -18,11 +18,12 @@ from vsml_bench.data.fetch import fetch
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell, scrub
 from vsml_bench.leaderboard import compare, render
-from vsml_bench.leaderboard.tracks import drawings
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.tuning import load_tuning
 from vsml_bench.new_learner import write_new_learner
 from vsml_bench.storage import write_atomically
+from vsml_bench.studies import find_study
+from vsml_bench.studies.introspection.look import introspect
 
 
 def list_command(options: argparse.Namespace) -> int:
@@ -144,22 +145,6 @@ def meta_train_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def clone_command(options: argparse.Namespace) -> int:
-    """`clone`: make the checkpoint of a cloned algorithm."""
-    path = api.clone(
-        options.layers,
-        options.seed,
-        out=options.out,
-        recipe=_assignments(options.recipe),
-        device=options.device,
-        threads=options.threads,
-        progress=not options.quiet,
-        command=_command_line(),
-    )
-    print(path)
-    return 0
-
-
 def run_command(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
     selection = _selection(options)
@@ -208,8 +193,8 @@ def leaderboard_command(options: argparse.Namespace) -> int:
         place = api.results_folder(options.suite, options.results)
         for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
             write_atomically(place / f"board.{ending}", texts[form].encode())
-        track = registry.find_suite(options.suite).track
-        for name, picture in drawings(track, board.sections).items():
+        study = find_study(registry.find_suite(options.suite).track)
+        for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
     if options.compare:
         published = Path(options.compare)
@@ -228,7 +213,7 @@ def leaderboard_command(options: argparse.Namespace) -> int:
 
 def introspect_command(options: argparse.Namespace) -> int:
     """`introspect`: pictures of how a learner learns, and the data behind them."""
-    written = api.introspect(
+    written = introspect(
         options.learner,
         options.split,
         seed=options.seed,

@@ -4,8 +4,8 @@ learners use it; everybody else reads `cards`.
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
 `baselines/`, entry points of the group `vsml_bench.learners` (VSML itself is one, of this
-package), a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and a module that can
-be imported, given as `package.module` or `package.module:ClassName`.
+package), what studies name, a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and
+a module that can be imported, given as `package.module` or `package.module:ClassName`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
 from vsml_bench.storage import write_atomically
+from vsml_bench.studies import studies
 
 OWN = "vsml-bench"
 """The distribution whose learners say with `version` that they compute something else; of all
@@ -319,6 +320,9 @@ def _discovered() -> Iterator[LearnerEntry]:
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
         yield from _entries(loaded, _place_of_module(point.module, point))
+    for name, study in studies().items():
+        for module in study.learners:
+            yield from _entries(_import_module(module), Place(f"study {name}", ""))
     for file in sorted(paths.baselines().glob("*.py")):
         if not file.name.startswith("_"):
             yield from _entries(_load_file(file), Place(f"baselines/{file.name}", ""))

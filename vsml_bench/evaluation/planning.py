@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.config import identity
+from vsml_bench.config import as_plain, identity
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.data.mixtures import largest
@@ -18,22 +18,14 @@ from vsml_bench.evaluation.cell import CellId
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.learner import Recipe, Shape
 from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
-from vsml_bench.protocols.cloning import Cloning
 from vsml_bench.protocols.evaluation import lifetime_seeds
-from vsml_bench.protocols.few_shot import FewShot
-from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
+from vsml_bench.protocols.registry import find_protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
-from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution, without_changes
+from vsml_bench.specs import Split, Suite, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json
-
-STREAMS: Mapping[ProtocolName, type[Online]] = {
-    "online": Online,
-    "cloning": Cloning,
-    "introspection": Introspection,
-}
-"""Protocols whose lifetimes are streams."""
+from vsml_bench.studies import find_study
 
 
 @dataclass(frozen=True)
@@ -51,8 +43,9 @@ class CellPlan:
     unchanged: str
     """The split that its own is with one change, by name; "" for none."""
     protocol: str
-    few_shot: FewShot | None
-    """The episodes of its meta-training; None is the online protocol."""
+    """Its name."""
+    episodes: Protocol | None
+    """The protocol of its meta-training where it is no stream; None is the online protocol."""
     meta_test_protocol: Protocol
     lifetimes: int
     steps: int
@@ -101,6 +94,7 @@ def plan_suite(
     sides share examples.
     """
     check_numbers(suite)
+    find_study(suite.track)
     for name in splits:
         if name not in suite.splits:
             raise VsmlBenchError(
@@ -139,7 +133,7 @@ def plan_suite(
 
 
 def check_numbers(suite: Suite) -> None:
-    """VsmlBenchError for numbers that make no sense, or not under the suite's protocol."""
+    """VsmlBenchError for numbers that make no sense under any protocol."""
     for field in ("lifetimes", "steps", "time_limit"):
         if not getattr(suite, field) > 0:
             raise VsmlBenchError(
@@ -149,23 +143,6 @@ def check_numbers(suite: Suite) -> None:
     for field in ("splits", "learners", "seeds"):
         if not getattr(suite, field):
             raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
-    if suite.protocol == "few_shot" and suite.steps != Suite.steps:
-        raise VsmlBenchError(
-            f"suite '{suite.name}': steps: few_shot episodes are as long as `shots` and `queries` "
-            "make them; leave steps out."
-        )
-    for field in ("shots", "queries"):
-        value = getattr(suite, field)
-        if suite.protocol != "few_shot" and value is not None:
-            raise VsmlBenchError(
-                f"suite '{suite.name}': {field}: the protocol '{suite.protocol}' has none; "
-                'leave it out, or set protocol = "few_shot".'
-            )
-        if suite.protocol == "few_shot" and (value is None or value < 1):
-            found = "none" if value is None else value
-            raise VsmlBenchError(
-                f"suite '{suite.name}': {field}: few_shot needs at least 1, found {found}."
-            )
 
 
 def _inside_places(suite: Suite) -> dict[str, LearnerEntry]:
@@ -199,34 +176,25 @@ def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:
 
 def check_protocol(entry: LearnerEntry, suite: Suite) -> None:
     """VsmlBenchError where the learner cannot be run under the suite's protocol."""
-    asked = "online" if suite.protocol == "introspection" else suite.protocol
-    if asked not in entry.cls.protocols:
+    protocol = find_protocol(suite.protocol)
+    if protocol.needs not in entry.cls.protocols:
         known = ", ".join(sorted(entry.cls.protocols))
         raise VsmlBenchError(
             f"learner '{entry.name}' cannot be run in suite '{suite.name}', whose protocol is "
-            f"'{suite.protocol}': it knows only {known}."
+            f"'{protocol.name}': it knows only {known}."
         )
 
 
-def few_shot_of(suite: Suite, side: TaskDistribution, where: str) -> FewShot | None:
-    """The episodes of a suite on one side of a split; None where its protocol is another.
-
-    where: what to call the side in the VsmlBenchError that it gets without `classes`.
-    """
-    if suite.protocol != "few_shot":
-        return None
-    if side.classes is None:
-        raise VsmlBenchError(
-            f"suite '{suite.name}' is few_shot, but {where} does not say how many classes a task "
-            "has; give it `classes`."
-        )
-    assert suite.shots is not None and suite.queries is not None
-    return FewShot(side.classes, suite.shots, suite.queries)
+def episodes_of(suite: Suite, split: Split) -> Protocol | None:
+    """The protocol that learners are meta-trained under for a suite; None for its streams."""
+    cls = find_protocol(suite.protocol)
+    protocol = cls.of(suite, split.meta_train, f"meta_train of '{split.name}'")
+    return None if cls.stream else protocol
 
 
 def job_of(plan: CellPlan, entry: LearnerEntry) -> MetaTrainingJob:
     """The meta-training that a cell starts from; cells with equal ones share it."""
-    return MetaTrainingJob(entry, plan.split.meta_train, plan.id.seed, plan.recipe, plan.few_shot)
+    return MetaTrainingJob(entry, plan.split.meta_train, plan.id.seed, plan.recipe, plan.episodes)
 
 
 class _Sides:
@@ -234,9 +202,9 @@ class _Sides:
 
     def __init__(self, split: Split, root: Path | None, suite: Suite) -> None:
         self.split = split
-        self.few_shot = few_shot_of(suite, split.meta_train, f"meta_train of '{split.name}'")
-        few_shot = few_shot_of(suite, split.meta_test, f"meta_test of '{split.name}'")
-        self.protocol: Protocol = few_shot or STREAMS[suite.protocol](suite.steps)
+        self.episodes = episodes_of(suite, split)
+        where = f"meta_test of '{split.name}'"
+        self.protocol = find_protocol(suite.protocol).of(suite, split.meta_test, where)
         self.lifetimes = suite.lifetimes
         self.fixed_episodes = False
         self.unavailable = ""
@@ -250,15 +218,14 @@ class _Sides:
         except UnavailableError as error:
             self.unavailable = str(error)
             return
-        (self.few_shot or Online(1)).check(train)
+        (self.episodes or Online(1)).check(train)
         self.protocol.check(test)
         check_disjoint(split, root)
         self.shapes = [train.shape, test.shape]
         for side, sampler in (("meta_train", train), ("meta_test", test)):
             for dataset, content in sampler.content_hashes.items():
                 self.hashes[f"{side}/{dataset}"] = content
-        if few_shot is None and test.max_steps is not None:
-            self.protocol = STREAMS[suite.protocol](min(suite.steps, test.max_steps))
+        self.protocol = self.protocol.fitted(test)
         if test.fixed_episodes is not None:
             self.fixed_episodes = True
             self.lifetimes = min(suite.lifetimes, test.fixed_episodes)
@@ -302,15 +269,15 @@ def _plan(
     suite: Suite, sides: _Sides, entry: LearnerEntry, recipe: Recipe | None, seed: int
 ) -> CellPlan:
     split = sides.split
-    job = MetaTrainingJob(entry, split.meta_train, seed, recipe, sides.few_shot)
-    numbers = identity(sides.protocol).values()  # online: steps; few_shot: ways, shots, queries
+    job = MetaTrainingJob(entry, split.meta_train, seed, recipe, sides.episodes)
+    numbers = as_plain(sides.protocol).values()  # online: steps; few_shot: ways, shots, queries
     hashes = {
         "split": _sha256([split.relation, _side(split.meta_train), _side(split.meta_test)]),
         "data": _sha256(sides.hashes),
         "learner": entry.source_hash(),
         "config": _sha256(identity(entry.config)),
         "meta_training": job.key,
-        "protocol": _sha256([suite.protocol, sides.lifetimes, *numbers]),
+        "protocol": _sha256([sides.protocol.name, sides.lifetimes, *numbers]),
     }
     return CellPlan(
         id=CellId(suite.name, split.name, entry.name, seed),
@@ -320,8 +287,8 @@ def _plan(
         recipe=job.recipe,
         relation=split.relation,
         unchanged=sides.unchanged,
-        protocol=suite.protocol,
-        few_shot=sides.few_shot,
+        protocol=sides.protocol.name,
+        episodes=sides.episodes,
         meta_test_protocol=sides.protocol,
         lifetimes=sides.lifetimes,
         steps=sides.protocol.predictions,

@@ -15,14 +15,14 @@ import pytest
 
 from tests.leaderboard.factory import make_cell, plan
 from vsml_bench.evaluation.cell import Outcomes
-from vsml_bench.figures import write_introspection
 from vsml_bench.leaderboard import ablations, introspection
 from vsml_bench.leaderboard.board import build_board
-from vsml_bench.leaderboard.introspection import Curve, curves
 from vsml_bench.leaderboard.render import to_markdown
 from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.leaderboard.statistics import estimate, paired_difference
-from vsml_bench.protocols.moments import (
+from vsml_bench.studies.introspection.board import Curve, curves
+from vsml_bench.studies.introspection.picture import write_introspection
+from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
     LAGS,

@@ -14,9 +14,12 @@ from torch import Tensor
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import COMPILE_AFTER, compiled, decide
 from vsml_bench.learner import Phase, Recipe
-from vsml_bench.meta_training import imitation as module
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.imitation import (
+from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
+from vsml_bench.meta_training.loop import meta_train
+from vsml_bench.registry import find_learner, find_split
+from vsml_bench.studies.cloning import imitation as module
+from vsml_bench.studies.cloning.imitation import (
     Imitation,
     Synapses,
     errors,
@@ -25,11 +28,8 @@ from vsml_bench.meta_training.imitation import (
     rates,
     weights,
 )
-from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
-from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.registry import find_learner, find_split
-from vsml_bench.vsml.cloning import Clone
-from vsml_bench.vsml.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone
+from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
 
 RECIPE = Recipe(
     phases=(Phase(60, lifetime=2, learning_rate=1e-2),),
@@ -210,5 +210,5 @@ def test_long_imitations_are_compiled(steps: int, monkeypatch: pytest.MonkeyPatc
     assert isinstance(learner, Clone)
     recipe = dataclasses.replace(RECIPE, phases=(Phase(steps, lifetime=2, learning_rate=1e-2),))
     job = MetaTrainingJob(entry, NO_TASKS, 0, recipe)
-    Imitation(job, recipe, learner, decide("cpu"))
+    Imitation(job, recipe, learner, decide("cpu"), None)
     assert asked == ([imitate] if steps >= COMPILE_AFTER else [])
