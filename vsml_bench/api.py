@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vsml_bench
-from vsml_bench import paths, registry
+from vsml_bench import paths, registry, suites
 from vsml_bench.contract.findings import ContractReport
 from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
@@ -73,7 +73,7 @@ def plan(
 ) -> list[CellPlan]:
     """The cells that `run` would run with the same arguments."""
     return plan_suite(
-        registry.find_suite(suite),
+        suites.find_suite(suite),
         _path(data_root),
         splits=splits,
         learners=learners,
@@ -169,8 +169,8 @@ def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
                 p.unchanged,
             )
         )
-    found = registry.find_suite(suite)
-    return build_board(found.name, cells, planned, problems, found.track)
+    found = suites.find_suite(suite)
+    return build_board(found.name, cells, planned, problems, found.study)
 
 
 def _unchecked_key(plan: CellPlan, cells: Sequence[Cell]) -> str:
@@ -208,7 +208,7 @@ def introspect(
     left out. Checkpoints and tuning records are looked for in `out`, among the published ones and
     in runs/checkpoints; VsmlBenchError where one is in none of them.
     """
-    suite = registry.find_suite("introspection")
+    suite = suites.find_suite("introspection")
     chosen = dataclasses.replace(
         suite,
         splits=(split,),
@@ -277,7 +277,7 @@ def meta_train(
         )
     probe(job.entry)
     root = _path(data_root)
-    check_disjoint(registry.find_split(split), root)
+    check_disjoint(suites.find_split(split), root)
     folder = Path(out)
     execution = decide(device, threads)
     check_writable(folder)
@@ -326,9 +326,9 @@ def meta_training_job(
 ) -> MetaTrainingJob:
     """What `meta_train` with the same arguments trains."""
     entry = registry.find_learner(learner).overridden(overrides or {})
-    of = registry.find_suite(suite) if suite else None
+    of = suites.find_suite(suite) if suite else None
     used = recipe_of(entry, of)
-    side = registry.find_split(split).meta_train
+    side = suites.find_split(split).meta_train
     few_shot = None
     if of is not None:
         check_numbers(of)
@@ -355,7 +355,7 @@ def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetSta
 
 def results_folder(suite: str, out: Path | str | None) -> Path:
     """Where a run of the suite stores its results."""
-    return Path(out) if out is not None else Path("runs") / registry.find_suite(suite).name
+    return Path(out) if out is not None else Path("runs") / suites.find_suite(suite).name
 
 
 def board_folder(suite: str, folder: Path | str | None) -> Path:
@@ -364,12 +364,12 @@ def board_folder(suite: str, folder: Path | str | None) -> Path:
     own = results_folder(suite, folder)
     if folder is not None or (own / "cells").is_dir():
         return own
-    return paths.results() / registry.find_suite(suite).name
+    return paths.results() / suites.find_suite(suite).name
 
 
 def cost_model(suite: str) -> CostModel:
     """Costs as measured by the published cells and the user's own."""
-    name = registry.find_suite(suite).name
+    name = suites.find_suite(suite).name
     cells = []
     for folder in (paths.results() / name, Path("runs") / name):
         cells += load_cells(folder / "cells")[0]

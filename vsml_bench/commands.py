@@ -10,7 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from vsml_bench import api, listing, paths, registry
+from vsml_bench import api, listing, paths, registry, suites
 from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
@@ -208,7 +208,7 @@ def leaderboard_command(options: argparse.Namespace) -> int:
         place = api.results_folder(options.suite, options.results)
         for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
             write_atomically(place / f"board.{ending}", texts[form].encode())
-        track = registry.find_suite(options.suite).track
+        track = suites.find_suite(options.suite).study
         for name, picture in drawings(track, board.sections).items():
             write_atomically(place / name, picture)
     if options.compare:
@@ -281,10 +281,10 @@ def explain_command(options: argparse.Namespace) -> int:
     elif what.endswith(".safetensors"):
         checkpoint = load_checkpoint(Path(what))
         _print_mapping({**checkpoint.document, "sha256": checkpoint.sha256})
-    elif what in registry.split_names() or what.endswith(".toml"):
-        _print_mapping(as_plain(registry.find_split(what)))
-    elif what in registry.suite_names():
-        _print_mapping(as_plain(registry.find_suite(what)))
+    elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
+        _print_mapping(as_plain(suites.find_split(what)))
+    elif what in suites.suite_names():
+        _print_mapping(as_plain(suites.find_suite(what)))
     else:
         entry = registry.find_learner(what)
         _print_mapping({**listing.learner_row(entry), "config": entry.plain_config()})
@@ -302,7 +302,7 @@ def cite_command(options: argparse.Namespace) -> int:
     if commit:
         note += f", commit {commit[:12]}{' with local changes' if dirty else ''}"
     if options.suite:
-        suite = registry.find_suite(options.suite).name
+        suite = suites.find_suite(options.suite).name
         path = paths.results() / suite / "board.json"
         if not path.is_file():
             raise VsmlBenchError(f"suite '{suite}' has no published board to cite.")

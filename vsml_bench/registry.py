@@ -1,4 +1,4 @@
-"""From names to learners, splits and suites.
+"""From names to learners.
 
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
@@ -26,11 +26,10 @@ from typing import Any
 import torch
 
 from vsml_bench import paths
-from vsml_bench.config import as_plain, build, read_toml, replace
+from vsml_bench.config import as_plain, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
 from vsml_bench.source_hash import learner_hash
-from vsml_bench.specs import Split, Suite
 
 ENTRY_POINT_GROUP = "vsml_bench.learners"
 
@@ -172,44 +171,6 @@ def find_learner(reference: str) -> LearnerEntry:
     return entries[0]
 
 
-def split_names() -> list[str]:
-    """Names of the splits in `tasks/splits`; those in its folders as "folder/name"."""
-    return _names("splits")
-
-
-def suite_names() -> list[str]:
-    """Names of the suites in `tasks/suites`."""
-    return _names("suites")
-
-
-def find_split(reference: str) -> Split:
-    """The split of that name, or in that TOML file."""
-    split: Split = _find(reference, "splits", "split", Split)
-    return split
-
-
-def find_suite(reference: str) -> Suite:
-    """The suite of that name, or in that TOML file."""
-    suite: Suite = _find(reference, "suites", "suite", Suite)
-    return suite
-
-
-def _names(folder: str) -> list[str]:
-    top = paths.tasks() / folder
-    return sorted(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.toml"))
-
-
-def _find(reference: str, folder: str, kind: str, cls: type[Any]) -> Any:
-    if reference.endswith(".toml"):
-        path = Path(reference)
-        return build(cls, {"name": path.stem, **read_toml(path)}, path.name)
-    known = _names(folder)
-    if reference not in known:
-        raise VsmlBenchError(f"unknown {kind} '{reference}'; {closest(reference, known)}")
-    path = paths.tasks() / folder / f"{reference}.toml"
-    return build(cls, {"name": reference, **read_toml(path)}, path.name)
-
-
 def _discovered() -> Iterator[LearnerEntry]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
@@ -268,7 +229,8 @@ def _import_module(name: str) -> ModuleType:
 @lru_cache(maxsize=256)
 def _load_file(file: Path) -> ModuleType:
     if not file.is_file():
-        raise VsmlBenchError(f"learner file {file.name} does not exist where it was looked for.")
+        reason = paths.missing(str(file)) or "there is a folder of that name."
+        raise VsmlBenchError(f"learner file {file.name} does not exist: {reason}")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     name = f"vsml_bench_learner_{file.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, file)

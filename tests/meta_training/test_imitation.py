@@ -27,7 +27,8 @@ from vsml_bench.meta_training.imitation import (
 )
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.registry import find_learner, find_split
+from vsml_bench.registry import find_learner
+from vsml_bench.suites import find_split
 from vsml_bench.vsml.cloning import Clone
 from vsml_bench.vsml.synapse import Synapse, SynapseConfig
 

@@ -10,7 +10,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.protocols.cloning import IDLE, WINDOWS, Cloning
 from vsml_bench.protocols.online import Online
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 from vsml_bench.vsml.backpropagation import (
     Backpropagation,
     BackpropagationConfig,

@@ -29,7 +29,7 @@ from vsml_bench.protocols.moments import (
 from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
 from vsml_bench.seeds import derive_seed
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.config import identity
+from vsml_bench.config import compact
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.data.mixtures import largest
@@ -24,11 +24,12 @@ from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.protocols.introspection import Introspection
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
-from vsml_bench.registry import LearnerEntry, find_learners, find_split
-from vsml_bench.specs import ProtocolName, Split, Suite, TaskDistribution, without_changes
+from vsml_bench.registry import LearnerEntry, find_learners
+from vsml_bench.sides import TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json
+from vsml_bench.suites import Split, Suite, find_split, splits_of
 
-STREAMS: Mapping[ProtocolName, type[Online]] = {
+STREAMS: Mapping[str, type[Online]] = {
     "online": Online,
     "cloning": Cloning,
     "introspection": Introspection,
@@ -101,11 +102,7 @@ def plan_suite(
     sides share examples.
     """
     check_numbers(suite)
-    for name in splits:
-        if name not in suite.splits:
-            raise VsmlBenchError(
-                f"suite '{suite.name}' has no split '{name}'; {closest(name, suite.splits)}"
-            )
+    chosen = splits_of(suite, splits)
     inside = _inside_places(suite)
     names = [*(learners or suite.learners), *extra_learners]
     entries = _distinct(
@@ -127,8 +124,7 @@ def plan_suite(
                     f"{closest(name, [*suite.learners, *inside])}"
                 )
     plans = []
-    for name in dict.fromkeys(splits or suite.splits):
-        split = find_split(name)
+    for split in chosen:
         sides = _Sides(split, root, suite)
         for entry in entries:
             recipe = recipe_of(entry, suite)
@@ -149,6 +145,12 @@ def check_numbers(suite: Suite) -> None:
     for field in ("splits", "learners", "seeds"):
         if not getattr(suite, field):
             raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+    known = [*STREAMS, "few_shot"]
+    if suite.protocol not in known:
+        raise VsmlBenchError(
+            f"suite '{suite.name}': protocol: '{suite.protocol}' is not a choice; "
+            f"{closest(suite.protocol, known)}"
+        )
     if suite.protocol == "few_shot" and suite.steps != Suite.steps:
         raise VsmlBenchError(
             f"suite '{suite.name}': steps: few_shot episodes are as long as `shots` and `queries` "
@@ -303,12 +305,12 @@ def _plan(
 ) -> CellPlan:
     split = sides.split
     job = MetaTrainingJob(entry, split.meta_train, seed, recipe, sides.few_shot)
-    numbers = identity(sides.protocol).values()  # online: steps; few_shot: ways, shots, queries
+    numbers = compact(sides.protocol).values()  # online: steps; few_shot: ways, shots, queries
     hashes = {
         "split": _sha256([split.relation, _side(split.meta_train), _side(split.meta_test)]),
         "data": _sha256(sides.hashes),
         "learner": entry.source_hash(),
-        "config": _sha256(identity(entry.config)),
+        "config": _sha256(compact(entry.config)),
         "meta_training": job.key,
         "protocol": _sha256([suite.protocol, sides.lifetimes, *numbers]),
     }
@@ -344,7 +346,7 @@ def meta_test_axes(distribution: TaskDistribution) -> tuple[str, str]:
 
 
 def _side(distribution: TaskDistribution) -> Any:
-    return identity(distribution)
+    return compact(distribution)
 
 
 def _sha256(value: Any) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vsml_bench.config import identity, replace
+from vsml_bench.config import compact, replace
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import LearnerEntry, find_learner
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json
 
 _WITHOUT_EFFECT = frozenset(
@@ -57,20 +57,20 @@ class MetaTrainingJob:
             left_out = _WITHOUT_EFFECT | _inert_fields(self.recipe)
             if self.meta_train.sizes:
                 left_out |= {"size"}
-            recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
+            recipe = {k: v for k, v in compact(self.recipe).items() if k not in left_out}
         if self.imitated is not None:
-            return {"imitated": identity(self.imitated), "recipe": recipe, "seed": self.seed}
+            return {"imitated": compact(self.imitated), "recipe": recipe, "seed": self.seed}
         found = {
             "learner": self.entry.name,
-            "config": identity(self.entry.config),
-            "meta_train": identity(self.meta_train),
+            "config": compact(self.entry.config),
+            "meta_train": compact(self.meta_train),
             "recipe": recipe,
             "seed": self.seed,
         }
         if recipe is None and self.entry.cls.tuning is not None:
-            found["tuning"] = identity(self.entry.cls.tuning)
+            found["tuning"] = compact(self.entry.cls.tuning)
         if self.few_shot is not None:
-            found["few_shot"] = identity(self.few_shot)
+            found["few_shot"] = compact(self.few_shot)
         if self.start is not None:
             found["start"] = self.start.key
         return found
