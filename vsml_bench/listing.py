@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from vsml_bench import api, registry
+from vsml_bench import api, registry, suites
 from vsml_bench.contract.claims import measure_state
 from vsml_bench.errors import UnavailableError
 
@@ -48,7 +48,7 @@ def split_rows() -> list[Row]:
     """One row per split in `tasks/splits`."""
     return [
         {"name": s.name, "relation": s.relation, "description": s.description}
-        for s in map(registry.find_split, registry.split_names())
+        for s in map(suites.find_split, suites.split_names())
     ]
 
 
@@ -61,5 +61,5 @@ def suite_rows() -> list[Row]:
             "learners": len(s.learners),
             "description": s.description,
         }
-        for s in map(registry.find_suite, registry.suite_names())
+        for s in map(suites.find_suite, suites.suite_names())
     ]

@@ -23,7 +23,7 @@ from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.protocols.registry import find_protocol
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
-from vsml_bench.specs import Split, Suite, TaskDistribution, without_changes
+from vsml_bench.suites import Split, Suite, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json
 from vsml_bench.studies import find_study
 
