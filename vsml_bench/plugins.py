@@ -7,14 +7,16 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from vsml_bench.errors import VsmlBenchError, closest
 
+T = TypeVar("T")
 _PREFIX = "vsml_bench_plugin_"
 
 
@@ -53,6 +55,24 @@ def reference_to(cls: type) -> str:
 def installed(group: str) -> dict[str, str]:
     """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
     return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) -> dict[str, T]:
+    """`own`, then what the entry points of the group name.
+
+    VsmlBenchError where one cannot be loaded, is no `type_`, or has a name that there is already.
+    """
+    found = dict(own)
+    for name, reference in installed(group).items():
+        if name in found:
+            raise VsmlBenchError(f"two {kind}s are called '{name}'; rename {reference}.")
+        loaded = load(reference, kind)
+        if not isinstance(loaded, type_):
+            raise VsmlBenchError(
+                f"{kind} '{name}': {reference} is {loaded!r}; it must be a {type_.__name__}(...)."
+            )
+        found[name] = loaded
+    return found
 
 
 def _load_module(name: str, kind: str) -> ModuleType:

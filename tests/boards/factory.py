@@ -1,22 +1,77 @@
-"""Hand-built cells and plans."""
+"""Plans and cells made by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.evaluation.cell import Cell, CellId, Outcomes, Provenance, Status
-from vsml_bench.leaderboard.board import PlannedCell
-from vsml_bench.storage import canonical_json, sha256_hex
+from vsml_bench.boards.groups import Group
+from vsml_bench.cards import Card
+from vsml_bench.evaluation.cell import Cell, Provenance, Status
+from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.meta_training.job import Job, ProtocolCard
+from vsml_bench.recipes import Phase, Recipe
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Split
 
-HASHES = {"split": "s1", "data": "d1", "learner": "l1", "config": "c1"}
+RECIPE = Recipe((Phase(steps=10, lifetime=20, learning_rate=1e-3),))
+# Without datasets, so that nothing here depends on what is known of one.
+TRAIN = TaskDistribution((), "train")
+TEST = TaskDistribution((), "test")
 
 
-def key_of(hashes: Mapping[str, str], split: str, learner: str, seed: int) -> str:
-    return sha256_hex(canonical_json([dict(hashes), split, learner, seed]))
+def make_card(name: str = "vsml", recipe: Recipe | None = RECIPE, version: int = 1) -> Card:
+    return Card(
+        name=name,
+        version=version,
+        config={"ticks": 2},
+        family="made by hand",
+        source="",
+        protocols=("online", "few_shot"),
+        input_kinds=("image", "vector"),
+        invariances=(),
+        fixed_shape=None,
+        recipe=recipe,
+        tuning=None,
+        requires={},
+        origin="a test",
+        reference=name,
+    )
+
+
+def make_plan(
+    split: str = "held-out",
+    learner: str = "vsml",
+    seed: int = 0,
+    *,
+    suite: str = "desk",
+    relation: Any = "unseen_tasks",
+    recipe: Recipe | None = RECIPE,
+    version: int = 1,
+    train: TaskDistribution = TRAIN,
+    test: TaskDistribution = TEST,
+    unchanged: str = "",
+    stream: bool = True,
+    lifetimes: int = 3,
+    steps: int = 20,
+) -> Plan:
+    protocol = (
+        ProtocolCard("online", "online", 1, "cumulative_accuracy", True, {"steps": steps}, steps)
+        if stream
+        else ProtocolCard("few_shot", "few_shot", 1, "accuracy", False, {}, steps)
+    )
+    return Plan(
+        suite=suite,
+        split=Split(split, "made by hand", relation, train, test, unchanged),
+        job=Job(make_card(learner, recipe, version), train, seed, protocol, recipe),
+        protocol=protocol,
+        lifetimes=lifetimes,
+        time_limit=60.0,
+    )
 
 
 def correctness(accuracies: list[float], steps: int = 20) -> npt.NDArray[np.bool_]:
@@ -25,36 +80,27 @@ def correctness(accuracies: list[float], steps: int = 20) -> npt.NDArray[np.bool
     return np.arange(steps) >= steps - hits[:, None]
 
 
-def make_cell(
-    split: str = "held-out",
-    learner: str = "vsml",
-    seed: int = 0,
+def run(
+    plan: Plan,
     accuracies: list[float] | npt.NDArray[np.bool_] | None = None,
     *,
-    suite: str = "desk",
     status: Status = "ok",
     reason: str = "",
-    relation: str = "unseen_tasks",
-    hashes: Mapping[str, str] = HASHES,
-    steps: int = 20,
+    traces: dict[str, Any] | None = None,
     **provenance: Any,
 ) -> Cell:
+    """The record of a planned cell. accuracies: of each lifetime, or of each step."""
     if isinstance(accuracies, np.ndarray):
         correct = accuracies
     else:
-        correct = correctness(accuracies or [0.5, 0.6, 0.7], steps)
-    random = np.random.default_rng(seed)
-    loss = random.exponential(size=correct.shape).astype(np.float32)
+        correct = correctness(accuracies or [0.5, 0.6, 0.7], plan.protocol.predictions)
+    loss = np.random.default_rng(plan.job.seed).exponential(size=correct.shape)
     record: dict[str, Any] = {
-        "hashes": dict(hashes),
-        "meta_train_hash": "m1",
-        "data_hashes": {"meta_test/digits": "d"},
-        "learner_config": {"ticks": 2},
-        "recipe": None,
+        "data_hashes": {"meta_train/digits": "d1", "meta_test/digits": "d2"},
         "checkpoint": None,
         "tuned": {},
         "tuning_effort": {},
-        "seeds": {"meta_train": seed, "meta_test": [1, 2, 3]},
+        "seeds": {"meta_train": plan.job.seed, "meta_test": [1, 2, 3]},
         "git_commit": "abc",
         "git_dirty": True,
         "versions": {"python": "3.11"},
@@ -68,37 +114,49 @@ def make_cell(
         "created": "2025-01-01",
     }
     return Cell(
-        id=CellId(suite, split, learner, seed),
+        plan=plan,
         status=status,
         reason=reason or ("" if status == "ok" else "it went wrong"),
-        key=key_of(hashes, split, learner, seed),
-        relation=relation,
-        protocol="online",
-        lifetimes=correct.shape[0],
-        steps=correct.shape[1],
-        outcomes=Outcomes(correct, loss) if status == "ok" else None,
+        outcomes=Outcomes(correct, loss, traces or {}) if status == "ok" else None,
         provenance=Provenance(**{**record, **provenance}),
     )
 
 
-def plan(
+PLANNED = (
+    *("suite", "relation", "recipe", "version", "train", "test", "unchanged", "stream", "steps"),
+    "lifetimes",
+)
+
+
+def make_cell(
     split: str = "held-out",
     learner: str = "vsml",
     seed: int = 0,
+    accuracies: list[float] | npt.NDArray[np.bool_] | None = None,
+    **given: Any,
+) -> Cell:
+    """`run` of `make_plan`; keywords of both."""
+    planned = {name: given.pop(name) for name in PLANNED if name in given}
+    return run(make_plan(split, learner, seed, **planned), accuracies, **given)
+
+
+def make_group(
+    split: str = "held-out",
+    learner: str = "vsml",
+    accuracies: tuple[list[float], ...] = ([0.5, 0.6, 0.7],),
     *,
-    suite: str = "desk",
-    relation: str = "unseen_tasks",
-    has_meta_parameters: bool = True,
-    hashes: Mapping[str, str] = HASHES,
-    metric: str = "cumulative_accuracy",
-    stream: bool = True,
-) -> PlannedCell:
-    return PlannedCell(
-        CellId(suite, split, learner, seed),
-        key_of(hashes, split, learner, seed),
-        relation,
-        has_meta_parameters,
-        dict(hashes),
-        metric=metric,
-        stream=stream,
+    first_seed: int = 0,
+    **given: Any,
+) -> Group:
+    """A finished group with a seed for each list of accuracies; keywords as for `make_cell`."""
+    return group_of(
+        *(make_cell(split, learner, first_seed + n, of, **given) for n, of in enumerate(accuracies))
     )
+
+
+def group_of(*cells: Cell) -> Group:
+    return Group(tuple(cell.plan for cell in cells), cells[0].provenance.hardware, cells)
+
+
+def with_outcomes(cell: Cell, outcomes: Outcomes) -> Cell:
+    return replace(cell, outcomes=outcomes)

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.leaderboard.factory import make_cell, plan
+from tests.boards.factory import make_cell
+from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.compare import compare_boards, describe
+from vsml_bench.boards.formats import to_json
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell
-from vsml_bench.leaderboard.board import Board, build_board
-from vsml_bench.leaderboard.compare import compare_boards, describe
-from vsml_bench.leaderboard.render import to_json
 
 
 def board_of(*cells: Cell) -> Board:
-    plans = {cell.id: plan(cell.id.split, cell.id.learner, cell.id.seed) for cell in cells}
+    plans = {cell.plan.place: cell.plan for cell in cells}
     return build_board("desk", cells, list(plans.values()))
 
 

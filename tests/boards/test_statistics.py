@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from vsml_bench.errors import VsmlBenchError
-from vsml_bench.leaderboard.statistics import (
+from vsml_bench.boards.statistics import (
     early,
     estimate,
     final,
@@ -18,6 +17,7 @@ from vsml_bench.leaderboard.statistics import (
     paired_change,
     paired_difference,
 )
+from vsml_bench.errors import VsmlBenchError
 
 T_1 = tan(np.pi * 0.475)
 """Student's t at 0.975 with one degree of freedom, in closed form."""

@@ -1,1 +1,2 @@
-"""From cells to boards: statistics, ranks, tables, comparisons. Pure functions; never torch."""
+"""From cells to boards: groups, columns, statistics, tables, comparisons. Pure functions; never
+torch."""

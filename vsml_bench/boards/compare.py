@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from vsml_bench.boards.board import Board
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.leaderboard.board import Board
 
 Place: TypeAlias = tuple[str, str]
 """(split, learner)."""
@@ -50,7 +50,7 @@ def compare_boards(ours: Board | Mapping[str, Any], published: Mapping[str, Any]
     devices, the row of the same device is compared, or else the first. Raises VsmlBenchError for
     something that is no board and for boards of different suites.
     """
-    mine = asdict(ours) if isinstance(ours, Board) else ours
+    mine = ours.document() if isinstance(ours, Board) else ours
     own, theirs = _by_place(mine, "our board"), _by_place(published, "the published board")
     if mine.get("suite") != published.get("suite"):
         raise VsmlBenchError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from vsml_bench.leaderboard.board import Board, Row
-from vsml_bench.leaderboard.sections import Value
+from vsml_bench.boards.board import Board, Row
+from vsml_bench.boards.columns import Column
+from vsml_bench.boards.sections import Value
 
 _Labels: TypeAlias = dict[tuple[str, str], str]
 
@@ -23,29 +24,26 @@ _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary b
 
 def to_markdown(board: Board) -> str:
     """A matrix of learners and splits, best mean rank first; then each split in detail; then what
-    the suite's track adds, notes, what failed or is missing, and stale or damaged records."""
+    the suite's study adds, notes, what failed or is missing, and stale or damaged records."""
     labels = _labels(board)
-    metrics = dict.fromkeys(row.metric for row in board.rows)
-    means = "; ".join(_MEANS[metric] for metric in metrics) or "Accuracy in %"
-    parts = [f"# Leaderboard: {board.suite}", _matrix(board, labels), _LEGEND.format(means)]
-    if any(row.seed_variance == "not measured" for row in board.rows):
+    metrics = dict.fromkeys(row["metric"] for row in board.rows)
+    means = "; ".join(_MEANS.get(m, f"Mean {m} in %") for m in metrics) or "Accuracy in %"
+    parts = [f"# Leaderboard: {board.suite}", _matrix(board, "mean", labels), _LEGEND.format(means)]
+    if any(row["seed_variance"] == "not measured" for row in board.rows):
         parts.append(_ONE_SEED)
+    for name, column in board.columns.items():
+        if column.matrix and name != "mean":
+            parts += [f"## {_title(column)}", _matrix(board, name, labels)]
     for split in _splits(board):
-        rows = [row for row in board.rows if row.split == split]
-        if any(row.mean is not None for row in rows):
-            parts += [f"## {split} ({rows[0].relation})", _details(rows)]
+        rows = [row for row in board.rows if row.group.split == split]
+        if any(row.group.finished for row in rows):
+            parts += [f"## {split} ({rows[0].group.relation})", _details(board, rows)]
     for section in board.sections:
         lines = [[_shown(value) for value in row] for row in section.rows]
         parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
     parts += _section("Notes", _notes(board.rows))
     parts += _section(
-        "Failed and missing",
-        [
-            f"{labels[row.learner, row.device]} on {row.split}: {row.status}, {row.seeds_ok} of "
-            f"{row.seeds_planned} {'seed' if row.seeds_planned == 1 else 'seeds'} ok ({row.reason})"
-            for row in board.rows
-            if row.status != "ok"
-        ],
+        "Failed and missing", [_failure(row, labels) for row in board.rows if row["status"] != "ok"]
     )
     parts += _section(
         "Stale records, which do not count",
@@ -59,12 +57,13 @@ def to_markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _matrix(board: Board, labels: _Labels) -> str:
+def _matrix(board: Board, name: str, labels: _Labels) -> str:
     splits = _splits(board)
-    relations = {row.split: row.relation for row in board.rows}
+    relations = {row.group.split: row.group.relation for row in board.rows}
     cells: dict[str, dict[str, str]] = {}
     for row in board.rows:
-        cells.setdefault(labels[row.learner, row.device], {})[row.split] = _matrix_cell(row)
+        text = _matrix_cell(row, name, board.columns[name])
+        cells.setdefault(_label(row, labels), {})[row.group.split] = text
     mean_ranks = _mean_ranks(board, labels)
     learners = sorted(cells, key=lambda label: (mean_ranks.get(label, float("inf")), label))
     lines = [
@@ -78,12 +77,15 @@ def _matrix(board: Board, labels: _Labels) -> str:
     return _table(["learner", "mean rank", *(f"{s} ({relations[s]})" for s in splits)], lines)
 
 
-def _matrix_cell(row: Row) -> str:
-    if row.mean is None or row.ci_low is None or row.ci_high is None:
-        return row.status
-    text = f"{100 * row.mean:.1f} ± {50 * (row.ci_high - row.ci_low):.1f}"
-    text += " †" if row.seed_variance == "not measured" else ""
-    return f"**{text}**" if row.rank_low == 1 else text
+def _matrix_cell(row: Row, name: str, column: Column) -> str:
+    if row[name] is None:
+        return str(row["status"])
+    text = _number(row[name], column)
+    if column.bounds is not None:
+        low, high = (row[bound] for bound in column.bounds)
+        text += f" ± {_number((high - low) / 2, column)}"
+        text += " †" if row["seed_variance"] == "not measured" else ""
+    return f"**{text}**" if name == "mean" and row["rank_low"] == 1 else text
 
 
 def _mean_ranks(board: Board, labels: _Labels) -> dict[str, float]:
@@ -91,43 +93,68 @@ def _mean_ranks(board: Board, labels: _Labels) -> dict[str, float]:
     so that failing never pays."""
     ranks: dict[str, list[int]] = {}
     for split in _splits(board):
-        rows = [row for row in board.rows if row.split == split]
-        if all(row.rank is None for row in rows):
+        rows = [row for row in board.rows if row.group.split == split]
+        if all(row["rank"] is None for row in rows):
             continue
         for row in rows:
-            ranks.setdefault(labels[row.learner, row.device], []).append(row.rank or len(rows))
+            ranks.setdefault(_label(row, labels), []).append(row["rank"] or len(rows))
     return {label: sum(of) / len(of) for label, of in ranks.items()}
 
 
-def _details(rows: Sequence[Row]) -> str:
-    stream = any(row.early is not None for row in rows)  # few-shot queries have no first and last
-    headers = ["rank", "learner", "mean", "95 % interval"]
-    headers += ["first 100", "last 100"] if stream else []
-    headers += ["gap", "95 % interval of the gap", "seeds"]
-    headers += ["lifetimes", "steps"] if stream else ["episodes", "queries"]
-    headers += ["device"]
-    lines = [
-        [
-            _rank(row),
-            row.learner,
-            _percent(row.mean) or row.status,
-            _range(row.ci_low, row.ci_high),
-            *([_percent(row.early), _percent(row.final)] if stream else []),
-            _percent(row.gap),
-            _range(row.gap_low, row.gap_high),
-            f"{row.seeds_ok} of {row.seeds_planned}",
-            "" if row.lifetimes is None else str(row.lifetimes),
-            "" if row.steps is None else str(row.steps),
-            row.device,
-        ]
-        for row in rows
-    ]
+def _details(board: Board, rows: Sequence[Row]) -> str:
+    """The columns that have a place there, the interval of each beside it."""
+    stream = any(row.group.stream for row in rows)
+    headers: list[str] = []
+    lines: list[list[str]] = [[] for _ in rows]
+    shown = [(name, column) for name, column in board.columns.items() if column.details]
+    for name, column in sorted(shown, key=lambda item: item[1].details):
+        title = column.title if stream else column.title_of_episodes
+        title = column.title if title is None else title
+        if not title:
+            continue
+        beside = column.bounds is not None and column.unit != "place"
+        headers.append(title if column.unit in ("", "%", "place") else f"{title} ({column.unit})")
+        headers += [column.bounds_title or f"95 % interval of the {title}"] if beside else []
+        for line, row in zip(lines, rows, strict=True):
+            line += _texts(row, name, column)
     return _table(headers, lines)
+
+
+def _texts(row: Row, name: str, column: Column) -> list[str]:
+    """A number, and its interval where it has a column of its own."""
+    text = _number(row[name], column)
+    if column.matrix and row[name] is None:
+        text = str(row["status"])
+    if column.bounds is None:
+        return [text]
+    low, high = (row[bound] for bound in column.bounds)
+    between = "" if low is None else f"{_number(low, column)} to {_number(high, column)}"
+    if column.unit == "place":
+        return [text if low == high else f"{text} ({between})"]
+    return [text, between]
+
+
+def _number(value: Value, column: Column) -> str:
+    if value is not None and column.unit == "%":
+        return f"{100 * float(value):.1f}"
+    return _shown(value)
+
+
+def _title(column: Column) -> str:
+    return f"{column.title} ({column.unit})" if column.unit else column.title
+
+
+def _failure(row: Row, labels: _Labels) -> str:
+    ok, planned = row["seeds_ok"], row["seeds_planned"]
+    return (
+        f"{_label(row, labels)} on {row.group.split}: {row['status']}, {ok} of {planned} "
+        f"{'seed' if planned == 1 else 'seeds'} ok ({row['reason']})"
+    )
 
 
 def _notes(rows: Iterable[Row]) -> list[str]:
     """Each note once per learner."""
-    notes = dict.fromkeys((row.learner, row.note) for row in rows if row.note)
+    notes = dict.fromkeys((row.group.learner, row["note"]) for row in rows if row["note"])
     return [f"{learner}: {note}" for learner, note in notes]
 
 
@@ -140,31 +167,24 @@ def _section(title: str, items: Sequence[str]) -> list[str]:
 def _labels(board: Board) -> _Labels:
     """(learner, device) -> the learner, with the device where some split has it on several."""
     devices: dict[tuple[str, str], set[str]] = {}
-    for row in board.rows:
-        devices.setdefault((row.learner, row.split), set()).add(row.device)
+    groups = [row.group for row in board.rows]
+    for of in groups:
+        devices.setdefault((of.learner, of.split), set()).add(of.device)
     several = {learner for (learner, _), found in devices.items() if len(found) > 1}
     return {
-        (r.learner, r.device): f"{r.learner} ({r.device})" if r.learner in several else r.learner
-        for r in board.rows
+        (of.learner, of.device): f"{of.learner} ({of.device})"
+        if of.learner in several
+        else of.learner
+        for of in groups
     }
 
 
+def _label(row: Row, labels: _Labels) -> str:
+    return labels[row.group.learner, row.group.device]
+
+
 def _splits(board: Board) -> list[str]:
-    return list(dict.fromkeys(row.split for row in board.rows))
-
-
-def _rank(row: Row) -> str:
-    if row.rank_low == row.rank_high:
-        return "" if row.rank is None else str(row.rank)
-    return f"{row.rank} ({row.rank_low} to {row.rank_high})"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{_percent(low)} to {_percent(high)}"
+    return list(dict.fromkeys(row.group.split for row in board.rows))
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

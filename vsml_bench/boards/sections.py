@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from vsml_bench.evaluation.cell import Cell
-
 Value: TypeAlias = str | int | float | None
 
 
@@ -23,23 +18,3 @@ class Section:
     headers: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
     """None where there is no number. Floats are shown with three decimals."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A learner that finished a split with every planned seed."""
-
-    split: str
-    learner: str
-    device: str
-    cells: tuple[Cell, ...]
-    """One per seed, all with outcomes."""
-    unchanged: str = ""
-    """The split that this one is with one change; "" for none."""
-    has_meta_parameters: bool = True
-    """Whether there is anything to meta-train, so that the choice of the seed matters."""
-
-    @property
-    def correct(self) -> npt.NDArray[np.bool_]:
-        """[seeds, lifetimes, steps]."""
-        return np.stack([cell.outcomes.correct for cell in self.cells if cell.outcomes])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,18 @@ class Outcomes:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def outcomes_hash(outcomes: Outcomes) -> str:
+    """SHA-256 of every number, independent of how they are compressed."""
+    digest = hashlib.sha256(repr(outcomes.correct.shape).encode())
+    digest.update(np.packbits(outcomes.correct).tobytes())
+    digest.update(outcomes.loss.tobytes())
+    for name, trace in sorted(outcomes.traces.items()):
+        digest.update(repr((name, trace.shape)).encode())
+        # of NaN there are many
+        digest.update(np.where(np.isnan(trace), np.float32(np.nan), trace).tobytes())
+    return digest.hexdigest()
 
 
 def encode_outcomes(outcomes: Outcomes) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import installed, load
 
 if TYPE_CHECKING:
-    from vsml_bench.leaderboard.sections import Finished, Section
+    from vsml_bench.boards.groups import Group
+    from vsml_bench.boards.sections import Section
 
 ENTRY_POINT_GROUP = "vsml_bench.studies"
 
@@ -35,11 +36,11 @@ class Study:
     pictures: str = ""
     """What draws these sections: file name -> content."""
 
-    def sections_of(self, finished: Sequence[Finished]) -> tuple[Section, ...]:
+    def sections_of(self, finished: Sequence[Group]) -> tuple[Section, ...]:
         """The sections that it adds to a board."""
         if not self.sections:
             return ()
-        make: Callable[[Sequence[Finished]], Sequence[Section]] = load(self.sections, "study")
+        make: Callable[[Sequence[Group]], Sequence[Section]] = load(self.sections, "study")
         return tuple(make(finished))
 
     def pictures_of(self, sections: Sequence[Section]) -> Mapping[str, bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vsml_bench.leaderboard import statistics
-from vsml_bench.leaderboard.sections import Finished, Section, Value
+from vsml_bench.boards import statistics
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section, Value
 
 DEFAULT = "ablation-none"
 
@@ -44,7 +45,7 @@ TEXT = (
 )
 
 
-def sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Group]) -> list[Section]:
     """A table for each choice with a finished alternative to a finished default."""
     made = []
     for title, default, changed in ABLATIONS:
@@ -67,12 +68,11 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
     return made
 
 
-def _row(of: Finished, base: Finished, value: str) -> tuple[Value, ...]:
-    scores = statistics.lifetime_scores(of.correct)
-    found = statistics.estimate(scores, has_meta_parameters=True)
+def _row(of: Group, base: Group, value: str) -> tuple[Value, ...]:
+    found = statistics.estimate(of.scores, has_meta_parameters=True)
     last = float(statistics.lifetime_scores(statistics.final(of.correct)).mean())
     row: tuple[Value, ...] = (of.split, value, found.mean, found.low, found.high, last)
     if of is base:
         return (*row, None, None, None, found.seeds)
-    gained = statistics.paired_difference(scores, statistics.lifetime_scores(base.correct))
+    gained = statistics.paired_difference(of.scores, base.scores)
     return (*row, gained.mean, gained.low, gained.high, found.seeds)

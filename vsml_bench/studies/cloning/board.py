@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.leaderboard.sections import Finished, Section, Value
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section, Value
 
 _TENTHS = 10
 _NUMBERS = (
@@ -20,7 +21,7 @@ _RUNAWAY = 2.0
 """How many times as large as the true algorithm's the largest weight of a run-away stream is."""
 
 
-def sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Group]) -> list[Section]:
     """The comparison with the true algorithm, whole and seed by seed, and both along the way."""
     whole = Section(
         "Beside the true algorithm",
@@ -50,10 +51,13 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
     return [whole, *_by_seed(finished), along]
 
 
-def _by_seed(finished: Sequence[Finished]) -> list[Section]:
+def _by_seed(finished: Sequence[Group]) -> list[Section]:
     """The comparison for each seed, of learners with several."""
     alone = [
-        replace(of, cells=(cell,)) for of in finished for cell in of.cells if len(of.cells) > 1
+        replace(of, plans=(plan,), cells=(cell,))
+        for of in finished
+        if len(of.cells) > 1
+        for plan, cell in zip(of.plans, of.cells, strict=True)
     ]
     if not alone:
         return []
@@ -64,62 +68,56 @@ def _by_seed(finished: Sequence[Finished]) -> list[Section]:
             f"ran away: the largest one ended above {_RUNAWAY:g} times the true algorithm's.",
             ("split", "learner", "seed", *_NUMBERS, "run away", "streams"),
             tuple(
-                (of.split, of.learner, of.cells[0].id.seed, *_comparison(of), *_run_away(of))
+                (of.split, of.learner, of.seeds[0], *_comparison(of), *_run_away(of))
                 for of in alone
             ),
         )
     ]
 
 
-def _comparison(group: Finished) -> tuple[Value, ...]:
+def _comparison(group: Group) -> tuple[Value, ...]:
     own = group.correct.mean(-1)
     true, perturbed = (
-        _trace(group, name).mean(-1) for name in ("reference_accuracy", "perturbed_accuracy")
+        group.trace(name).mean(-1) for name in ("reference_accuracy", "perturbed_accuracy")
     )
-    change = _trace(group, "change_correlation")[..., -1]
+    change = group.trace("change_correlation")[..., -1]
     gap = 100 * (true - own)
     return (
         *(float(100 * own.mean()), float(100 * true.mean())),
         *(float(gap.mean()), float(np.abs(gap).max())),
         float(100 * np.abs(true - perturbed).max()),
-        float(_trace(group, "update_correlation").mean()),
-        float(_trace(group, "update_error").mean()),
+        float(group.trace("update_correlation").mean()),
+        float(group.trace("update_error").mean()),
         *(float(change.mean()), float(change.min())),
-        float(_trace(group, "drift").max()),
+        float(group.trace("drift").max()),
         float(_largest(group).max()),
     )
 
 
-def _run_away(group: Finished) -> tuple[int, int]:
+def _run_away(group: Group) -> tuple[int, int]:
     """Streams that did, and all streams."""
     largest = _largest(group)
     return int((largest > _RUNAWAY).sum()), largest.size
 
 
-def _largest(group: Finished) -> npt.NDArray[np.float64]:
+def _largest(group: Group) -> npt.NDArray[np.float64]:
     """The largest weight at the end in units of the true algorithm's [seeds, lifetimes]."""
     own, true = (
-        _trace(group, name)[..., -1] for name in ("largest_weight", "reference_largest_weight")
+        group.trace(name)[..., -1] for name in ("largest_weight", "reference_largest_weight")
     )
     return own / true
 
 
-def _curves(group: Finished) -> list[tuple[Value, ...]]:
+def _curves(group: Group) -> list[tuple[Value, ...]]:
     lines = (
         ("learner", 100 * group.correct),
-        ("true", 100 * _trace(group, "reference_accuracy")),
-        ("updates", _trace(group, "update_correlation")),
+        ("true", 100 * group.trace("reference_accuracy")),
+        ("updates", group.trace("update_correlation")),
     )
     return [
         (group.split, group.learner, name, *(float(part.mean()) for part in _tenths(values)))
         for name, values in lines
     ]
-
-
-def _trace(group: Finished, name: str) -> npt.NDArray[np.float64]:
-    """[seeds, lifetimes, windows]."""
-    found = [cell.outcomes.traces[name] for cell in group.cells if cell.outcomes]
-    return np.stack(found).astype(float)
 
 
 def _tenths(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -9,8 +9,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.leaderboard.sections import Finished, Section, Value
-from vsml_bench.leaderboard.statistics import Scores, estimate
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section, Value
+from vsml_bench.boards.statistics import Scores, estimate
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
@@ -55,19 +56,19 @@ class Curve:
     a number that others have: nothing is averaged over fewer."""
 
 
-def curves(finished: Sequence[Finished]) -> list[Curve]:
+def curves(finished: Sequence[Group]) -> list[Curve]:
     """All curves of all learners, in the order given."""
     found = []
     for of in finished:
         rivals = [other for other in finished if other.split == of.split]
         for trace in (CONFIDENCE, ACCURACY):
-            values, there = _values(of, trace), _there(rivals, trace)
+            values, there = of.trace(trace), _there(rivals, trace)
             at = tuple(range(1, OCCURRENCES + 1))
             found.append(_curve(of, trace, trace, "level", at, values, there))
-        at = moments(of.cells[0].steps)
+        at = moments(of.correct.shape[2])
         for trace in RESPONSES:
             # [seeds, lifetimes, moments, LAGS, 2, 2]
-            values, there = _values(of, trace), _there(rivals, trace)
+            values, there = of.trace(trace), _there(rivals, trace)
             for (lag, asked), (index, measure) in product(
                 enumerate(LAGS), enumerate((CONFIDENCE, ACCURACY))
             ):
@@ -81,7 +82,7 @@ def curves(finished: Sequence[Finished]) -> list[Curve]:
     return found
 
 
-def sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Group]) -> list[Section]:
     """Two tables of how sure predictions are, and one for each kind of response."""
     known = curves(finished)
     made = [
@@ -118,21 +119,15 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
     return made
 
 
-def _values(of: Finished, trace: str) -> npt.NDArray[np.float64]:
-    """The trace [seeds, lifetimes, ...]."""
-    outcomes = [cell.outcomes for cell in of.cells if cell.outcomes is not None]
-    return np.stack([outcome.traces[trace].astype(np.float64) for outcome in outcomes])
-
-
-def _there(finished: Iterable[Finished], trace: str) -> npt.NDArray[np.bool_]:
+def _there(finished: Iterable[Group], trace: str) -> npt.NDArray[np.bool_]:
     """Where anyone has a number, [lifetimes, ...]: that depends on the stream alone."""
-    numbers = np.concatenate([_values(of, trace) for of in finished])  # [seeds of all, ...]
+    numbers = np.concatenate([of.trace(trace) for of in finished])  # [seeds of all, ...]
     there: npt.NDArray[np.bool_] = (~np.isnan(numbers)).sum(0) > 0
     return there
 
 
 def _curve(
-    of: Finished,
+    of: Group,
     trace: str,
     measure: str,
     part: str,
@@ -142,9 +137,8 @@ def _curve(
     asked: str = "",
 ) -> Curve:
     """From values [seeds, lifetimes, len(at)], there [lifetimes, len(at)]."""
-    meta_trained = of.cells[0].provenance.recipe is not None
     points = tuple(
-        _point(values[:, there[:, index], index], meta_trained, signed=part == "change")
+        _point(values[:, there[:, index], index], of.has_meta_parameters, signed=part == "change")
         for index in range(len(at))
     )
     return Curve(of.split, of.learner, trace, measure, part, asked, at, points)

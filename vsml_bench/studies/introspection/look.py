@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 from vsml_bench import paths, registry
+from vsml_bench.boards.groups import Group
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.evaluation.cost import CostModel
 from vsml_bench.evaluation.planning import plan_suite
 from vsml_bench.evaluation.runner import RunOptions, run_cells
 from vsml_bench.execution import decide
-from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.studies.introspection.board import curves
 from vsml_bench.studies.introspection.picture import write_introspection
 
@@ -79,6 +79,6 @@ def introspect(
             raise VsmlBenchError(f"{cell.id}: {cell.status}: {cell.reason.splitlines()[-1]}")
     names = dict.fromkeys(p.id.learner for p in plans)
     finished = [
-        Finished(split, name, cells[name].provenance.device, (cells[name],)) for name in names
+        Group((cells[name].plan,), cells[name].provenance.device, (cells[name],)) for name in names
     ]
     return write_introspection(curves(finished), Path(out))

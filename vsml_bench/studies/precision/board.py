@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vsml_bench.leaderboard import statistics
-from vsml_bench.leaderboard.sections import Finished, Section, Value
+from vsml_bench.boards import statistics
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section, Value
 
 HEADERS = (
     *("split", "learner", "on", "float32", "mixed"),
@@ -18,7 +19,7 @@ TEXT = (
 )
 
 
-def sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Group]) -> list[Section]:
     """One table, of what has a score in float32 and in another precision on one device; none
     where nothing has."""
     full = {_place(of): of for of in finished if _precision(of) == "float32"}
@@ -30,17 +31,17 @@ def sections(finished: Sequence[Finished]) -> list[Section]:
     return [Section("Mixed precision", TEXT, HEADERS, tuple(rows))] if rows else []
 
 
-def _row(of: Finished, full: Finished) -> tuple[Value, ...]:
-    ours, theirs = (statistics.lifetime_scores(side.correct) for side in (of, full))
+def _row(of: Group, full: Group) -> tuple[Value, ...]:
+    ours, theirs = (side.scores for side in (of, full))
     change = statistics.paired_change(ours, theirs)
     scores = (float(theirs.mean()), float(ours.mean()), change.mean, change.low, change.high)
     return (of.split, of.learner, of.device, *scores, len(of.cells))
 
 
-def _place(of: Finished) -> tuple[object, ...]:
+def _place(of: Group) -> tuple[object, ...]:
     first = of.cells[0].provenance
-    return of.split, of.learner, first.device, tuple(cell.id.seed for cell in of.cells)
+    return of.split, of.learner, first.device, of.seeds
 
 
-def _precision(of: Finished) -> str:
+def _precision(of: Group) -> str:
     return of.cells[0].provenance.precision

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vsml_bench.leaderboard import statistics
-from vsml_bench.leaderboard.sections import Finished, Section, Value
-from vsml_bench.leaderboard.statistics import Difference, Scores
+from vsml_bench.boards import statistics
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section, Value
+from vsml_bench.boards.statistics import Difference, Scores
 
 CARD = "Invariance card"
 NUMBERS = f"{CARD} in numbers"
@@ -73,7 +74,7 @@ class _Effect:
         )
 
 
-def sections(finished: Sequence[Finished]) -> list[Section]:
+def sections(finished: Sequence[Group]) -> list[Section]:
     """A matrix of learners and changes for each split that others are compared with, then the
     numbers behind all of them. Learners and changes come in planned order; where a learner lacks
     a score on either split there is no number."""
@@ -107,23 +108,23 @@ def _card(home: str, effects: Sequence[_Effect]) -> Section:
     )
 
 
-def _effects(finished: Sequence[Finished]) -> Iterator[_Effect]:
+def _effects(finished: Sequence[Group]) -> Iterator[_Effect]:
     homes = {(f.split, f.learner, f.device): f for f in finished}
     devices: dict[str, set[str]] = {}
     for f in finished:
         devices.setdefault(f.learner, set()).add(f.device)
     for f in finished:
         home = homes.get((f.unchanged, f.learner, f.device))
-        if home is None or _seeds(home) != _seeds(f):
+        if home is None or home.seeds != f.seeds:
             continue
-        steps = min(home.cells[0].steps, f.cells[0].steps)
+        steps = min(home.correct.shape[2], f.correct.shape[2])
         before, after = _scores(home, steps), _scores(f, steps)
-        paired = _lifetimes(home) == _lifetimes(f)
+        paired = home.lifetime_seeds == f.lifetime_seeds
         yield _Effect(
             learner=f.learner if len(devices[f.learner]) == 1 else f"{f.learner} ({f.device})",
             split=f.split,
             against=home.split,
-            at_home=float(_scores(home, home.cells[0].steps).mean()),
+            at_home=float(home.scores.mean()),
             unchanged=float(before.mean()),
             changed=float(after.mean()),
             # A generalisation gap is such a difference too: seeds are paired, lifetimes are not.
@@ -136,14 +137,6 @@ def _effects(finished: Sequence[Finished]) -> Iterator[_Effect]:
         )
 
 
-def _scores(finished: Finished, steps: int) -> Scores:
+def _scores(group: Group, steps: int) -> Scores:
     """[seeds, lifetimes] over the first `steps`."""
-    return statistics.lifetime_scores(finished.correct[..., :steps])
-
-
-def _seeds(finished: Finished) -> list[int]:
-    return [cell.id.seed for cell in finished.cells]
-
-
-def _lifetimes(finished: Finished) -> object:
-    return finished.cells[0].provenance.seeds.get("meta_test")
+    return statistics.lifetime_scores(group.correct[..., :steps])

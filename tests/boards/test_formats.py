@@ -3,35 +3,43 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.leaderboard.factory import HASHES, make_cell, plan
+from tests.boards.conftest import PlugIn
+from tests.boards.factory import RECIPE, make_cell, make_plan, run
+from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.formats import formats, to_csv, to_frame, to_json, to_markdown
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Problem
-from vsml_bench.leaderboard.board import Board, build_board
-from vsml_bench.leaderboard.render import to_csv, to_frame, to_json, to_markdown
 
 
 @pytest.fixture
 def board() -> Board:
-    cells = [
-        make_cell("home", "vsml", 0, [0.8, 0.8, 0.8], relation="same_tasks", note="at 8x8"),
-        make_cell("home", "sgd", 0, [0.5, 0.6, 0.5], relation="same_tasks"),
-        make_cell("held-out", "vsml", 0, [0.7, 0.75, 0.7], note="at 8x8"),
-        make_cell("held-out", "sgd", 0, status="crashed", reason="Trace|back\n  ValueError: <x>"),
-        make_cell("away", "vsml", 0, status="unavailable", reason="fashion is not here"),
-        make_cell("away", "sgd", 0, status="unavailable", reason="fashion is not here"),
-        make_cell("home", "sgd", 0, hashes={**HASHES, "data": "d2"}),
-    ]
     relations = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
-    plans = [
-        plan(split, learner, relation=relation, has_meta_parameters=learner == "vsml")
+    plans = {
+        (split, learner): make_plan(
+            split, learner, relation=relation, recipe=RECIPE if learner == "vsml" else None
+        )
         for split, relation in relations.items()
         for learner in ("sgd", "vsml")
+    }
+    absent: dict[str, Any] = {"status": "unavailable", "reason": "fashion is not here"}
+    cells = [
+        run(plans["home", "vsml"], [0.8, 0.8, 0.8], note="at 8x8"),
+        run(plans["home", "sgd"], [0.5, 0.6, 0.5]),
+        run(plans["held-out", "vsml"], [0.7, 0.75, 0.7], note="at 8x8"),
+        run(plans["held-out", "sgd"], status="crashed", reason="Trace|back\n  ValueError: <x>"),
+        run(plans["away", "vsml"], **absent),
+        run(plans["away", "sgd"], **absent),
+        make_cell("home", "sgd", relation="same_tasks", recipe=None, version=2),
     ]
-    return build_board("desk", cells, plans, [Problem("bad.json", "bad.json was changed.")])
+    return build_board(
+        "desk", cells, list(plans.values()), [Problem("bad.json", "bad.json was changed.")]
+    )
 
 
 def table(markdown: str, below: str) -> list[list[str]]:
@@ -57,7 +65,7 @@ def test_json(board: Board) -> None:
     assert rows["home", "vsml"]["mean"] == 0.8
     assert rows["held-out", "sgd"]["mean"] is None
     assert rows["held-out", "sgd"]["status"] == "crashed"
-    assert document["stale"][0]["reason"] == "different from today's: data"
+    assert document["stale"][0]["reason"] == "different from today's: learner.version"
     assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
     assert document["commits"] == ["abc"]
 
@@ -67,13 +75,9 @@ def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> 
 
 
 def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
-    cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.7]) for name in ("vsml", "1-nn")]
-    board = build_board(
-        "few",
-        cells,
-        [plan(learner=name, metric="accuracy", stream=False) for name in ("vsml", "1-nn")],
-    )
-    assert {(r.metric, r.mean, r.early, r.final) for r in board.rows} == {
+    plans = [make_plan(learner=name, stream=False) for name in ("vsml", "1-nn")]
+    board = build_board("few", [run(plan) for plan in plans], plans)
+    assert {(r["metric"], r["mean"], r["early"], r["final"]) for r in board.rows} == {
         ("accuracy", 0.6, None, None)
     }
     text = to_markdown(board)
@@ -85,8 +89,8 @@ def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
 def test_frame_has_a_line_per_row(board: Board) -> None:
     frame = to_frame(board)
     assert len(frame) == len(board.rows) == 6
-    assert frame["learner"].tolist() == [row.learner for row in board.rows]
-    assert frame["mean"].isna().tolist() == [row.mean is None for row in board.rows]
+    assert frame["learner"].tolist() == [row["learner"] for row in board.rows]
+    assert frame["mean"].isna().tolist() == [row["mean"] is None for row in board.rows]
     assert "keys" not in frame
 
 
@@ -99,7 +103,7 @@ def test_frame_of_an_empty_board_has_its_columns() -> None:
 def test_csv(board: Board) -> None:
     text = to_csv(board)
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["learner"] for row in rows] == [row.learner for row in board.rows]
+    assert [row["learner"] for row in rows] == [row["learner"] for row in board.rows]
     by_place = {(row["split"], row["learner"]): row for row in rows}
     assert by_place["home", "vsml"]["mean"] == "0.8"
     assert by_place["away", "sgd"]["mean"] == ""
@@ -124,7 +128,7 @@ def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
 
 def test_learners_that_cannot_be_told_apart_are_all_bold() -> None:
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.55]) for name in "ab"]
-    board = build_board("desk", cells, [plan(learner=name) for name in "ab"])
+    board = build_board("desk", cells, [make_plan(learner=name) for name in "ab"])
     _, _, *lines = table(to_markdown(board), "# Leaderboard")
     assert [line[2].startswith("**55.0") for line in lines] == [True, True]
 
@@ -138,7 +142,7 @@ def test_failing_does_not_improve_the_mean_rank() -> None:
         make_cell("one", "third", accuracies=[0.3, 0.3]),
         make_cell("two", "fragile", status="timeout"),
     ]
-    plans = [plan(s, name) for s in ("one", "two") for name in ("steady", "fragile", "third")]
+    plans = [make_plan(s, name) for s in ("one", "two") for name in ("steady", "fragile", "third")]
     _, _, *lines = table(to_markdown(build_board("desk", cells, plans)), "# Leaderboard")
     assert [line[:2] for line in lines] == [["steady", "1.5"], ["fragile", "2.0"], ["third", "2.5"]]
 
@@ -157,7 +161,7 @@ def test_details_notes_failures_and_stale_records(board: Board) -> None:
         in text
     )
     assert "vsml on away: unavailable, 0 of 1 seed ok (unavailable: fashion is not here)" in text
-    assert "different from today's: data" in text
+    assert "different from today's: learner.version" in text
     assert "* bad.json: bad.json was changed." in text
     assert "† one meta-train seed" in text
     assert board.board_hash in text
@@ -165,7 +169,7 @@ def test_details_notes_failures_and_stale_records(board: Board) -> None:
 
 def test_learners_on_several_devices_are_told_apart() -> None:
     cells = [make_cell(device="CPU"), make_cell(device="GPU"), make_cell(learner="sgd")]
-    board = build_board("desk", cells, [plan(), plan(learner="sgd")])
+    board = build_board("desk", cells, [make_plan(), make_plan(learner="sgd")])
     _, _, *lines = table(to_markdown(board), "# Leaderboard")
     assert sorted(line[0] for line in lines) == ["sgd", "vsml (CPU)", "vsml (GPU)"]
 
@@ -175,3 +179,26 @@ def test_an_empty_board_can_be_rendered() -> None:
     assert json.loads(to_json(board))["rows"] == []
     assert board.board_hash in to_markdown(board)
     assert to_csv(board).startswith("split,")
+
+
+FORMAT = """
+from vsml_bench.boards.formats import Format
+
+
+def to_text(board):
+    return "".join(f"{row['learner']}: {row['status']}\\n" for row in board.rows)
+
+
+TEXT = Format(to_text, ending="txt")
+"""
+
+
+def test_a_format_of_another_package(board: Board, plug_in: PlugIn, tmp_path: Path) -> None:
+    (tmp_path / "format_of_a_stranger.py").write_text(FORMAT)
+    plug_in("vsml_bench.formats", "text", "format_of_a_stranger:TEXT")
+    assert list(formats()) == ["markdown", "csv", "json", "text"]
+    assert formats()["text"].ending == "txt"
+    assert formats()["text"].of(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
+    plug_in("vsml_bench.formats", "json", "format_of_a_stranger:TEXT")
+    with pytest.raises(VsmlBenchError, match="two formats are called 'json'"):
+        formats()

@@ -1,0 +1,217 @@
+"""The columns of a board: each is one function from a group to an estimate or a plain value.
+
+Other packages bring columns by entry points of the group `vsml_bench.columns`: the point's name is
+the column's, its value "package.module:NAME" of a `Column`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from vsml_bench.boards import statistics
+from vsml_bench.boards.groups import Group, data_hashes
+from vsml_bench.boards.sections import Value
+from vsml_bench.boards.statistics import Difference, Estimate
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.plugins import with_installed
+
+ENTRY_POINT_GROUP = "vsml_bench.columns"
+_DECIMALS = 9
+"""Of published numbers: coarser than the rounding noise between machines, finer than any need."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with bounds that is neither an accuracy nor a difference of two."""
+
+    mean: float
+    low: float
+    high: float
+
+
+Found: TypeAlias = Estimate | Difference | Interval | Value | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a board says of each group in one respect."""
+
+    of: Callable[[Group, Sequence[Group]], Found]
+    """From a group, and all groups of the board that are finished, to a value; None for none."""
+    title: str = ""
+    """What heads it in tables."""
+    unit: str = ""
+    """"%": a share, which tables show in percent. "place": a rank. Others stand in the head."""
+    bounds: tuple[str, str] | None = None
+    """Names of the interval's ends in JSON and CSV; None where values have no interval."""
+    bounds_title: str = ""
+    """What heads the interval in the tables of splits; "" is "95 % interval of the TITLE"."""
+    needs_score: bool = True
+    """Whether it is asked of finished groups alone; the others then have None."""
+    matrix: bool = False
+    """Whether there is a matrix of it, learners by splits. Where there is no number, tables then
+    show the status."""
+    details: int = 0
+    """Its place in the tables of splits, from left to right; 0 is none."""
+    title_of_episodes: str | None = None
+    """Its title where predictions are no stream; None is `title`, and "" leaves it out."""
+    json: bool = True
+    csv: bool = True
+
+    def values(self, name: str, group: Group, finished: Sequence[Group]) -> dict[str, Any]:
+        """What it says of a group, by name: itself and the ends of its interval.
+
+        Raises VsmlBenchError where the function fails or gives something else than it says.
+        """
+        names = (name, *(self.bounds or ()))
+        if self.needs_score and not group.finished:
+            return dict.fromkeys(names)
+        where = f"column '{name}' of {group.learner} on {group.split}"
+        try:
+            found = self.of(group, finished)
+        except VsmlBenchError:
+            raise
+        except Exception as error:
+            raise VsmlBenchError(f"{where}: {type(error).__name__}: {error}.") from error
+        bounded = isinstance(found, (Estimate, Difference, Interval))
+        if found is not None and bounded != (self.bounds is not None):
+            gave, said = ("an", "none") if bounded else ("no", "one")
+            raise VsmlBenchError(f"{where}: gave {gave} interval; its `bounds` say {said}.")
+        if isinstance(found, (Estimate, Difference, Interval)):
+            numbers: list[Any] = [found.mean, found.low, found.high]
+        else:
+            numbers = [found] if found is not None else [None] * len(names)
+        numbers = [value.item() if isinstance(value, np.generic) else value for value in numbers]
+        for value in numbers:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise VsmlBenchError(f"{where}: gave {value}; expected a finite number or None.")
+        return {n: _rounded(value) for n, value in zip(names, numbers, strict=True)}
+
+
+def columns() -> dict[str, Column]:
+    """All columns by name: the shipped ones, then those of other packages.
+
+    Raises VsmlBenchError where two have the same name, or ends of intervals have.
+    """
+    found = with_installed(COLUMNS, ENTRY_POINT_GROUP, "column", Column)
+    names = [n for name, column in found.items() for n in (name, *(column.bounds or ()))]
+    for name in names:
+        if names.count(name) > 1:
+            raise VsmlBenchError(f"two columns write '{name}'; rename one, or its `bounds`.")
+    return found
+
+
+def _early(group: Group, finished: Sequence[Group]) -> float | None:
+    part = statistics.early(group.correct)
+    return float(statistics.lifetime_scores(part).mean()) if group.stream else None
+
+
+def _final(group: Group, finished: Sequence[Group]) -> float | None:
+    part = statistics.final(group.correct)
+    return float(statistics.lifetime_scores(part).mean()) if group.stream else None
+
+
+def _rank(group: Group, finished: Sequence[Group]) -> Interval:
+    """Place by the mean, and the places that no decided paired difference excludes. Each
+    comparison stands at 95 % by itself; there is no correction for their number."""
+    rivals = [of for of in finished if of.split == group.split and of is not group]
+    against = [statistics.paired_difference(group.scores, rival.scores) for rival in rivals]
+    better = sum(difference.decided and difference.mean < 0 for difference in against)
+    worse = sum(difference.decided and difference.mean > 0 for difference in against)
+    mean = round(group.estimate.mean, _DECIMALS)
+    place = 1 + sum(round(rival.estimate.mean, _DECIMALS) > mean for rival in rivals)
+    return Interval(place, 1 + better, 1 + len(rivals) - worse)
+
+
+def _gap(group: Group, finished: Sequence[Group]) -> Difference | None:
+    """Generalisation gap: accuracy on the meta-train side's own tasks minus this one, over as many
+    steps as both have."""
+    homes = [of for of in finished if _is_home(of, group)]
+    if not homes or group.relation == "same_tasks":
+        return None
+    # Should a suite have several, the choice must not depend on the order they come in.
+    home = min(homes, key=lambda of: of.split)
+    steps = min(home.correct.shape[2], group.correct.shape[2])
+    return statistics.generalisation_gap(
+        statistics.lifetime_scores(home.correct[..., :steps]),
+        statistics.lifetime_scores(group.correct[..., :steps]),
+    )
+
+
+def _is_home(home: Group, group: Group) -> bool:
+    """Whether `home` is the same learner on the tasks that it was meta-trained on."""
+    return (
+        home.relation == "same_tasks"
+        and (home.learner, home.device) == (group.learner, group.device)
+        and home.seeds == group.seeds
+        and home.cells[0].identity["meta_train"] == group.cells[0].identity["meta_train"]
+        and data_hashes(home.cells[0], "meta_train") == data_hashes(group.cells[0], "meta_train")
+    )
+
+
+def _rounded(value: Any) -> Any:
+    """Floats as they are published; all else as it is."""
+    if not isinstance(value, float):
+        return value
+    return round(value, _DECIMALS) + 0.0  # so that there is no -0.0
+
+
+def _always(of: Callable[[Group], Value | tuple[str, ...]], **shown: Any) -> Column:
+    """A column that every group has."""
+    return Column(lambda group, finished: of(group), needs_score=False, **shown)
+
+
+COLUMNS: Mapping[str, Column] = {
+    "split": _always(lambda group: group.split),
+    "relation": _always(lambda group: group.relation),
+    "learner": _always(lambda group: group.learner, title="learner", details=20),
+    "metric": _always(lambda group: group.plans[0].protocol.metric),
+    "mean": Column(
+        lambda group, finished: group.estimate,
+        title="mean",
+        unit="%",
+        bounds=("ci_low", "ci_high"),
+        bounds_title="95 % interval",
+        matrix=True,
+        details=30,
+    ),
+    # Meta-train seeds behind the mean; 0 where there is none.
+    "seeds": _always(lambda group: len(group.cells) if group.finished else 0),
+    "lifetimes": _always(
+        lambda group: group.lifetimes, title="lifetimes", title_of_episodes="episodes", details=80
+    ),
+    "steps": _always(
+        lambda group: group.steps, title="steps", title_of_episodes="queries", details=90
+    ),
+    "status": _always(lambda group: group.status),
+    # Whether the interval covers the choice of the meta-train seed.
+    "seed_variance": Column(lambda group, finished: group.estimate.seed_variance),
+    "early": Column(_early, title="first 100", unit="%", title_of_episodes="", details=40),
+    "final": Column(_final, title="last 100", unit="%", title_of_episodes="", details=50),
+    "gap": Column(_gap, title="gap", unit="%", bounds=("gap_low", "gap_high"), details=60),
+    "rank": Column(_rank, title="rank", unit="place", bounds=("rank_low", "rank_high"), details=10),
+    "seeds_ok": _always(lambda group: len(group.ok)),
+    "seeds_planned": _always(lambda group: len(group.plans)),
+    "seeds of planned": _always(
+        lambda group: f"{len(group.ok)} of {len(group.plans)}",
+        title="seeds",
+        details=70,
+        json=False,
+        csv=False,
+    ),
+    "family": _always(lambda group: group.plans[0].job.learner.family),
+    "meta_parameters": _always(
+        lambda group: max((cell.provenance.meta_parameters for cell in group.ok), default=None)
+    ),
+    "device": _always(lambda group: group.device, title="device", details=100),
+    "note": _always(lambda group: group.note),
+    # Why there is no mean.
+    "reason": _always(lambda group: group.reason),
+    "keys": _always(lambda group: tuple(plan.key for plan in group.plans), csv=False),
+}
+"""Name -> column, in the order of JSON and CSV."""

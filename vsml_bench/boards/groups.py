@@ -1,0 +1,292 @@
+"""Stored cells in groups: one learner on one split on one device, with all its meta-train seeds.
+
+Those cells count whose key is the planned one; the others are stale. A cell that is missing or
+failed is never averaged away: its group then has no score, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vsml_bench import paths
+from vsml_bench.boards import statistics
+from vsml_bench.boards.statistics import Estimate, Scores
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell, content_hash
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.storage import canonical_json
+
+Place: TypeAlias = tuple[str, str, int]
+"""(split, learner, seed)."""
+
+WORST_FIRST = (
+    "crashed",
+    "out_of_memory",
+    "timeout",
+    "diverged",
+    "unavailable",
+    "missing",
+    "ok",
+)
+"""A group has the worst status of its cells; `missing` is a planned cell that has no record."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One learner on one split on one device. What needs outcomes is there where `finished` is."""
+
+    plans: tuple[Plan, ...]
+    """One per meta-train seed; they differ in nothing else."""
+    device: str
+    """What the cells were run on (`Provenance.hardware`); "" where there are none."""
+    cells: tuple[Cell, ...]
+    """At most one for each plan, in their order."""
+
+    @property
+    def split(self) -> str:
+        """The split's name."""
+        return self.plans[0].split.name
+
+    @property
+    def learner(self) -> str:
+        """The learner's name."""
+        return self.plans[0].learner
+
+    @property
+    def relation(self) -> str:
+        """How the split's two sides relate."""
+        return self.plans[0].split.relation
+
+    @property
+    def unchanged(self) -> str:
+        """Name of the split that this one is with one change; "" for none."""
+        reference = self.plans[0].split.unchanged
+        file, inside = paths.parts(reference)
+        return inside or (file and file.rpartition("/")[2].removesuffix(".toml")) or reference
+
+    @property
+    def stream(self) -> bool:
+        """Whether predictions follow one another, so that the first and the last ones mean
+        something."""
+        return self.plans[0].protocol.stream
+
+    @property
+    def has_meta_parameters(self) -> bool:
+        """Whether there is anything to meta-train, so that the choice of the seed matters."""
+        return self.plans[0].job.recipe is not None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Meta-train seeds of the cells."""
+        return tuple(cell.plan.job.seed for cell in self.cells)
+
+    @property
+    def status(self) -> str:
+        """The worst one."""
+        statuses: set[str] = {cell.status for cell in self.cells}
+        if len(self.cells) < len(self.plans):
+            statuses.add("missing")
+        return next(status for status in WORST_FIRST if status in statuses)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every planned seed has a score."""
+        return self.status == "ok"
+
+    @property
+    def ok(self) -> tuple[Cell, ...]:
+        """The cells that have a score."""
+        return tuple(cell for cell in self.cells if cell.status == "ok")
+
+    @property
+    def lifetimes(self) -> int | None:
+        """Meta-test lifetimes of a cell; None where there is no cell."""
+        if self.ok:
+            return len(self.ok[0].correct)
+        return self.plans[0].lifetimes if self.cells else None
+
+    @property
+    def steps(self) -> int | None:
+        """Scored predictions of a lifetime; None where there is no cell."""
+        if self.ok:
+            return self.ok[0].correct.shape[1]
+        return self.plans[0].protocol.predictions if self.cells else None
+
+    @property
+    def lifetime_seeds(self) -> Any:
+        """Which lifetimes the cells were run on."""
+        return self.cells[0].provenance.seeds.get("meta_test")
+
+    @property
+    def note(self) -> str:
+        """What a reader must know, each note once."""
+        notes = (cell.provenance.note for cell in self.cells)
+        return "; ".join(dict.fromkeys(note for note in notes if note))
+
+    @property
+    def reason(self) -> str:
+        """Why cells have no score, each reason once, with the seeds it befell."""
+        cells = dict(zip(self.seeds, self.cells, strict=True))
+        seeds: dict[str, list[str]] = {}
+        for plan in self.plans:
+            cell = cells.get(plan.job.seed)
+            if cell is None:
+                seeds.setdefault("not run", []).append(str(plan.job.seed))
+            elif cell.status != "ok":
+                hardware = cell.provenance.hardware
+                on = "" if hardware == self.device else f" on {hardware}"
+                reason = f"{cell.status}{on}: {cell.reason}"
+                seeds.setdefault(reason, []).append(str(plan.job.seed))
+        if len(self.plans) == 1:
+            return "; ".join(seeds)
+        return "; ".join(f"seed {', '.join(of)}: {reason}" for reason, of in seeds.items())
+
+    @cached_property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """[seeds, lifetimes, steps]."""
+        return np.stack([cell.correct for cell in self.cells])
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Accuracy over all predictions of a lifetime [seeds, lifetimes]."""
+        return statistics.lifetime_scores(self.correct)
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Mean accuracy with its interval."""
+        return statistics.estimate(self.scores, self.has_meta_parameters)
+
+    def trace(self, name: str) -> npt.NDArray[np.float64]:
+        """What the protocol measured besides [seeds, lifetimes, ...]."""
+        outcomes = [cell.outcomes for cell in self.cells if cell.outcomes is not None]
+        return np.stack([found.traces[name].astype(np.float64) for found in outcomes])
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A stored cell that does not count, and why."""
+
+    split: str
+    learner: str
+    seed: int
+    key: str
+    reason: str
+
+
+def data_hashes(cell: Cell, side: str) -> dict[str, str]:
+    """Content hashes of the data of a cell's "meta_train" or "meta_test" side."""
+    found = cell.provenance.data_hashes.items()
+    return {name: content for name, content in found if name.startswith(f"{side}/")}
+
+
+def gather(
+    suite: str, cells: Sequence[Cell], plans: Sequence[Plan]
+) -> tuple[list[Group], list[Stale]]:
+    """The groups in planned order, each split and learner at least once, and the stale cells.
+
+    A cell that another suite ran counts where its key is the planned one, since the key covers all
+    that its outcome depends on. The result does not depend on the order of `cells`. Raises
+    VsmlBenchError where the plan has a place twice.
+    """
+    current, stale = _match(suite, cells, plans)
+    together: dict[tuple[str, str], list[Plan]] = {}
+    for plan in plans:
+        together.setdefault((plan.split.name, plan.learner), []).append(plan)
+    groups = [group for of in together.values() for group in _by_device(tuple(of), current)]
+    return groups, stale
+
+
+def _match(
+    suite: str, cells: Sequence[Cell], plans: Sequence[Plan]
+) -> tuple[dict[Place, list[Cell]], list[Stale]]:
+    """The cells that count, at most one per place and device, and the others."""
+    planned: dict[Place, Plan] = {}
+    for plan in plans:
+        if planned.setdefault(plan.place, plan) is not plan:
+            raise VsmlBenchError(f"suite '{suite}' plans {plan} twice; name each learner once.")
+    candidates: dict[tuple[Place, str], list[Cell]] = {}
+    stale = []
+    for cell in cells:
+        where = cell.plan.place
+        here = planned.get(where)
+        if here is not None and cell.key == here.key:
+            candidates.setdefault((where, cell.provenance.hardware), []).append(cell)
+        elif cell.plan.suite == suite:
+            stale.append(_stale(cell, _difference(cell, here)))
+    current: dict[Place, list[Cell]] = {}
+    for (where, _), rivals in sorted(candidates.items(), key=lambda item: item[0]):
+        chosen, *others = _best_first(rivals)
+        current.setdefault(where, []).append(chosen)
+        stale += [
+            _stale(other, "another record of the same cell counts")
+            for other in others
+            if other != chosen
+        ]
+    return current, sorted(set(stale), key=lambda s: (s.split, s.learner, s.seed, s.key, s.reason))
+
+
+def _best_first(cells: list[Cell]) -> list[Cell]:
+    if len(cells) == 1:
+        return cells
+    newest_first = sorted(
+        cells, key=lambda cell: (cell.provenance.created, content_hash(cell)), reverse=True
+    )
+    return sorted(newest_first, key=lambda cell: cell.status != "ok")
+
+
+def _difference(cell: Cell, plan: Plan | None) -> str:
+    if plan is None:
+        return "today's plan has no such cell"
+    parts = ", ".join(sorted(_unequal(cell.identity, plan.identity())))
+    return f"different from today's: {parts}"
+
+
+def _unequal(theirs: Any, ours: Any, part: str = "") -> Iterator[str]:
+    """Where two identities differ, such as "learner.version"."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        for name in {*theirs, *ours}:
+            below = f"{part}.{name}" if part else name
+            yield from _unequal(theirs.get(name), ours.get(name), below)
+    elif canonical_json(theirs) != canonical_json(ours):
+        yield part
+
+
+def _stale(cell: Cell, reason: str) -> Stale:
+    return Stale(*cell.plan.place, cell.key, reason)
+
+
+def _by_device(plans: tuple[Plan, ...], current: Mapping[Place, list[Cell]]) -> list[Group]:
+    """The groups of one split and learner, one per device that has scores.
+
+    A failed cell stands in on the devices where its seed has no score; a group of failures alone is
+    made where no other one tells of them.
+    """
+    cells = [cell for plan in plans for cell in current.get(plan.place, [])]
+    devices = sorted({cell.provenance.hardware for cell in cells if cell.status == "ok"})
+    strays = {c.plan.job.seed: c for c in cells if c.provenance.hardware not in devices}
+    groups, shown = [], set()
+    for device in devices:
+        own = {c.plan.job.seed: c for c in cells if c.provenance.hardware == device}
+        group = _group(plans, device, {**strays, **own})
+        groups.append(group)
+        shown |= {id(cell) for cell in group.cells}
+    rest = [cell for cell in cells if id(cell) not in shown]
+    while rest or not groups:
+        by_seed: dict[int, Cell] = {}
+        left = [cell for cell in rest if by_seed.setdefault(cell.plan.job.seed, cell) is not cell]
+        device = " / ".join(sorted({cell.provenance.hardware for cell in by_seed.values()}))
+        groups.append(_group(plans, device, by_seed))
+        rest = left
+    return groups
+
+
+def _group(plans: tuple[Plan, ...], device: str, cells: Mapping[int, Cell]) -> Group:
+    """cells: seed -> cell."""
+    found = tuple(cells[plan.job.seed] for plan in plans if plan.job.seed in cells)
+    return Group(plans, device, found)
