@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,7 +69,7 @@ class Group:
         """Name of the split that this one is with one change; "" for none."""
         reference = self.plans[0].split.unchanged
         file, inside = paths.parts(reference)
-        return inside or (file and file.rpartition("/")[2].removesuffix(".toml")) or reference
+        return inside or (Path(file).stem if file else reference)
 
     @property
     def stream(self) -> bool:

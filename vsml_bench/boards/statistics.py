@@ -240,10 +240,10 @@ def _interval(
     squares = sum(value**2 / df for part in parts for value, df in part.terms)
     if variance == 0 or squares == 0:
         return mean, mean
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes much longer to import
 
     df = max(1.0, variance**2 / squares)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, df)) * sqrt(variance)
+    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
     return max(lowest, mean - half), min(highest, mean + half)
 
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.leaderboard.factory import make_cell
-from vsml_bench.evaluation.cell import Cell, Outcomes
-from vsml_bench.leaderboard.sections import Finished
+from tests.boards.factory import group_of, make_cell
+from vsml_bench.evaluation.cell import Cell
 from vsml_bench.studies.cloning.board import sections
 
 LIFETIMES, STEPS, WINDOWS = 2, 100, 10
@@ -16,7 +14,6 @@ LIFETIMES, STEPS, WINDOWS = 2, 100, 10
 
 def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
     """Each lifetime is right in its first `right` steps, true backpropagation as often as said."""
-    made = make_cell(learner="clone-1", seed=seed)
     correct = np.tile(np.arange(STEPS) < right, (LIFETIMES, 1))
     shape = (LIFETIMES, WINDOWS)
     constant = {
@@ -29,14 +26,13 @@ def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
         "reference_largest_weight": np.full(shape, 1.0),
         "drift": np.linspace([0.0, 0.0], [0.01, 0.03], 10).T,
     }
-    outcomes = Outcomes(correct, np.zeros(correct.shape), {**constant, **traces})
-    return dataclasses.replace(made, lifetimes=LIFETIMES, steps=STEPS, outcomes=outcomes)
+    return make_cell("digits", "clone-1", seed, correct, traces={**constant, **traces})
 
 
 def test_the_comparison_is_over_seeds_and_streams() -> None:
     perturbed = np.full((LIFETIMES, WINDOWS), 0.42)
     cells = (cell(0, 60, [0.5, 0.5]), cell(1, 60, [0.8, 0.4], perturbed_accuracy=perturbed))
-    comparison, *_ = sections([Finished("digits", "clone-1", "some CPU", cells)])
+    comparison, *_ = sections([group_of(*cells)])
     (row,) = comparison.rows
     found = dict(zip(comparison.headers, row, strict=True))
     assert found.pop("split") == "digits" and found.pop("learner") == "clone-1"
@@ -60,21 +56,21 @@ def test_the_comparison_is_over_seeds_and_streams() -> None:
 def test_seeds_stand_beside_one_another_with_their_run_away_streams() -> None:
     large = np.tile(np.array([1.9, 2.1])[:, None], WINDOWS)
     cells = (cell(0, 60, [0.5, 0.5]), cell(4, 60, [0.8, 0.4], largest_weight=large))
-    finished = Finished("digits", "clone-1", "some CPU", cells)
-    _, by_seed, _ = sections([finished, dataclasses.replace(finished, cells=cells[:1])])
+    finished = group_of(*cells)
+    _, by_seed, _ = sections([finished, group_of(cells[0])])
     first, second = (dict(zip(by_seed.headers, row, strict=True)) for row in by_seed.rows)
     assert (first["seed"], second["seed"]) == (0, 4)
     assert (first["gap"], second["gap"]) == pytest.approx((-10.0, 0.0), abs=1e-5)
     assert (first["run away"], second["run away"], second["streams"]) == (0, 1, 2)
     assert second["largest"] == pytest.approx(2.1)
-    alone = sections([dataclasses.replace(finished, cells=cells[:1])])
+    alone = sections([group_of(cells[0])])
     assert [section.title for section in alone] == ["Beside the true algorithm", "Along the way"]
 
 
 def test_curves_are_in_tenths() -> None:
     reference = np.tile(np.arange(WINDOWS) / 10, (LIFETIMES, 1))
     cells = (cell(0, 65, [0.5, 0.5], reference_accuracy=reference),)
-    *_, curves = sections([Finished("digits", "clone-1", "some CPU", cells)])
+    *_, curves = sections([group_of(*cells)])
     learner, true, updates = (row[3:] for row in curves.rows)
     assert learner == pytest.approx([100.0] * 6 + [50.0] + [0.0] * 3)
     assert true == pytest.approx([10.0 * k for k in range(10)])

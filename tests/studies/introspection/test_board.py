@@ -1,9 +1,8 @@
-"""The tables and pictures of introspection and of the ablations, from cells made by hand."""
+"""The tables and pictures of introspection, from cells made by hand."""
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from collections.abc import Sequence
 from itertools import product
@@ -13,14 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.leaderboard.factory import make_cell, plan
-from vsml_bench.evaluation.cell import Outcomes
-from vsml_bench.leaderboard import ablations, introspection
-from vsml_bench.leaderboard.board import build_board
-from vsml_bench.leaderboard.render import to_markdown
-from vsml_bench.leaderboard.sections import Finished
-from vsml_bench.leaderboard.statistics import estimate, paired_difference
-from vsml_bench.studies.introspection.board import Curve, curves
+from tests.boards.factory import RECIPE, group_of, make_plan, run
+from vsml_bench.boards.board import build_board
+from vsml_bench.boards.formats import to_markdown
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.statistics import estimate
+from vsml_bench.studies.introspection.board import SHOWN, Curve, curves, sections
 from vsml_bench.studies.introspection.picture import write_introspection
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
@@ -35,7 +32,7 @@ LIFETIMES, STEPS = 3, 40
 AT = moments(STEPS)
 
 
-def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Finished:
+def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Group:
     """A learner whose traces are what `seed_values` says, one for each seed, and a little more from
     lifetime to lifetime; after is 0.1 above before. gone: index of trace values that are NaN."""
     cells = []
@@ -50,12 +47,11 @@ def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Finished
         if gone is not None:
             level[gone] = np.nan
         traces = {CONFIDENCE: level, ACCURACY: level, **dict.fromkeys(RESPONSES, response)}
-        recipe: dict[str, Any] | None = {} if len(seed_values) > 1 else None
-        cell = make_cell("held-out", learner, seed, [0.5] * LIFETIMES, steps=STEPS, recipe=recipe)
-        assert cell.outcomes is not None
-        outcomes = Outcomes(cell.outcomes.correct, cell.outcomes.loss, traces)
-        cells.append(dataclasses.replace(cell, outcomes=outcomes))
-    return Finished("held-out", learner, "some CPU", tuple(cells))
+        recipe = RECIPE if len(seed_values) > 1 else None
+        half = [0.5] * LIFETIMES
+        plan = make_plan(learner=learner, seed=seed, steps=STEPS, recipe=recipe)
+        cells.append(run(plan, half, traces=traces))
+    return group_of(*cells)
 
 
 BOTH = [of("vsml", [0.5, 0.6]), of("1-nn", [0.3])]
@@ -96,7 +92,7 @@ def test_what_one_learner_lacks_is_no_number_and_no_mean_over_fewer() -> None:
 
 
 def test_the_tables_on_the_board() -> None:
-    made = introspection.sections(BOTH)
+    made = sections(BOTH)
     assert [s.title for s in made] == [
         "Confidence at the n-th example of a class",
         "Accuracy at the n-th example of a class",
@@ -105,7 +101,7 @@ def test_the_tables_on_the_board() -> None:
     for section in made:
         assert all(len(row) == len(section.headers) for row in section.rows)
     confidence, response = made[0], made[-1]
-    assert confidence.headers[2:] == tuple(f"n = {n}" for n in introspection.SHOWN)
+    assert confidence.headers[2:] == tuple(f"n = {n}" for n in SHOWN)
     assert confidence.rows[1][:3] == ("held-out", "1-nn", "0.310 ± 0.025")
     assert confidence.rows[1][-1] is None
     assert response.headers == ("split", "learner", "measure", "asked", *map(str, AT))
@@ -118,44 +114,13 @@ def test_the_tables_on_the_board() -> None:
     kinds = product(("vsml", "1-nn"), LAGS, (CONFIDENCE, ACCURACY))
     assert [row[1:4] for row in response.rows] == [(of, m, lag) for of, lag, m in kinds]
     cells = [cell for finished in BOTH for cell in finished.cells]
-    plans = [plan(learner=cell.id.learner, seed=cell.id.seed) for cell in cells]
-    board = build_board("desk", cells, plans, track="introspection")
+    board = build_board("desk", cells, [cell.plan for cell in cells], study="introspection")
     assert [section.title for section in board.sections] == [s.title for s in made]
     assert "## Response: same class" in to_markdown(board)
 
 
 def test_no_learner_has_finished() -> None:
-    assert all(not section.rows for section in introspection.sections([]))
-
-
-def test_ablations_are_compared_with_the_default_on_the_same_lifetimes() -> None:
-    accuracies = {
-        "ablation-none": [[0.5, 0.6, 0.7], [0.6, 0.6, 0.6]],
-        "ablation-n-8": [[0.4, 0.5, 0.6], [0.5, 0.6, 0.6]],
-        "ablation-sum": [[0.5, 0.6, 0.7], [0.5, 0.6, 0.7]],
-    }
-    finished = [
-        Finished(
-            "held-out",
-            name,
-            "some CPU",
-            tuple(make_cell("held-out", name, s, list(a)) for s, a in enumerate(seeds)),
-        )
-        for name, seeds in accuracies.items()
-    ]
-    made = ablations.sections(finished)
-    assert [s.title for s in made] == [
-        "Ablation: State size N",
-        "Ablation: Messages are reduced by",
-    ]
-    default, changed = made[0].rows
-    assert default[:2] == ("held-out", "16") and changed[1] == "8" and default[-1] == 2
-    assert default[6:9] == (None, None, None)
-    theirs, ours = np.array(accuracies["ablation-none"]), np.array(accuracies["ablation-n-8"])
-    expected = paired_difference(ours, theirs)
-    assert changed[2:5] == pytest.approx(dataclasses.astuple(estimate(ours, True))[:3])
-    assert changed[6:9] == pytest.approx((expected.mean, expected.low, expected.high))
-    assert ablations.sections(finished[1:]) == [], "nothing to compare with"
+    assert all(not section.rows for section in sections([]))
 
 
 def test_pictures_and_data(tmp_path: Path) -> None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.leaderboard.factory import make_cell
-from vsml_bench.leaderboard.sections import Finished
-from vsml_bench.leaderboard.statistics import estimate
+from tests.boards.factory import make_group
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.statistics import estimate
 from vsml_bench.studies.precision.board import sections
 
 BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
 AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])
 
 
-def finished(*accuracies: list[float], precision: str, device: str = "CPU") -> Finished:
-    cells = tuple(
-        make_cell("held-out", "gpicl", seed, of, device=device, precision=precision)
-        for seed, of in enumerate(accuracies)
-    )
-    return Finished("held-out", "gpicl", cells[0].provenance.hardware, cells)
+def finished(*accuracies: list[float], precision: str, device: str = "CPU") -> Group:
+    return make_group("held-out", "gpicl", accuracies, device=device, precision=precision)
 
 
 def test_seeds_and_lifetimes_are_paired() -> None:
@@ -41,5 +37,5 @@ def test_seeds_and_lifetimes_are_paired() -> None:
     ],
     ids=["nothing", "another device", "other seeds"],
 )
-def test_nothing_is_compared_with_what_is_not_its_like(others: list[Finished]) -> None:
+def test_nothing_is_compared_with_what_is_not_its_like(others: list[Group]) -> None:
     assert sections([finished(*AFTER, precision="bfloat16"), *others]) == []

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.leaderboard.factory import make_cell
-from vsml_bench.leaderboard.sections import Finished, Section
-from vsml_bench.leaderboard.statistics import estimate, generalisation_gap
+from tests.boards.factory import RECIPE, make_group
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.sections import Section
+from vsml_bench.boards.statistics import estimate, generalisation_gap
+from vsml_bench.recipes import Recipe
 from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS, sections
 from vsml_bench.studies.robustness.picture import card
 
@@ -24,15 +26,20 @@ def finished(
     seeds: Any = OWN,
     device: str = "CPU",
     first: int = 0,
-    has_meta_parameters: bool = True,
+    recipe: Recipe | None = RECIPE,
     steps: int = 20,
-) -> Finished:
-    cells = tuple(
-        make_cell(split, learner, first + n, of, seeds=seeds, steps=steps)
-        for n, of in enumerate(accuracies)
+) -> Group:
+    return make_group(
+        split,
+        learner,
+        accuracies,
+        first_seed=first,
+        seeds=seeds,
+        device=device,
+        recipe=recipe,
+        steps=steps,
+        unchanged="" if split == HOME else HOME,
     )
-    unchanged = "" if split == HOME else HOME
-    return Finished(split, learner, device, cells, unchanged, has_meta_parameters)
 
 
 def numbers(found: list[Section]) -> list[dict[str, Any]]:
@@ -73,7 +80,7 @@ def test_other_lifetimes_are_not_paired() -> None:
 
 def test_no_change_is_zero_and_one_seed_is_marked() -> None:
     rows = [
-        finished(split, [0.5, 0.6, 0.7], learner=name, has_meta_parameters=name == "vsml")
+        finished(split, [0.5, 0.6, 0.7], learner=name, recipe=RECIPE if name == "vsml" else None)
         for split in (HOME, "r/x")
         for name in ("vsml", "sgd")
     ]
@@ -136,6 +143,16 @@ def test_the_picture_has_every_number_and_is_the_same_every_time() -> None:
         assert words in text, words
     assert "<dc:date>" not in text
     assert card(found) == pictures
+
+
+@pytest.mark.parametrize(
+    "reference", ["here/r.toml", "here/all.toml:r", "r"], ids=["a file", "a grid", "a name"]
+)
+def test_the_unchanged_split_may_be_a_users_own(reference: str) -> None:
+    changed = make_group("r/x", accuracies=AFTER, unchanged=reference, device="CPU", seeds=OWN)
+    assert changed.unchanged == "r"
+    (row,) = numbers(sections([finished("r", *BEFORE), changed]))
+    assert row["against"] == "r"
 
 
 def test_without_numbers_there_is_no_picture() -> None:
