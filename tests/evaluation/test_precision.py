@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import vsml_bench
+from tests.boards.factory import make_cell
 from tests.conftest import Finished
 from tests.harness import call
-from tests.leaderboard.factory import make_cell
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation import runner

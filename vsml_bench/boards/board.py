@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vsml_bench.boards.columns import Column, columns
 from vsml_bench.boards.groups import Group, Stale, data_hashes, gather
@@ -65,8 +65,8 @@ class Board:
             document["sections"] = [asdict(section) for section in self.sections]
         return document
 
-    def names(self, form: str) -> list[str]:
-        """Names in a row of the columns that "json" or "csv" shows, with the ends of intervals."""
+    def names(self, form: Literal["json", "csv"]) -> list[str]:
+        """Names in a row of the columns that JSON or CSV has, with the ends of intervals."""
         shown = {name: c for name, c in self.columns.items() if getattr(c, form)}
         return [each for name, column in shown.items() for each in (name, *(column.bounds or ()))]
 
@@ -88,12 +88,7 @@ def build_board(
     _check_comparable(groups)
     finished = [group for group in groups if group.finished]
     known = columns()
-    rows = [
-        Row(
-            group, {k: v for n, c in known.items() for k, v in c.values(n, group, finished).items()}
-        )
-        for group in groups
-    ]
+    rows = [Row(group, _numbers(known, group, finished)) for group in groups]
     splits = list(dict.fromkeys(plan.split.name for plan in plans))
     rows.sort(key=lambda row: (splits.index(row.group.split), *_best_first(row)))
     current = list({id(cell): cell for group in groups for cell in group.cells}.values())
@@ -107,6 +102,15 @@ def build_board(
         tuple(sorted({cell.provenance.git_commit for cell in current} - {""})),
         find_study(study).sections_of(finished),
     )
+
+
+def _numbers(
+    known: Mapping[str, Column], group: Group, finished: Sequence[Group]
+) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for name, column in known.items():
+        numbers |= column.values(name, group, finished)
+    return numbers
 
 
 def _check_comparable(groups: Sequence[Group]) -> None:

@@ -18,6 +18,8 @@ from vsml_bench.plugins import with_installed
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Format", "formats", "to_csv", "to_frame", "to_json", "to_markdown"]
+
 ENTRY_POINT_GROUP = "vsml_bench.formats"
 
 

@@ -116,7 +116,7 @@ class Group:
     def steps(self) -> int | None:
         """Scored predictions of a lifetime; None where there is no cell."""
         if self.ok:
-            return self.ok[0].correct.shape[1]
+            return int(self.ok[0].correct.shape[1])
         return self.plans[0].protocol.predictions if self.cells else None
 
     @property
