@@ -92,6 +92,12 @@ class Card:
         return missing_package(self.requires, f"learner '{self.name}' ({self.origin})")
 
 
+def unknown(name: str) -> Card:
+    """What stands for a learner of which nothing is known."""
+    nothing: tuple[str, ...] = ()
+    return Card(name, 0, {}, "", "", nothing, nothing, nothing, None, None, None, {}, "", name)
+
+
 def missing_package(requires: Mapping[str, str], who: str) -> str:
     """Which of the packages is not installed, and how to install it; "" where all are."""
     for package, remedy in requires.items():

@@ -78,7 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     _json(plan)
 
     train = _verb(verbs, "meta-train", "find a learner's meta-parameters, or tune it")
-    train.add_argument("--split", required=True, help="whose meta-train side is trained on")
+    train.add_argument(
+        "--split",
+        default="",
+        help="whose meta-train side is trained on, where the recipe is for tasks",
+    )
     train.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--suite", help="use this suite's protocol and recipe")
@@ -90,11 +94,6 @@ def build_parser() -> argparse.ArgumentParser:
     _assignments(train, "--set", "a field of the learner's configuration to change")
     _data_root(train)
     _training(train)
-
-    clone = _verb(verbs, "clone", "clone backpropagation into a sub-RNN that only runs forward")
-    clone.add_argument("--layers", type=int, default=1, help="of the network (default: 1)")
-    clone.add_argument("--seed", type=int, default=0)
-    _training(clone)
 
     run = _verb(verbs, "run", "run a suite's cells")
     _selection(run)
@@ -126,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     board.add_argument(
         "--write",
         action="store_true",
-        help="also write board.md, .csv and .json, and what a track draws",
+        help="also write board.md, .csv and .json, and what a study draws",
     )
     board.add_argument(
         "--compare", metavar="BOARD", help="say how it differs from this board.json or 'published'"
@@ -146,6 +145,23 @@ def build_parser() -> argparse.ArgumentParser:
 
     verify = _verb(verbs, "verify", "check stored cells and checkpoints against their hashes")
     verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
+    verify.add_argument(
+        "--replay",
+        nargs="?",
+        type=int,
+        const=1,
+        metavar="N",
+        help="also run N lifetimes of each cell (default: 1) and the first updates of each "
+        "meta-training again, with today's code and data, and compare",
+    )
+    verify.add_argument("--steps", type=int, help="with --replay: only so many of each lifetime")
+    verify.add_argument(
+        "--adopt",
+        action="store_true",
+        help="with --replay: file stale records that replay under today's identity",
+    )
+    verify.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")
+    _data_root(verify)
     _json(verify)
 
     explain = _verb(verbs, "explain", "say what a split, suite, learner, cell or checkpoint is")

@@ -24,7 +24,7 @@ from vsml_bench.evaluation.runner import Setting
 from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.protocols.evaluation import Scores, evaluate
-from vsml_bench.protocols.protocol import find_protocol
+from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
 from vsml_bench.recipes import Shape
 from vsml_bench.registry import check_code, entry_of
@@ -52,8 +52,7 @@ def inspect(
         return {plan.learner: str(error) for plan in plans}
     for plan in plans:
         plan.protocol.instance().check(test)
-        if plan.job.protocol.name:
-            plan.job.protocol.instance().check(train)
+        (plan.job.episodes.instance() if plan.job.episodes else Online(1)).check(train)
     check_disjoint(split, root)
     shapes = (train.shape, test.shape)
     return {plan.learner: plan.job.learner.unavailable or _misfit(plan, shapes) for plan in plans}
@@ -196,3 +195,4 @@ def _provenance(
         precision=setting.precision,
         processor=device.type,
     )
+

@@ -72,10 +72,8 @@ def meta_train(
     recipe = job.recipe
     if recipe is None:
         raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
-    training = _Training(job, recipe, folder, execution, root, command)
-    training.resume()
-    if training.done == 0 and job.start is not None:
-        training.start_from(_start(job.start, folder, execution, root, progress, command))
+    training = Training(job, recipe, folder, execution, root, command)
+    training.begin(progress)
     steps = range(training.done, recipe.steps)
     with progress_bar(
         recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
@@ -97,28 +95,13 @@ def meta_train(
     return path
 
 
-def _start(
-    job: Job,
-    folder: Path,
-    execution: Execution,
-    root: Path | None,
-    progress: bool,
-    command: str,
-) -> Path:
-    """The finished checkpoint of the meta-training that another goes on from, made if need be."""
-    published = artifact_path(paths.results() / "checkpoints", job)
-    if published.is_file():
-        return published
-    return meta_train(job, folder, execution, root, progress=progress, command=command)
-
-
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where the beginning of a meta-training comes from."""
     kept = ("steps", "seconds", "command", "git_commit", "git_dirty", "versions", "device")
     return {"checkpoint": checkpoint.sha256, **{key: checkpoint.document[key] for key in kept}}
 
 
-class _Training:
+class Training:
     """An unfinished meta-training: what a checkpoint must hold for it to continue exactly."""
 
     def __init__(
@@ -131,7 +114,7 @@ class _Training:
         command: str,
     ) -> None:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
-        self.folder = folder
+        self.folder, self.root = folder, root
         self.partial = folder / f"{job.name}.partial.safetensors"
         self.entry = entry_of(job.learner)
         self.learner: Learner = self.entry.create(derive_seed(job.seed, "meta-initialisation"))
@@ -162,8 +145,19 @@ class _Training:
         load_meta_parameters(self.learner, checkpoint, path.name)
         self.begun_by = _provenance(checkpoint)
 
-    def update(self, step: int) -> None:
-        """One meta-update."""
+    def begin(self, progress: bool) -> None:
+        """Continues from where an earlier run of the same stopped, or begins."""
+        self.resume()
+        job = self.job.start
+        if self.done == 0 and job is not None:
+            made = artifact_path(paths.results() / "checkpoints", job)
+            if not made.is_file():
+                where = (self.folder, self.execution, self.root)
+                made = meta_train(job, *where, progress=progress, command=self.command)
+            self.start_from(made)
+
+    def update(self, step: int) -> float:
+        """One meta-update; returns its meta-loss."""
         began = time.perf_counter()
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
@@ -185,6 +179,7 @@ class _Training:
         if step < FIRST_LOSSES:
             self.first_losses.append(outcome.loss)
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+        return outcome.loss
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
         learner = self.learner.train()

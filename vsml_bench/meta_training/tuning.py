@@ -21,6 +21,7 @@ from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.progress import progress_bar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import TuningGrid
 from vsml_bench.registry import entry_of
@@ -93,11 +94,10 @@ def score(
     """Accuracy and mean loss of one point of the grid on the pinned lifetimes."""
     grid = job.learner.tuning
     assert grid is not None
-    protocol = job.protocol.instance()
+    protocol: Protocol = Online(grid.steps).fitted(sampler)
     lifetimes = grid.lifetimes
-    if job.protocol.stream:
-        protocol = Online(grid.steps).fitted(sampler)
-    else:
+    if job.episodes is not None:
+        protocol = job.episodes.instance()
         lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
     protocol.check(sampler)
     torch.compiler.reset()  # only so many compilations of one function are kept
