@@ -108,8 +108,9 @@ class Recipe:
     """Name of the learner whose finished meta-training, of the same side and seed, this one goes on
     from; "" begins with fresh meta-parameters."""
     source: str = ""
-    """"package.module:Class" of the `Source` (see meta_training/source.py) that meta-updates are
-    taken from; "" is lifetimes of the meta-train side's tasks."""
+    """"package.module:Class", or ":Class" of the learner's own file: the `Source` (see
+    meta_training/source.py) that meta-updates are taken from; "" is lifetimes of the meta-train
+    side's tasks."""
     shared: str = ""
     """With `source`: the field of the configuration that the meta-parameters depend on alone.
     Learners of one recipe for which it is equal share one meta-training."""

@@ -23,12 +23,15 @@ def is_place(reference: str) -> bool:
     return ":" in reference or "." in reference
 
 
-def load(reference: str, kind: str) -> Any:
+def load(reference: str, kind: str, home: str = "") -> Any:
     """What `path/to/file.py:Name` or `package.module:Name` names.
 
-    kind: what to call it in errors, "protocol" say. VsmlBenchError where there is no such thing.
+    kind: what to call it in errors, "protocol" say. home: a loaded module, in which `:Name` is
+    looked for. VsmlBenchError where there is no such thing.
     """
     place, _, name = reference.rpartition(":")
+    if home and not place:
+        return _named(sys.modules[home], name, kind, "the file")
     if not place or not name:
         raise VsmlBenchError(
             f"{kind} '{reference}': expected path/to/file.py:Name or package.module:Name."
@@ -36,10 +39,7 @@ def load(reference: str, kind: str) -> Any:
     # the absolute path, since modules are kept and the working folder may change
     is_file = place.endswith(".py")
     module = _load_file(Path(place).absolute(), kind) if is_file else _load_module(place, kind)
-    if not hasattr(module, name):
-        where = Path(place).name if is_file else place
-        raise VsmlBenchError(f"{where} defines no {kind} '{name}'; {closest(name, vars(module))}")
-    return getattr(module, name)
+    return _named(module, name, kind, Path(place).name if is_file else place)
 
 
 def reference_to(cls: type) -> str:
@@ -53,6 +53,12 @@ def reference_to(cls: type) -> str:
 def installed(group: str) -> dict[str, str]:
     """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
     return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+def _named(module: ModuleType, name: str, kind: str, where: str) -> Any:
+    if not hasattr(module, name):
+        raise VsmlBenchError(f"{where} defines no {kind} '{name}'; {closest(name, vars(module))}")
+    return getattr(module, name)
 
 
 def _load_module(name: str, kind: str) -> ModuleType:

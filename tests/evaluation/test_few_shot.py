@@ -183,7 +183,10 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
     [
         ({"more": "shots = 2"}, "queries: few_shot needs at least 1, found none"),
         ({"more": "shots = 0\nqueries = 3"}, "shots: few_shot needs at least 1, found 0"),
-        ({"more": "shots = 2\nqueries = 3\nsteps = 50"}, "leave steps out"),
+        (
+            {"more": "shots = 2\nqueries = 3\nsteps = 50"},
+            "steps: the protocol 'few_shot' has none; leave it out",
+        ),
         ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
         ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
         ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),

@@ -21,7 +21,7 @@ from vsml_bench.meta_training.job import MetaTrainingJob, change_recipe
 from vsml_bench.protocols.evaluation import lifetime_seeds
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
-from vsml_bench.protocols.registry import find_protocol
+from vsml_bench.protocols.registry import protocol_of
 from vsml_bench.registry import LearnerEntry, find_learners, find_split
 from vsml_bench.specs import Split, Suite, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json
@@ -94,7 +94,6 @@ def plan_suite(
     sides share examples.
     """
     check_numbers(suite)
-    find_study(suite.track)
     for name in splits:
         if name not in suite.splits:
             raise VsmlBenchError(
@@ -143,6 +142,10 @@ def check_numbers(suite: Suite) -> None:
     for field in ("splits", "learners", "seeds"):
         if not getattr(suite, field):
             raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+    try:
+        find_study(suite.track)
+    except VsmlBenchError as error:
+        raise VsmlBenchError(f"suite '{suite.name}': track: {error}") from error
 
 
 def _inside_places(suite: Suite) -> dict[str, LearnerEntry]:
@@ -176,7 +179,7 @@ def recipe_of(entry: LearnerEntry, suite: Suite | None = None) -> Recipe | None:
 
 def check_protocol(entry: LearnerEntry, suite: Suite) -> None:
     """VsmlBenchError where the learner cannot be run under the suite's protocol."""
-    protocol = find_protocol(suite.protocol)
+    protocol = protocol_of(suite)
     if protocol.needs not in entry.cls.protocols:
         known = ", ".join(sorted(entry.cls.protocols))
         raise VsmlBenchError(
@@ -187,7 +190,7 @@ def check_protocol(entry: LearnerEntry, suite: Suite) -> None:
 
 def episodes_of(suite: Suite, split: Split) -> Protocol | None:
     """The protocol that learners are meta-trained under for a suite; None for its streams."""
-    cls = find_protocol(suite.protocol)
+    cls = protocol_of(suite)
     protocol = cls.of(suite, split.meta_train, f"meta_train of '{split.name}'")
     return None if cls.stream else protocol
 
@@ -204,7 +207,7 @@ class _Sides:
         self.split = split
         self.episodes = episodes_of(suite, split)
         where = f"meta_test of '{split.name}'"
-        self.protocol = find_protocol(suite.protocol).of(suite, split.meta_test, where)
+        self.protocol = protocol_of(suite).of(suite, split.meta_test, where)
         self.lifetimes = suite.lifetimes
         self.fixed_episodes = False
         self.unavailable = ""

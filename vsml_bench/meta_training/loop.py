@@ -301,5 +301,7 @@ def _source(
     execution: Execution,
     root: Path | None,
 ) -> Source:
-    source: type[Source] = load(recipe.source, "source") if recipe.source else TaskLifetimes
+    source: type[Source] = TaskLifetimes
+    if recipe.source:
+        source = load(recipe.source, "source", job.entry.cls.__module__)
     return source(job, recipe, learner, execution, root)
