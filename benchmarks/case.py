@@ -11,7 +11,7 @@ import torch
 from vsml_bench import execution
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.meta_training.objective import MetaLoss, meta_loss
+from vsml_bench.meta_training.source import MetaLoss, meta_loss
 from vsml_bench.protocols.protocol import Protocol
 
 Run: TypeAlias = Callable[[], Any]

@@ -110,16 +110,16 @@ def test_a_learner_file_is_found_by_path(write):
 
 
 def test_learners_of_a_module_are_found_by_its_name():
-    entries = registry.find_learners("vsml_bench.vsml.ablations")
+    entries = registry.find_learners("vsml_bench.studies.ablations.learner")
     assert len(entries) == 13 and "ablation-none" in {entry.name for entry in entries}
     for entry in entries:
         found = registry.find_learner(entry.reference)
         assert (found.name, found.cls, found.config) == (entry.name, entry.cls, entry.config)
-    assert entries[0].origin == "module vsml_bench.vsml.ablations"
-    (only,) = registry.find_learners("vsml_bench.vsml.ablations:SumAblation")
+    assert entries[0].origin == "module vsml_bench.studies.ablations.learner"
+    (only,) = registry.find_learners("vsml_bench.studies.ablations.learner:SumAblation")
     assert only.name == "ablation-sum"
     with pytest.raises(VsmlBenchError, match="no learner class 'SumAblatio'; did you mean"):
-        registry.find_learners("vsml_bench.vsml.ablations:SumAblatio")
+        registry.find_learners("vsml_bench.studies.ablations.learner:SumAblatio")
     with pytest.raises(VsmlBenchError, match=r"module vsml_bench\.nothing cannot be imported"):
         registry.find_learners("vsml_bench.nothing")
 

@@ -4,8 +4,8 @@ learners use it; everybody else reads `cards`.
 A learner comes from a Python file or module that defines `Learner` subclasses; each name in a
 class's `variants` is one learner. Where such modules are looked for, all in one way:
 `baselines/`, entry points of the group `vsml_bench.learners` (VSML itself is one, of this
-package), a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and a module that can
-be imported, given as `package.module` or `package.module:ClassName`.
+package), what studies name, a file given as `path/to/file.py` or `path/to/file.py:ClassName`, and
+a module that can be imported, given as `package.module` or `package.module:ClassName`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
 from vsml_bench.storage import write_atomically
+from vsml_bench.studies import studies
 
 OWN = "vsml-bench"
 """The distribution whose learners say with `version` that they compute something else; of all
@@ -265,22 +266,20 @@ def _place_of_file(file: Path) -> Place:
     return Place(file.name, str(file), file.absolute().resolve().parent)
 
 
-def _place_of_module(name: str, point: importlib.metadata.EntryPoint | None = None) -> Place:
-    """point: the entry point by which it was found, whose learners are found by their names."""
+def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -> Place:
+    """by_name: whether its learners are found by their names, as those of entry points are.
+    distribution: what it comes in, where that is known."""
     top = name.partition(".")[0]
-    where = "" if point is not None else name
+    where = "" if by_name else name
     if top == paths.PACKAGE.name:
-        return Place(f"module {name}" if where else f"package {OWN}", where)
+        return Place(f"package {OWN}" if by_name else f"module {name}", where)
     module = sys.modules[top]
     file = Path(module.__file__ or "").resolve()
     home = file.parent if hasattr(module, "__path__") else file
-    if point is not None and point.dist is not None:
-        distributions = [point.dist.name]
-    else:
-        distributions = list(importlib.metadata.packages_distributions().get(top, []))
-    package = "".join(f"{d} {importlib.metadata.version(d)}" for d in distributions[:1])
-    origin = f"module {name}" if where else f"package {''.join(distributions[:1]) or top}"
-    return Place(origin, where, home, package)
+    if not distribution:
+        distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), "")
+    package = f"{distribution} {importlib.metadata.version(distribution)}" if distribution else ""
+    return Place(f"package {distribution or top}" if by_name else f"module {name}", where, home, package)
 
 
 def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]:
@@ -318,7 +317,11 @@ def _discovered() -> Iterator[LearnerEntry]:
             raise VsmlBenchError(
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
-        yield from _entries(loaded, _place_of_module(point.module, point))
+        distribution = point.dist.name if point.dist is not None else ""
+        yield from _entries(loaded, _place_of_module(point.module, True, distribution))
+    for study in studies().values():
+        for module in study.learners:
+            yield from _entries(_import_module(module), _place_of_module(module, True))
     for file in sorted(paths.baselines().glob("*.py")):
         if not file.name.startswith("_"):
             yield from _entries(_load_file(file), Place(f"baselines/{file.name}", ""))

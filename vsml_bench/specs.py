@@ -19,10 +19,6 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 PartitionName: TypeAlias = Literal["train", "test"]
-ProtocolName: TypeAlias = Literal["online", "few_shot", "cloning", "introspection"]
-TrackName: TypeAlias = Literal[
-    "", "ablations", "cloning", "introspection", "precision", "robustness"
-]
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,8 @@ class Suite:
     learners: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     """Meta-train seeds of learners with meta-parameters; the others run once, as seed 0."""
-    protocol: ProtocolName = "online"
+    protocol: str = "online"
+    """A protocol's name, `path/to/file.py:ClassName` or `package.module:ClassName`."""
     lifetimes: int = 32
     """Meta-test lifetimes (few_shot: episodes) per cell, pinned: the same for every learner and
     seed."""
@@ -116,7 +113,9 @@ class Suite:
     """Seconds after which one cell's meta-test is killed, with the status `timeout`."""
     learner_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Learner -> its meta-train seeds, where they are not `seeds`."""
-    track: TrackName = ""
-    """Whose tables its board has besides; none by default."""
+    track: str = ""
+    """The study whose sections its board has besides; none by default."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers of a protocol that has others than `steps`, `shots` and `queries`."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Learner -> fields of its `Recipe` that this suite overrides."""

@@ -141,7 +141,7 @@ def test_lifetimes_of_a_recipe_have_no_effect(tmp_path: Path) -> None:
 def test_keys_depend_on_the_protocol(tmp_path: Path) -> None:
     suite = find_suite(str(write_few_shot(tmp_path, ["vsml", "sgd-linear", "1-nn"])))
     before = planned(suite)
-    assert before["1-nn"].few_shot == FewShot(3, 2, 3)
+    assert before["1-nn"].episodes == FewShot(3, 2, 3)
     assert before["1-nn"].meta_test_protocol == FewShot(4, 2, 3)
     for field in ("shots", "queries", "lifetimes"):
         after = planned(dataclasses.replace(suite, **{field: 4}))  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_keys_depend_on_the_protocol(tmp_path: Path) -> None:
         assert set(map(frozenset, differing.values())) == {frozenset(expected)}
     online = dataclasses.replace(suite, protocol="online", shots=None, queries=None)
     for name, plan in planned(online).items():
-        assert plan.few_shot is None
+        assert plan.episodes is None
         assert plan.hashes["meta_training"] != before[name].hashes["meta_training"]
         assert plan.meta_test_seeds == before[name].meta_test_seeds
 
@@ -183,7 +183,10 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
     [
         ({"more": "shots = 2"}, "queries: few_shot needs at least 1, found none"),
         ({"more": "shots = 0\nqueries = 3"}, "shots: few_shot needs at least 1, found 0"),
-        ({"more": "shots = 2\nqueries = 3\nsteps = 50"}, "leave steps out"),
+        (
+            {"more": "shots = 2\nqueries = 3\nsteps = 50"},
+            "steps: the protocol 'few_shot' has none; leave it out",
+        ),
         ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
         ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
         ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),

@@ -90,7 +90,8 @@ def plan(
     relation: str = "unseen_tasks",
     has_meta_parameters: bool = True,
     hashes: Mapping[str, str] = HASHES,
-    protocol: str = "online",
+    metric: str = "cumulative_accuracy",
+    stream: bool = True,
 ) -> PlannedCell:
     return PlannedCell(
         CellId(suite, split, learner, seed),
@@ -98,5 +99,6 @@ def plan(
         relation,
         has_meta_parameters,
         dict(hashes),
-        protocol=protocol,
+        metric=metric,
+        stream=stream,
     )

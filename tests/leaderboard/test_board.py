@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness import install
 from tests.leaderboard.factory import HASHES, make_cell, plan
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, save_cell
-from vsml_bench.leaderboard import tracks
 from vsml_bench.leaderboard.board import WORST_FIRST, Board, Row, build_board
 from vsml_bench.leaderboard.render import to_csv, to_json, to_markdown
-from vsml_bench.leaderboard.sections import Finished, Section
 from vsml_bench.leaderboard.statistics import estimate, paired_difference
 
 HIGH, LOW = [0.8, 0.85, 0.9, 0.85], [0.3, 0.35, 0.4, 0.35]
@@ -378,12 +377,24 @@ def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None
     assert path.name in to_json(board)
 
 
-def test_the_section_of_a_track_is_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seeds_of(finished: Sequence[Finished]) -> list[Section]:
-        rows = tuple((f.learner, len(f.cells), 0.5, None) for f in finished)
-        return [Section("Seeds", "How many.", ("learner", "seeds", "half", "none"), rows)]
+COUNTING = """
+from vsml_bench.leaderboard.sections import Section
+from vsml_bench.studies import Study
 
-    monkeypatch.setattr(tracks, "TRACKS", {"counting": seeds_of})
+STUDY = Study(sections="counting_seeds:sections")
+
+def sections(finished):
+    rows = tuple((f.learner, len(f.cells), 0.5, None) for f in finished)
+    return [Section("Seeds", "How many.", ("learner", "seeds", "half", "none"), rows)]
+"""
+
+
+def test_the_section_of_a_study_is_on_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(
+        install(tmp_path, "counting_seeds", COUNTING, studies="counting = counting_seeds")
+    )
     cells = [make_cell(seed=0), make_cell(seed=1), make_cell(learner="sgd", status="crashed")]
     plans = [plan(seed=0), plan(seed=1), plan(learner="sgd")]
     board = build_board("desk", cells, plans, track="counting")

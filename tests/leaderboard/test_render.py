@@ -69,7 +69,9 @@ def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> 
 def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.7]) for name in ("vsml", "1-nn")]
     board = build_board(
-        "few", cells, [plan(learner=name, protocol="few_shot") for name in ("vsml", "1-nn")]
+        "few",
+        cells,
+        [plan(learner=name, metric="accuracy", stream=False) for name in ("vsml", "1-nn")],
     )
     assert {(r.metric, r.mean, r.early, r.final) for r in board.rows} == {
         ("accuracy", 0.6, None, None)

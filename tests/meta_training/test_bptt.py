@@ -10,7 +10,7 @@ import torch
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
-from vsml_bench.meta_training.objective import Objective, meta_loss
+from vsml_bench.meta_training.source import Objective, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.seeds import generator

@@ -14,18 +14,11 @@ from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.leaderboard.matching import Place, PlannedCell, Stale, match, place
 from vsml_bench.leaderboard.scoring import Contender, Numbers, numbers
 from vsml_bench.leaderboard.sections import Finished, Section
-from vsml_bench.leaderboard.tracks import sections
 from vsml_bench.storage import canonical_json, sha256_hex
+from vsml_bench.studies import find_study
 
 __all__ = ["Board", "PlannedCell", "Row", "Stale", "build_board"]
 
-METRICS = {
-    "online": "cumulative_accuracy",
-    "few_shot": "accuracy",
-    "cloning": "cumulative_accuracy",
-    "introspection": "cumulative_accuracy",
-}
-"""Protocol -> what its rows' means are: accuracy over a whole stream, or over all queries."""
 WORST_FIRST = (
     "crashed",
     "out_of_memory",
@@ -100,7 +93,7 @@ class Board:
     commits: tuple[str, ...]
     """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
     sections: tuple[Section, ...] = ()
-    """What the suite's track adds."""
+    """What the suite's study adds."""
 
 
 def build_board(
@@ -137,7 +130,9 @@ def build_board(
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
         tuple(sorted({c.provenance.git_commit for entry in entries for c in entry.found} - {""})),
-        sections(track, [entry.finished() for entry in entries if entry.status == "ok"]),
+        find_study(track).sections_of(
+            [entry.finished() for entry in entries if entry.status == "ok"]
+        ),
     )
 
 
@@ -168,7 +163,7 @@ class _Entry:
             identity=self.identity,
             relation=self.plans[0].relation,
             has_meta_parameters=self.plans[0].has_meta_parameters,
-            is_stream=self.plans[0].protocol != "few_shot",
+            is_stream=self.plans[0].stream,
             meta_train_hash=first.provenance.meta_train_hash,
             seeds=tuple(cell.id.seed for cell in self.found),
             outcomes=tuple(cell.outcomes for cell in self.found if cell.outcomes is not None),
@@ -187,7 +182,7 @@ class _Entry:
             split=plan.id.split,
             relation=plan.relation,
             learner=plan.id.learner,
-            metric=METRICS[plan.protocol],
+            metric=plan.metric,
             mean=n.mean,
             ci_low=n.ci_low,
             ci_high=n.ci_high,

@@ -24,9 +24,11 @@ class PlannedCell:
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Part by part what the key is made from, to say why another cell is stale."""
     family: str = ""
-    protocol: str = "online"
+    metric: str = "cumulative_accuracy"
     unchanged: str = ""
     """The split that its own is with one change; "" for none."""
+    stream: bool = True
+    """Whether predictions follow one another."""
 
 
 @dataclass(frozen=True)

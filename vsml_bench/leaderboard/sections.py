@@ -1,8 +1,7 @@
-"""The form of what a track adds to its suite's board; `tracks` says which track adds what."""
+"""The form of what a study adds to its suites' boards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,8 +43,3 @@ class Finished:
     def correct(self) -> npt.NDArray[np.bool_]:
         """[seeds, lifetimes, steps]."""
         return np.stack([cell.outcomes.correct for cell in self.cells if cell.outcomes])
-
-
-SectionMaker: TypeAlias = Callable[[Sequence[Finished]], Sequence[Section]]
-Drawing: TypeAlias = Callable[[Sequence[Section]], Mapping[str, bytes]]
-"""From sections to pictures: file name -> content."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vsml_bench.learner import Learner
-from vsml_bench.meta_training.objective import MetaGradient, Objective
+from vsml_bench.meta_training.source import MetaGradient, Objective
 
 
 def meta_gradient(learner: Learner, objective: Objective) -> MetaGradient:

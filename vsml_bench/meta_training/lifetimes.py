@@ -13,9 +13,14 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
-from vsml_bench.meta_training.objective import MetaLoss, Objective, meta_loss
 from vsml_bench.meta_training.schedule import Update
-from vsml_bench.meta_training.source import Source, Validation
+from vsml_bench.meta_training.source import (
+    MetaLoss,
+    Objective,
+    Source,
+    Validation,
+    meta_loss,
+)
 from vsml_bench.protocols.evaluation import (
     evaluate,
     fresh_states,
@@ -49,7 +54,7 @@ class TaskLifetimes(Source):
         self._job, self._recipe, self._learner, self._execution = job, recipe, learner, execution
         side = meta_train_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
-        protocol = job.few_shot or Online(longest)
+        protocol = job.episodes or Online(longest)
         self._shapes = {
             classes: [
                 EpisodeSampler(member, root=root, subset=protocol.fit)
@@ -65,7 +70,7 @@ class TaskLifetimes(Source):
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
             protocol.check(sampler)
-        if job.few_shot is None:
+        if job.episodes is None:
             self._check_lifetimes()
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
@@ -73,7 +78,7 @@ class TaskLifetimes(Source):
         drawn from (seed, step), or the largest."""
         job = self._job
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
-        protocol = job.few_shot or Online(planned.lifetime)
+        protocol = job.episodes or Online(planned.lifetime)
         shapes, device = self._shapes[planned.classes], self._execution.device
         drawn = derive_seed(job.seed, "shape", step) % len(shapes)
         sampler = shapes[-1 if largest else drawn]
@@ -94,7 +99,7 @@ class TaskLifetimes(Source):
             self._learner,
             self._validation,
             lifetime_seeds(self._recipe.validation_lifetimes, "validation"),
-            self._job.few_shot or Online(steps),
+            self._job.episodes or Online(steps),
             self._execution,
             self._job.seed,
         )

@@ -29,18 +29,16 @@ from vsml_bench.meta_training.checkpoint import (
     load_meta_parameters,
     save_checkpoint,
 )
-from vsml_bench.meta_training.imitation import Imitation
 from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
-from vsml_bench.meta_training.objective import MetaGradient, Objective
-from vsml_bench.meta_training.source import Source
+from vsml_bench.meta_training.source import MetaGradient, Objective, Source
+from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
 from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed
-from vsml_bench.vsml.cloning import Clone
 
 
 FIRST_LOSSES = 25
@@ -303,7 +301,7 @@ def _source(
     execution: Execution,
     root: Path | None,
 ) -> Source:
-    if job.imitated is not None:
-        assert isinstance(learner, Clone)
-        return Imitation(job, recipe, learner, execution)
-    return TaskLifetimes(job, recipe, learner, execution, root)
+    source: type[Source] = TaskLifetimes
+    if recipe.source:
+        source = load(recipe.source, "source", job.entry.cls.__module__)
+    return source(job, recipe, learner, execution, root)

@@ -1,14 +1,53 @@
-"""What meta-updates are taken from: lifetimes of tasks, or made-up examples of an algorithm."""
+"""What meta-updates are taken from, and what is minimised: the meta-loss on lifetimes of tasks, or
+on made-up examples of an algorithm."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from torch import Tensor
 
-from vsml_bench.meta_training.objective import Objective
+from vsml_bench.data.episodes import Episode
+from vsml_bench.execution import Execution
+from vsml_bench.learner import Learner, Recipe, State
 from vsml_bench.meta_training.schedule import Update
+from vsml_bench.protocols.protocol import Protocol, stepwise_loss
+
+if TYPE_CHECKING:
+    from vsml_bench.meta_training.job import MetaTrainingJob
+
+
+class MetaLoss(NamedTuple):
+    """What a learner made of some lifetimes."""
+
+    loss: Tensor  # mean cross-entropy over lifetimes and scored predictions, nats []
+    accuracy: Tensor  # of the same predictions []
+    logits: Tensor | None = None  # [T, E, K], where there are lifetimes of tasks
+    state: State = None  # at the end of these lifetimes
+
+
+class MetaGradient(NamedTuple):
+    """What an engine says of one meta-update; the gradient itself is in the parameters' `.grad`."""
+
+    loss: float  # of the meta-parameters, or the mean over a population around them
+    accuracy: float
+
+
+Objective: TypeAlias = Callable[[Learner], MetaLoss]
+"""The lifetimes of one meta-update, waiting for a learner. It draws the fresh states itself, for
+they may depend on the meta-parameters, and from the same seeds at every call."""
+
+
+def meta_loss(learner: Learner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
+    """The mean cross-entropy of the predictions that the protocol scores, each made before its
+    label was seen, if ever."""
+    logits, labels, state, _ = protocol.run(learner, state, episode)
+    loss = stepwise_loss(logits, labels).mean()
+    accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
+    return MetaLoss(loss, accuracy, logits, state)
 
 
 class Validation(NamedTuple):
@@ -19,7 +58,8 @@ class Validation(NamedTuple):
 
 
 class Source(ABC):
-    """All of its randomness comes from (seed, step), so that training can be continued exactly."""
+    """All of its randomness comes from (seed, step), so that training can be continued exactly.
+    A learner's recipe names another one than `TaskLifetimes` as `source`."""
 
     data_hashes: dict[str, str]
     """Dataset -> content hash of the partition that is meta-trained on."""
@@ -31,6 +71,17 @@ class Source(ABC):
     steps_of_one_shape: bool
     """Whether the learner's step is called, and with examples of one shape alone: each shape would
     be compiled."""
+
+    @abstractmethod
+    def __init__(
+        self,
+        job: MetaTrainingJob,
+        recipe: Recipe,
+        learner: Learner,
+        execution: Execution,
+        root: Path | None,
+    ) -> None:
+        """learner: fresh, on the execution's device, and trained in place. root: data root."""
 
     @abstractmethod
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:

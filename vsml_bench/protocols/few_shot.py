@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
-from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.subsets import Subset
-from vsml_bench.learner import Learner, State
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.protocols.protocol import Predictions, Protocol
+from vsml_bench.specs import Suite, TaskDistribution
+
+if TYPE_CHECKING:
+    from vsml_bench.data.episodes import Episode, EpisodeSampler
+    from vsml_bench.learner import Learner, State
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,23 @@ class FewShot(Protocol):
     queries: int
     """Q, queries of each class."""
 
+    name = "few_shot"
+    metric = "accuracy"
+    stream = False
+    needs = "few_shot"
     # Held-out classes, not examples, show whether unseen classes can be learned.
-    fit: ClassVar[Subset] = "fit_classes"
-    validation: ClassVar[Subset] = "validation_classes"
+    fit = "fit_classes"
+    validation = "validation_classes"
+
+    @classmethod
+    def of(cls, suite: Suite, side: TaskDistribution, where: str) -> FewShot:
+        """Episodes with as many classes as the side's tasks have."""
+        if side.classes is None:
+            raise VsmlBenchError(
+                f"suite '{suite.name}' is few_shot, but {where} does not say how many classes a "
+                "task has; give it `classes`."
+            )
+        return cls.filled(suite, ways=side.classes)
 
     @property
     def predictions(self) -> int:
@@ -41,11 +58,6 @@ class FewShot(Protocol):
     def learning_steps(self) -> int:
         """N K: only the support set is learned from."""
         return self.ways * self.shots
-
-    @property
-    def examples(self) -> int:
-        """N (K + Q), all examples of an episode."""
-        return self.learning_steps + self.predictions
 
     def check(self, sampler: EpisodeSampler) -> None:
         """Refuses data with too few classes or examples."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.subsets import Subset
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.protocol import Predictions, Protocol
+
+if TYPE_CHECKING:
+    from vsml_bench.data.episodes import Episode, EpisodeSampler
+    from vsml_bench.learner import Learner, State
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,13 @@ class Online(Protocol):
     steps: int
     """T."""
 
-    fit: ClassVar[Subset] = "fit"
-    validation: ClassVar[Subset] = "validation"
+    name = "online"
+
+    def fitted(self, sampler: EpisodeSampler) -> Online:
+        """Streams no longer than the data."""
+        if sampler.max_steps is None:
+            return self
+        return replace(self, steps=min(self.steps, sampler.max_steps))
 
     @property
     def predictions(self) -> int:

@@ -1,17 +1,34 @@
-"""What a protocol is: how lifetimes are sampled, and which of their predictions are scored."""
+"""What a protocol is: how lifetimes are sampled, and which of their predictions are scored.
+
+Plans and boards are made from protocols as well, so this module and those of protocols import torch
+only where something is run.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
+from vsml_bench.config import build
+from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.plugins import load, reference_to
+from vsml_bench.specs import Suite, TaskDistribution
 
-from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.subsets import Subset
-from vsml_bench.learner import Learner, State
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vsml_bench.data.episodes import Episode, EpisodeSampler
+    from vsml_bench.learner import Learner, State
+
+Self = TypeVar("Self", bound="Protocol")
+Metric: TypeAlias = Literal["cumulative_accuracy", "accuracy"]
+Fit: TypeAlias = Literal["fit", "fit_classes"]
+Validation: TypeAlias = Literal["validation", "validation_classes"]
+
+NUMBERS = ("steps", "shots", "queries")
+"""Fields of a suite that a protocol has as fields of its own, or refuses."""
 
 
 class Predictions(NamedTuple):
@@ -21,18 +38,71 @@ class Predictions(NamedTuple):
     labels: Tensor  # true ones of the examples predicted, int64 [T, E]
     state: State  # at the end of what is learned
     traces: Mapping[str, Tensor] = {}
-    """What a track measures beside correctness and loss: name -> float [E, ...]. The names and the
+    """What a study measures beside correctness and loss: name -> float [E, ...]. The names and the
     shapes after E are the same in all batches; NaN where there is nothing to measure."""
 
 
 class Protocol(ABC):
     """The same object samples and runs lifetimes in meta-training, validation, tuning and
-    meta-testing."""
+    meta-testing. A protocol is a frozen dataclass; its fields are its numbers."""
 
-    fit: ClassVar[Subset]
+    name: ClassVar[str]
+    """What suites and cells call it."""
+    version: ClassVar[int] = 1
+    """Raised when what it computes changes."""
+    metric: ClassVar[Metric] = "cumulative_accuracy"
+    """What a board's means are: accuracy over all steps of a stream, or over all queries."""
+    stream: ClassVar[bool] = True
+    """Whether predictions follow one another. Learners are meta-trained for a stream on online
+    lifetimes as long as their recipe says, otherwise under this protocol itself."""
+    needs: ClassVar[str] = "online"
+    """What a learner must list among its `protocols` to be run under this one."""
+    fit: ClassVar[Fit] = "fit"
     """The part of the meta-train side that meta-gradients see."""
-    validation: ClassVar[Subset]
+    validation: ClassVar[Validation] = "validation"
     """The part that they do not see."""
+
+    @classmethod
+    def of(cls: type[Self], suite: Suite, side: TaskDistribution, where: str) -> Self:
+        """The protocol with a suite's numbers, on one side of a split.
+
+        where: what to call the side in errors. VsmlBenchError for numbers that are missing, or that
+        the protocol does not know.
+        """
+        return cls.filled(suite)
+
+    @classmethod
+    def filled(cls: type[Self], suite: Suite, **numbers: Any) -> Self:
+        """The protocol with its fields from `numbers`, else from the suite's fields of the same
+        names (`NUMBERS`), else from the suite's `options`."""
+        own = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        for name in NUMBERS:
+            value = getattr(suite, name)
+            if name not in own:
+                if value != getattr(Suite, name):
+                    raise VsmlBenchError(
+                        f"suite '{suite.name}': {name}: the protocol '{cls.name}' has none; leave "
+                        "it out."
+                    )
+            elif value is None or value < 1:
+                found = "none" if value is None else value
+                raise VsmlBenchError(
+                    f"suite '{suite.name}': {name}: {cls.name} needs at least 1, found {found}."
+                )
+            else:
+                numbers.setdefault(name, value)
+        optional = [name for name in own if name not in numbers]
+        for name in suite.options:
+            if name not in optional:
+                raise VsmlBenchError(
+                    f"suite '{suite.name}': options: the protocol '{cls.name}' has no '{name}'; "
+                    f"{closest(name, optional)}"
+                )
+        return build(cls, {**numbers, **suite.options}, f"suite '{suite.name}': options")
+
+    def fitted(self, sampler: EpisodeSampler) -> Protocol:
+        """The protocol as far as the sampler's data reach."""
+        return self
 
     @property
     @abstractmethod
@@ -43,6 +113,11 @@ class Protocol(ABC):
     @abstractmethod
     def learning_steps(self) -> int:
         """Examples of a lifetime that are learned from."""
+
+    @property
+    def examples(self) -> int:
+        """All examples of a lifetime; those of a stream are predicted and learned from."""
+        return self.predictions if self.stream else self.learning_steps + self.predictions
 
     @abstractmethod
     def check(self, sampler: EpisodeSampler) -> None:
@@ -60,10 +135,18 @@ class Protocol(ABC):
     def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
         """Runs as little as has the learner's code compiled."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A class from a file is in no module that another process could import.
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return _again, (reference_to(type(self)), numbers)
+
+
+def _again(reference: str, numbers: Mapping[str, Any]) -> Any:
+    return load(reference, "protocol")(**numbers)
+
 
 def stepwise_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats of each prediction; logits [T, E, K], labels [T, E], returns [T, E]."""
-    flat = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), reduction="none"
-    )
-    return flat.view_as(labels)
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)

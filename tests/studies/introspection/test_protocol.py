@@ -17,19 +17,19 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
 from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
-from vsml_bench.protocols.introspection import Introspection
-from vsml_bench.protocols.moments import (
+from vsml_bench.protocols.online import Online
+from vsml_bench.registry import find_learner
+from vsml_bench.seeds import derive_seed
+from vsml_bench.specs import TaskDistribution
+from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
     LAGS,
     OCCURRENCES,
     RESPONSES,
+    Introspection,
     moments,
 )
-from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed
-from vsml_bench.specs import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

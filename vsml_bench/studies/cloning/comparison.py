@@ -1,40 +1,20 @@
-"""The online protocol beside true online backpropagation, from the same weights on the same stream.
-
-Measured along the way, in `WINDOWS` windows of equally many examples:
-
-    reference_accuracy      of true backpropagation
-    perturbed_accuracy      of true backpropagation from weights that differ by 1 %: the yardstick
-    update_correlation      of all weight updates, the learner's and those that backpropagation
-                            would have made from the weights that the learner had before each
-    update_error            their relative error, |learner - true| / |true|
-    change_correlation      at the end of the window, of the weights' total change since the start,
-                            between the learner and the reference
-    largest_weight, reference_largest_weight    at the end of the window
-
-and after the stream, at `IDLE` points of `IDLE_EXAMPLES` further examples without anything in them,
-
-    drift                   how far the stored weight has moved that moved furthest
-"""
+"""Runs a learner beside true online backpropagation and measures how far apart they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, cast
 from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
 
-from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, State
-from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Predictions
 from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.studies.cloning.protocol import IDLE, IDLE_EXAMPLES, WINDOWS
 
-WINDOWS = 100
-IDLE, IDLE_EXAMPLES = 10, 1000
 PERTURBATION = 0.01
 """Standard deviation of the yardstick's weights, relative to each weight."""
 
@@ -72,54 +52,34 @@ class Sums(NamedTuple):
         return self.dot / (self.own * self.true).sqrt()
 
 
-@dataclass(frozen=True)
-class Cloning(Online):
-    """Streams of T examples for learners that imitate an algorithm."""
-
-    def check(self, sampler: EpisodeSampler) -> None:
-        """As in `Online`; a stream needs an example for each window as well."""
-        super().check(sampler)
-        if self.steps < WINDOWS:
-            raise VsmlBenchError(
-                f"steps: cloning is measured in {WINDOWS} windows, so that lifetimes need as many "
-                f"examples or more, found {self.steps}."
-            )
-
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
-        """Predicts and observes every example; the traces are those of the module's text."""
-        imitator = cast(Imitator, learner)
-        reference = imitator.reference()
-        start = imitator.weights(state)
-        true = reference.starting_from(start)
-        perturbed = reference.starting_from(_perturbed(start))
-        traces, steps = _Traces(), len(episode.labels)
-        logits = start[-1].new_empty(steps, *start[-1][:, 0].shape)
-        ends = {round(steps * (k + 1) / WINDOWS) for k in range(WINDOWS)}
-        for t, (x_t, y_t) in enumerate(zip(episode.inputs, episode.labels, strict=True)):
-            before = imitator.weights(state)
-            imitated = reference.starting_from(before)._replace(
-                velocities=imitator.velocities(state)
-            )
-            logits[t], state = learner(state, x_t, y_t)
-            after = imitator.weights(state)
-            _, imitated = reference(imitated, x_t, y_t)
-            true_logits, true = reference(true, x_t, y_t)
-            perturbed_logits, perturbed = reference(perturbed, x_t, y_t)
-            traces.count(
-                _sums(_differences(after, before), _differences(imitated.weights, before)),
-                true_logits.argmax(-1) == y_t,
-                perturbed_logits.argmax(-1) == y_t,
-            )
-            if t + 1 in ends:
-                traces.close(start, after, true.weights)
-        drift = torch.stack(list(_drifts(learner, state, episode)), 1)
-        measured = {**traces.stacked(), "drift": drift}
-        return Predictions(logits, episode.labels, state, measured)
-
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
-        """Two steps: the second is the first that follows another."""
-        for x_t, y_t in zip(episode.inputs[:2], episode.labels[:2], strict=True):
-            _, state = learner(state, x_t, y_t)
+def compare(learner: Learner, state: State, episode: Episode) -> Predictions:
+    """Runs the lifetimes of `episode` from fresh states; the traces are those of `protocol`."""
+    imitator = cast(Imitator, learner)
+    reference = imitator.reference()
+    start = imitator.weights(state)
+    true = reference.starting_from(start)
+    perturbed = reference.starting_from(_perturbed(start))
+    traces, steps = _Traces(), len(episode.labels)
+    logits = start[-1].new_empty(steps, *start[-1][:, 0].shape)
+    ends = {round(steps * (k + 1) / WINDOWS) for k in range(WINDOWS)}
+    for t, (x_t, y_t) in enumerate(zip(episode.inputs, episode.labels, strict=True)):
+        before = imitator.weights(state)
+        imitated = reference.starting_from(before)._replace(velocities=imitator.velocities(state))
+        logits[t], state = learner(state, x_t, y_t)
+        after = imitator.weights(state)
+        _, imitated = reference(imitated, x_t, y_t)
+        true_logits, true = reference(true, x_t, y_t)
+        perturbed_logits, perturbed = reference(perturbed, x_t, y_t)
+        traces.count(
+            _sums(_differences(after, before), _differences(imitated.weights, before)),
+            true_logits.argmax(-1) == y_t,
+            perturbed_logits.argmax(-1) == y_t,
+        )
+        if t + 1 in ends:
+            traces.close(start, after, true.weights)
+    drift = torch.stack(list(_drifts(learner, state, episode)), 1)
+    measured = {**traces.stacked(), "drift": drift}
+    return Predictions(logits, episode.labels, state, measured)
 
 
 class _Traces:

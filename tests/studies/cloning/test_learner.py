@@ -9,11 +9,11 @@ from torch import Tensor
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
-from vsml_bench.protocols.cloning import Cloning
 from vsml_bench.registry import find_learner
-from vsml_bench.vsml.backpropagation import CONSTANT
-from vsml_bench.vsml.cloning import Clone, CloneConfig
-from vsml_bench.vsml.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.backpropagation import CONSTANT
+from vsml_bench.studies.cloning.learner import Clone, CloneConfig
+from vsml_bench.studies.cloning.protocol import Cloning
+from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
 
 SHAPE = Shape((1, 1, 3), 2)
 OPTIONS = {

@@ -8,14 +8,14 @@ import torch
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
-from vsml_bench.protocols.cloning import IDLE, WINDOWS, Cloning
 from vsml_bench.protocols.online import Online
 from vsml_bench.specs import TaskDistribution
-from vsml_bench.vsml.backpropagation import (
+from vsml_bench.studies.cloning.backpropagation import (
     Backpropagation,
     BackpropagationConfig,
     BackpropagationState,
 )
+from vsml_bench.studies.cloning.protocol import IDLE, WINDOWS, Cloning
 
 SHAPE, LIFETIMES, STEPS = Shape((1, 2, 3), 4), 3, 250
 

@@ -12,9 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsml_bench.leaderboard.introspection import Curve
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, LAGS, OCCURRENCES, RESPONSES
 from vsml_bench.storage import write_atomically
+from vsml_bench.studies.introspection.board import Curve
+from vsml_bench.studies.introspection.protocol import (
+    ACCURACY,
+    CONFIDENCE,
+    LAGS,
+    OCCURRENCES,
+    RESPONSES,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

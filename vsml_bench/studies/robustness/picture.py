@@ -6,8 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vsml_bench.leaderboard.robustness import COLUMNS, NUMBERS
 from vsml_bench.leaderboard.sections import Section
+from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

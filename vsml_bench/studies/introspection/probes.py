@@ -1,57 +1,21 @@
-"""How it learns: the online protocol, with a look inside that leaves the lifetime as it was.
-
-Two looks. How sure of the true class are the predictions of the first, second, ... example of a
-class? And what does a single example do? For that a second lifetime is run on the same stream
-without one class, that of the stream's first example. At some moments it branches: in a copy, one
-example of one class is learned from, and two examples of each class are predicted before and after,
-one of them the example itself. The same is done once more with a further example in between, that
-which the stream goes on with. Branches are thrown away; no state is ever written to, which the
-contract forbids learners as well.
-
-The examples of the branches are the last two of each class in the stream. The second lifetime does
-not learn from them, so that they are new at every moment and the same at all of them.
-
-Source: introspection of the learned algorithm in Kirsch & Schmidhuber 2021, arXiv 2012.14905.
-"""
+"""The looks inside that the introspection protocol describes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, State
-from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES, moments
-from vsml_bench.protocols.online import Online
-from vsml_bench.protocols.protocol import Predictions
-
-
-@dataclass(frozen=True)
-class Introspection(Online):
-    """Lifetimes of T examples, scored as in `Online` and to the same bits, with the traces that
-    `moments` describes."""
-
-    def check(self, sampler: EpisodeSampler) -> None:
-        """As in `Online`; a lifetime of one example has nothing to look at either."""
-        super().check(sampler)
-        if self.steps < 2:
-            raise VsmlBenchError(
-                f"steps: introspection needs lifetimes of 2 examples or more, found {self.steps}."
-            )
-
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
-        """Runs the lifetimes, then looks."""
-        predictions = super().run(learner, state, episode)
-        traces = {
-            **_by_occurrence(predictions.logits, episode.scored),
-            **_responses(learner, state, episode, moments(self.steps)),
-        }
-        return predictions._replace(traces=traces)
+from vsml_bench.studies.introspection.protocol import (
+    ACCURACY,
+    CONFIDENCE,
+    OCCURRENCES,
+    RESPONSES,
+)
 
 
 class _Probes(NamedTuple):
@@ -66,7 +30,7 @@ class _Probes(NamedTuple):
     length: Tensor  # how many of these are to be learned from; the rest is filling [E]
 
 
-def _by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Confidence and accuracy [E, OCCURRENCES] at the n-th example of a class; NaN where no class
     has n. logits [T, E, K], labels [T, E]."""
     of_class = one_hot(labels)  # [T, E, K]
@@ -77,7 +41,7 @@ def _by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {CONFIDENCE: confidence, ACCURACY: accuracy}
 
 
-def _responses(
+def responses(
     learner: Learner, state: State, episode: Episode, at: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """All of `RESPONSES`, each [E, moments, LAGS, 2, 2]. state: fresh. at: the moments."""

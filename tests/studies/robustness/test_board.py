@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.leaderboard.factory import make_cell
-from vsml_bench.leaderboard.heat_map import card
-from vsml_bench.leaderboard.robustness import COLUMNS, NUMBERS, sections
 from vsml_bench.leaderboard.sections import Finished, Section
 from vsml_bench.leaderboard.statistics import estimate, generalisation_gap
+from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS, sections
+from vsml_bench.studies.robustness.picture import card
 
 HOME = "r/unchanged"
 OWN, OTHER = {"meta_train": 0, "meta_test": [1, 2, 3]}, {"meta_train": 0, "meta_test": [4, 5, 6]}

@@ -1,4 +1,4 @@
-"""The tables and pictures of introspection and of the ablations, from cells made by hand."""
+"""The tables and pictures of introspection, from cells made by hand."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ import pytest
 
 from tests.leaderboard.factory import make_cell, plan
 from vsml_bench.evaluation.cell import Outcomes
-from vsml_bench.figures import write_introspection
-from vsml_bench.leaderboard import ablations, introspection
 from vsml_bench.leaderboard.board import build_board
-from vsml_bench.leaderboard.introspection import Curve, curves
 from vsml_bench.leaderboard.render import to_markdown
 from vsml_bench.leaderboard.sections import Finished
-from vsml_bench.leaderboard.statistics import estimate, paired_difference
-from vsml_bench.protocols.moments import (
+from vsml_bench.leaderboard.statistics import estimate
+from vsml_bench.studies.introspection.board import SHOWN, Curve, curves, sections
+from vsml_bench.studies.introspection.picture import write_introspection
+from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
     LAGS,
@@ -96,7 +95,7 @@ def test_what_one_learner_lacks_is_no_number_and_no_mean_over_fewer() -> None:
 
 
 def test_the_tables_on_the_board() -> None:
-    made = introspection.sections(BOTH)
+    made = sections(BOTH)
     assert [s.title for s in made] == [
         "Confidence at the n-th example of a class",
         "Accuracy at the n-th example of a class",
@@ -105,7 +104,7 @@ def test_the_tables_on_the_board() -> None:
     for section in made:
         assert all(len(row) == len(section.headers) for row in section.rows)
     confidence, response = made[0], made[-1]
-    assert confidence.headers[2:] == tuple(f"n = {n}" for n in introspection.SHOWN)
+    assert confidence.headers[2:] == tuple(f"n = {n}" for n in SHOWN)
     assert confidence.rows[1][:3] == ("held-out", "1-nn", "0.310 ± 0.025")
     assert confidence.rows[1][-1] is None
     assert response.headers == ("split", "learner", "measure", "asked", *map(str, AT))
@@ -125,37 +124,7 @@ def test_the_tables_on_the_board() -> None:
 
 
 def test_no_learner_has_finished() -> None:
-    assert all(not section.rows for section in introspection.sections([]))
-
-
-def test_ablations_are_compared_with_the_default_on_the_same_lifetimes() -> None:
-    accuracies = {
-        "ablation-none": [[0.5, 0.6, 0.7], [0.6, 0.6, 0.6]],
-        "ablation-n-8": [[0.4, 0.5, 0.6], [0.5, 0.6, 0.6]],
-        "ablation-sum": [[0.5, 0.6, 0.7], [0.5, 0.6, 0.7]],
-    }
-    finished = [
-        Finished(
-            "held-out",
-            name,
-            "some CPU",
-            tuple(make_cell("held-out", name, s, list(a)) for s, a in enumerate(seeds)),
-        )
-        for name, seeds in accuracies.items()
-    ]
-    made = ablations.sections(finished)
-    assert [s.title for s in made] == [
-        "Ablation: State size N",
-        "Ablation: Messages are reduced by",
-    ]
-    default, changed = made[0].rows
-    assert default[:2] == ("held-out", "16") and changed[1] == "8" and default[-1] == 2
-    assert default[6:9] == (None, None, None)
-    theirs, ours = np.array(accuracies["ablation-none"]), np.array(accuracies["ablation-n-8"])
-    expected = paired_difference(ours, theirs)
-    assert changed[2:5] == pytest.approx(dataclasses.astuple(estimate(ours, True))[:3])
-    assert changed[6:9] == pytest.approx((expected.mean, expected.low, expected.high))
-    assert ablations.sections(finished[1:]) == [], "nothing to compare with"
+    assert all(not section.rows for section in sections([]))
 
 
 def test_pictures_and_data(tmp_path: Path) -> None:

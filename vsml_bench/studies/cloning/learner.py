@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape
-from vsml_bench.vsml.backpropagation import (
+from vsml_bench.studies.cloning.backpropagation import (
     Backpropagation,
     BackpropagationConfig,
     Weights,
@@ -23,8 +23,8 @@ from vsml_bench.vsml.backpropagation import (
     initial_weights,
     with_constant,
 )
+from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
 from vsml_bench.vsml.layers import LayerState
-from vsml_bench.vsml.synapse import Synapse, SynapseConfig
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Clone(Learner):
         lifetimes=512,
         validate_every=4000,
         checkpoint_every=4000,
+        source="vsml_bench.studies.cloning.imitation:Imitation",
+        shared="synapse",
     )
 
     def __init__(self, config: CloneConfig) -> None:
@@ -129,12 +131,6 @@ class Clone(Learner):
             BackpropagationConfig(self.config.hidden, self._rate, synapse.momentum)
         )
 
-    @staticmethod
-    def imitation(config: CloneConfig) -> SynapseConfig:
-        """What of a configuration its meta-parameters depend on; they are not meta-trained on
-        tasks but imitate an algorithm on made-up examples."""
-        return config.synapse
-
     @property
     def _rate(self) -> float:
         rate: float = self.config.rate_factor * self.config.synapse.rate
@@ -160,6 +156,5 @@ class MetaTrainedClone(Clone):
         lifetimes=4,
         size=8,
         validation_lifetimes=8,
+        starts_from="clone-1",
     )
-    starts_from = "clone-1"
-    imitation = None  # type: ignore[assignment]

@@ -13,16 +13,21 @@ from tests.vsml.textbook import textbook_logits
 from vsml_bench.contract.subject import Subject
 from vsml_bench.contract.suite import run_check
 from vsml_bench.evaluation.conformance import probe
-from vsml_bench.leaderboard.ablations import ABLATIONS, DEFAULT
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.registry import LearnerEntry, find_learners, learners
+from vsml_bench.studies.ablations.board import ABLATIONS, DEFAULT
+from vsml_bench.studies.ablations.learner import (
+    Ablation,
+    AblationConfig,
+    LabelAblation,
+    SumAblation,
+)
 from vsml_bench.vsml import lifetimes, native
-from vsml_bench.vsml.ablations import Ablation, AblationConfig, LabelAblation, SumAblation
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ENTRIES = {entry.name: entry for entry in find_learners("vsml_bench.vsml.ablations")}
+ENTRIES = {entry.name: entry for entry in find_learners("vsml_bench.studies.ablations.learner")}
 SHAPE = Shape((1, 2, 3), 4)
 LIFETIMES, STEPS = 2, 6
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vsml_bench.learner import Shape
-from vsml_bench.vsml.backpropagation import (
+from vsml_bench.studies.cloning.backpropagation import (
     CONSTANT,
     Backpropagation,
     BackpropagationConfig,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vsml_bench.leaderboard.sections import Finished, Section, Value
 from vsml_bench.leaderboard.statistics import Scores, estimate
-from vsml_bench.protocols.moments import (
+from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
     LAGS,

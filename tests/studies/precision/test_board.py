@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.leaderboard.factory import make_cell
-from vsml_bench.leaderboard.precision import sections
 from vsml_bench.leaderboard.sections import Finished
 from vsml_bench.leaderboard.statistics import estimate
+from vsml_bench.studies.precision.board import sections
 
 BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
 AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])

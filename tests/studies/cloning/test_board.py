@@ -8,8 +8,8 @@ import pytest
 
 from tests.leaderboard.factory import make_cell
 from vsml_bench.evaluation.cell import Cell, Outcomes
-from vsml_bench.leaderboard.cloning import sections
 from vsml_bench.leaderboard.sections import Finished
+from vsml_bench.studies.cloning.board import sections
 
 LIFETIMES, STEPS, WINDOWS = 2, 100, 10
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import log
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -27,12 +28,11 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, compiled
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import MetaTrainingJob
-from vsml_bench.meta_training.objective import MetaLoss, Objective
 from vsml_bench.meta_training.schedule import Update
-from vsml_bench.meta_training.source import Source, Validation
+from vsml_bench.meta_training.source import MetaLoss, Objective, Source, Validation
 from vsml_bench.seeds import derive_seed, generator
-from vsml_bench.vsml.cloning import Clone
-from vsml_bench.vsml.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone
+from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
 
 FRESH = 0.05
 """Share of the synapses that start afresh before a meta-update."""
@@ -59,8 +59,14 @@ class Imitation(Source):
     synapses get right, 1 for a perfect clone."""
 
     def __init__(
-        self, job: MetaTrainingJob, recipe: Recipe, learner: Clone, execution: Execution
+        self,
+        job: MetaTrainingJob,
+        recipe: Recipe,
+        learner: Learner,
+        execution: Execution,
+        root: Path | None,
     ) -> None:
+        assert isinstance(learner, Clone)
         if recipe.engine != "bptt":
             raise VsmlBenchError(
                 f"recipe of '{job.entry.name}': engine: a clone imitates by gradients alone; leave "

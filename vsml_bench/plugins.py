@@ -1,0 +1,90 @@
+"""From a reference to the class or function that it names, in a file or a module. Imports no torch
+by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vsml_bench.errors import VsmlBenchError, closest
+
+_PREFIX = "vsml_bench_plugin_"
+
+
+def is_place(reference: str) -> bool:
+    """Whether this is `path/to/file.py:Name` or `package.module:Name`, and not just a name."""
+    return ":" in reference or "." in reference
+
+
+def load(reference: str, kind: str, home: str = "") -> Any:
+    """What `path/to/file.py:Name` or `package.module:Name` names.
+
+    kind: what to call it in errors, "protocol" say. home: a loaded module, in which `:Name` is
+    looked for. VsmlBenchError where there is no such thing.
+    """
+    place, _, name = reference.rpartition(":")
+    if home and not place:
+        return _named(sys.modules[home], name, kind, "the file")
+    if not place or not name:
+        raise VsmlBenchError(
+            f"{kind} '{reference}': expected path/to/file.py:Name or package.module:Name."
+        )
+    # the absolute path, since modules are kept and the working folder may change
+    is_file = place.endswith(".py")
+    module = _load_file(Path(place).absolute(), kind) if is_file else _load_module(place, kind)
+    return _named(module, name, kind, Path(place).name if is_file else place)
+
+
+def reference_to(cls: type) -> str:
+    """What `load` finds the class by in another process."""
+    module = cls.__module__
+    if module.startswith(_PREFIX):
+        module = str(sys.modules[module].__file__)
+    return f"{module}:{cls.__qualname__}"
+
+
+def installed(group: str) -> dict[str, str]:
+    """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
+    return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+def _named(module: ModuleType, name: str, kind: str, where: str) -> Any:
+    if not hasattr(module, name):
+        raise VsmlBenchError(f"{where} defines no {kind} '{name}'; {closest(name, vars(module))}")
+    return getattr(module, name)
+
+
+def _load_module(name: str, kind: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise VsmlBenchError(
+            f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _load_file(file: Path, kind: str) -> ModuleType:
+    if not file.is_file():
+        raise VsmlBenchError(f"{kind} file {file.name} does not exist where it was looked for.")
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    name = f"{_PREFIX}{file.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise VsmlBenchError(
+            f"{kind} file {file.name} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+    return module

@@ -1,0 +1,84 @@
+"""The verb `introspect`: how one learner learns one split, drawn beside two that everyone knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from vsml_bench import paths, registry
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.evaluation.cost import CostModel
+from vsml_bench.evaluation.planning import plan_suite
+from vsml_bench.evaluation.runner import RunOptions, run_cells
+from vsml_bench.execution import decide
+from vsml_bench.leaderboard.sections import Finished
+from vsml_bench.studies.introspection.board import curves
+from vsml_bench.studies.introspection.picture import write_introspection
+
+BESIDE = ("sgd-linear", "1-nn")
+"""Learners that are drawn beside the one that is asked for."""
+
+
+def introspect(
+    learner: str,
+    split: str,
+    *,
+    seed: int = 0,
+    lifetimes: int | None = None,
+    steps: int | None = None,
+    out: Path | str = "runs/introspect",
+    data_root: Path | str | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+    progress: bool = True,
+    command: str = "",
+) -> list[Path]:
+    """Looks at how a learner learns, beside SGD and 1-NN on the same streams, and returns the files
+    with pictures and numbers that it wrote to `out`.
+
+    seed: of the meta-training. lifetimes, steps: as in the suite `introspection` where they are
+    left out. Checkpoints and tuning records are looked for in `out`, among the published ones and
+    in runs/checkpoints; VsmlBenchError where one is in none of them.
+    """
+    suite = registry.find_suite("introspection")
+    chosen = dataclasses.replace(
+        suite,
+        splits=(split,),
+        learners=(learner, *BESIDE),
+        seeds=(seed,),
+        lifetimes=suite.lifetimes if lifetimes is None else lifetimes,
+        steps=suite.steps if steps is None else steps,
+        recipes={},
+    )
+    registry.find_learner(learner)  # exactly one
+    root = Path(data_root) if data_root is not None else None
+    plans = plan_suite(chosen, root)
+    decide(device)
+    options = RunOptions(
+        folder=Path(out),
+        published=paths.results() / "checkpoints",
+        besides=(Path("runs") / "checkpoints",),
+        root=root,
+        device=device,
+        jobs=jobs,
+        policy="only-cached",
+        progress=progress,
+        command=command,
+    )
+    measured, _ = load_cells(paths.results() / suite.name / "cells")
+    report = run_cells(plans, options, CostModel(measured))
+    for missing in report.missing:
+        raise VsmlBenchError(
+            f"{missing.id}: neither meta-trained nor tuned yet; run `vsml-bench meta-train --split "
+            f"{split} --learner {missing.reference} --seed {missing.id.seed}` first."
+        )
+    cells = {cell.id.learner: cell for cell in report.cells}
+    for cell in cells.values():
+        if cell.status != "ok":
+            raise VsmlBenchError(f"{cell.id}: {cell.status}: {cell.reason.splitlines()[-1]}")
+    names = dict.fromkeys(p.id.learner for p in plans)
+    finished = [
+        Finished(split, name, cells[name].provenance.device, (cells[name],)) for name in names
+    ]
+    return write_introspection(curves(finished), Path(out))
