@@ -23,7 +23,7 @@ from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import find_artifact, ready
 from vsml_bench.protocols.evaluation import fresh_states, lifetime_seeds
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_suite
+from vsml_bench.suites import find_suite
 
 
 def runner_overhead(lifetimes: int, goal: float | None) -> Case:

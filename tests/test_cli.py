@@ -227,7 +227,7 @@ def test_a_track_writes_its_picture(tmp_path: Path) -> None:
     changed = write_split(tmp_path / "changed.toml", more="invert = true")
     changed.write_text(f'unchanged = "{home}"\n{changed.read_text()}')
     suite = write_suite(
-        tmp_path / "s.toml", [home, changed], ["chance", "1-nn"], more='track = "robustness"'
+        tmp_path / "s.toml", [home, changed], ["chance", "1-nn"], more='study = "robustness"'
     )
     options = ["--suite", suite]
     assert call("run", *options, "--out", tmp_path, "--jobs", 1).code == 0

@@ -11,7 +11,7 @@ from tests.harness import call, write_few_shot
 from tools.compare_with_learn2learn import compare
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.planning import plan_suite
-from vsml_bench.registry import find_suite
+from vsml_bench.suites import find_suite
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_here", "one_thread"),

@@ -19,7 +19,7 @@ import torch
 
 from tests.leaderboard.factory import make_cell, plan
 from tools import update_readme
-from vsml_bench import registry
+from vsml_bench import registry, suites
 from vsml_bench.cli import build_parser, main
 from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
@@ -32,7 +32,8 @@ from vsml_bench.leaderboard.render import to_markdown
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
 from vsml_bench.protocols.online import Online
-from vsml_bench.specs import Relation, TaskDistribution
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Relation
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,8 +96,8 @@ def test_every_command_is_understood_and_names_things_that_exist(words: list[str
 def check_names(options: argparse.Namespace) -> None:
     """Every name and configuration key in the command stands for something."""
     finders: dict[str, Callable[[str], object]] = {
-        "suite": registry.find_suite,
-        "split": registry.find_split,
+        "suite": suites.find_suite,
+        "split": suites.find_split,
         "learner": registry.find_learners,
         "add_learner": registry.find_learners,
         "names": datasets.source,
@@ -112,7 +113,7 @@ def check_names(options: argparse.Namespace) -> None:
                     assert pair.partition("=")[0] in fields, pair
     if options.verb == "explain":
         finds = (
-            *(registry.find_split, registry.find_suite, registry.find_learners),
+            *(suites.find_split, suites.find_suite, registry.find_learners),
             lambda name: load_checkpoint(Path(name)),
         )
         assert any(_finds(find, _from_root(options.what)) for find in finds), options.what
@@ -226,7 +227,7 @@ def test_every_document_shows_sections_as_published(document: Path) -> None:
     text = document.read_text("utf-8")
     assert update_readme.with_sections(text, update_readme.published) == text, "run `make readme`"
     for block in update_readme.SECTION.finditer(text):
-        registry.find_suite(block["suite"])
+        suites.find_suite(block["suite"])
 
 
 def test_sections_of_boards_are_copied_into_documents() -> None:

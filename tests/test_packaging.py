@@ -174,9 +174,9 @@ def test_versions_agree_and_the_readme_is_the_description() -> None:
 def test_an_unpacked_wheel_finds_its_tasks_and_learners(built: Built, tmp_path: Path) -> None:
     zipfile.ZipFile(built.wheel).extractall(tmp_path / "site")
     script = (
-        "import json; from vsml_bench import paths, registry;"
+        "import json; from vsml_bench import paths, registry, suites;"
         "origins = sorted({entry.origin for entry in registry.learners().values()});"
-        "print(json.dumps([str(paths.home()), registry.suite_names(), origins]))"
+        "print(json.dumps([str(paths.home()), suites.suite_names(), origins]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -1,4 +1,4 @@
-"""Names to learners, splits and suites, and what is said of those that are wrong."""
+"""Names to learners, and what is said of those that are wrong."""
 
 from __future__ import annotations
 
@@ -46,59 +46,9 @@ def test_all_shipped_learners_are_found_once():
         assert len(entry.source_hash()) == 64
 
 
-def test_every_suite_names_things_that_exist():
-    for name in registry.suite_names():
-        suite = registry.find_suite(name)
-        assert set(suite.splits) <= set(registry.split_names())
-        assert all(registry.find_learners(learner) for learner in suite.learners)
-
-
-def test_paper_suite_is_the_papers_grid():
-    splits = [registry.find_split(name) for name in registry.find_suite("paper").splits]
-    sides = {split.meta_train.datasets for split in splits}
-    tests = {split.meta_test.datasets for split in splits}
-    assert (len(splits), len(sides), len(tests)) == (77, 11, 7)
-    assert sorted(len(side) for side in sides) == [1] * 5 + [4] * 5 + [5]
-    for split in splits:
-        seen = split.meta_test.datasets[0] in split.meta_train.datasets
-        assert split.relation == ("unseen_tasks" if seen else "unseen_dataset")
-        assert split.meta_test.partition == "test" and split.meta_train.partition == "train"
-
-
-@pytest.mark.parametrize("name", ["robustness", "robustness-grid"])
-def test_robustness_suites_change_one_thing_at_a_time(name):
-    suite = registry.find_suite(name)
-    assert suite.track == "robustness"
-    home, *others = [registry.find_split(split) for split in suite.splits]
-    assert home.unchanged == "" and len(others) > 6
-    several = {  # names must be drawn in order to be drawn anew; tables have no size
-        "robustness/switch": {"label_permutation", "switch"},
-        "robustness/tabular": {"datasets", "size"},
-    }
-    seen = []
-    for split in others:
-        assert split.unchanged == home.name and split.meta_train == home.meta_train
-        differing = {
-            field: value
-            for field, value in vars(split.meta_test).items()
-            if value != getattr(home.meta_test, field)
-        }
-        assert len(differing) == 1 or set(differing) == several[split.name]
-        seen.append(differing)
-    assert all(seen.count(differing) == 1 for differing in seen)
-
-
-@pytest.mark.parametrize(
-    ("find", "name", "hint"),
-    [
-        (registry.find_learner, "vmsl", "unknown learner 'vmsl'; did you mean 'vsml'?"),
-        (registry.find_split, "mnist5k-heldout", "did you mean 'mnist5k-held-out'?"),
-        (registry.find_suite, "dsek", "unknown suite 'dsek'; did you mean 'desk'?"),
-    ],
-)
-def test_unknown_names_are_answered_with_the_closest(find, name, hint):
-    with pytest.raises(VsmlBenchError, match=hint.replace("?", r"\?")):
-        find(name)
+def test_unknown_names_are_answered_with_the_closest():
+    with pytest.raises(VsmlBenchError, match=r"unknown learner 'vmsl'; did you mean 'vsml'\?"):
+        registry.find_learner("vmsl")
 
 
 def test_a_learner_file_is_found_by_path(write):
@@ -174,16 +124,3 @@ def test_a_tuned_field_cannot_be_set():
     with pytest.raises(VsmlBenchError, match="'learning_rate' is tuned"):
         entry.overridden({"learning_rate": 0.1})
     assert entry.overridden({"hidden": [3]}).config.hidden == (3,)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("relation = ", "not valid TOML"),
-        ('description = "x"\nrelaton = "same_tasks"', "unknown key 'relaton'"),
-        ('description = "x"\nrelation = "similar"', "'similar' is not a choice"),
-    ],
-)
-def test_malformed_split_files_are_named(write, text, words):
-    with pytest.raises(VsmlBenchError, match=rf"split\.toml.*{words}"):
-        registry.find_split(write("split.toml", text))

@@ -23,7 +23,8 @@ from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import find_artifact, ready
 from vsml_bench.paths import results
 from vsml_bench.protocols.evaluation import evaluate
-from vsml_bench.registry import find_learner, find_suite
+from vsml_bench.registry import find_learner
+from vsml_bench.suites import find_suite
 
 PAIRS = {"maml-conv": "maml-conv-learn2learn", "maml": "maml-learn2learn"}
 POINT = 0.01

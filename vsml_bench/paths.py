@@ -1,10 +1,20 @@
-"""Where the project's own files are: a checkout's top level, or inside an installed wheel."""
+"""Where files are: the project's own, in a checkout's top level or inside an installed wheel, and
+those that references by path name.
+
+A reference is a name or a path; after a colon it may say what is meant inside of the file, such as
+"my/learner.py:Class" or "my/suite.toml:NAME".
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+_REFERENCE = re.compile(
+    r"(?P<file>.+(?:\.(?:toml|py|csv|npz)|/)|\.{0,2}/[^:]+)(?::(?P<inside>.*))?"
+)
 
 
 def home() -> Path:
@@ -19,10 +29,42 @@ def baselines() -> Path:
 
 
 def tasks() -> Path:
-    """`splits/` and `suites/`, one TOML file each."""
+    """TOML files: `sides/`, `splits/` and `suites/`."""
     return home() / "tasks"
 
 
 def results() -> Path:
     """What is published: checkpoints, cells and boards."""
     return home() / "results"
+
+
+def parts(reference: str) -> tuple[str, str]:
+    """The file or folder of a reference by path, and what is meant inside; ("", "") for a name.
+
+    A path ends in `.toml`, `.py`, `.csv`, `.npz` or a slash, or begins with `/`, `./` or `../`.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    return (match["file"], match["inside"] or "") if match else ("", "")
+
+
+def located(reference: str, beside: Path) -> str:
+    """A reference by path that the file `beside` makes, as an absolute one: in that file's folder,
+    or in the working folder where only that has it. Names stay as they are."""
+    file, inside = parts(reference)
+    if not file:
+        return reference
+    first, second = (os.path.abspath(folder / file) for folder in (beside.parent, Path()))
+    found = second if os.path.exists(second) and not os.path.exists(first) else first
+    return f"{found}:{inside}" if inside else found
+
+
+def missing(reference: str) -> str:
+    """Where the file of a reference by path was looked for, as the end of a sentence that says that
+    it does not exist; "" where it does, and for names."""
+    file, _ = parts(reference)
+    if not file or os.path.exists(file):
+        return ""
+    folder = os.path.dirname(os.path.abspath(file))
+    if folder == os.getcwd():
+        return "it is not in the working folder."
+    return f"it is neither in {folder} nor in the working folder."

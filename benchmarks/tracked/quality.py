@@ -8,7 +8,7 @@ from typing import ClassVar
 from vsml_bench import paths
 from vsml_bench.evaluation.planning import plan_suite
 from vsml_bench.evaluation.work import WorkOrder, run_cell
-from vsml_bench.registry import find_suite
+from vsml_bench.suites import find_suite
 
 from .base import PROFILE
 

@@ -15,7 +15,7 @@ from vsml_bench.data import transforms
 from vsml_bench.data.episodes import Episode, EpisodeSampler, task_identity
 from vsml_bench.data.streams import without_early
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import CHANGES, TaskDistribution, without_changes
+from vsml_bench.sides import CHANGES, TaskDistribution, without_changes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

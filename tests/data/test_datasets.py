@@ -12,7 +12,7 @@ from vsml_bench.data import datasets
 from vsml_bench.data.bundled import divide_by_content
 from vsml_bench.data.source import Dataset, Examples, image_statistics, vector_statistics
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 SIZES = {
     "mnist5k": (3000, 2000, (1, 28, 28), 10),

@@ -14,7 +14,7 @@ from tests.data import idx_files
 from vsml_bench.data import datasets
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from scipy import stats
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.generated import POINTS
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import PartitionName, TaskDistribution
+from vsml_bench.sides import PartitionName, TaskDistribution
 
 
 def sample(

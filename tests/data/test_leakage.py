@@ -12,8 +12,8 @@ from tests.data import idx_files, omniglot_files
 from vsml_bench.data import datasets
 from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.registry import find_split
-from vsml_bench.specs import Split, TaskDistribution
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Split, find_split
 
 
 def split(train: TaskDistribution, test: TaskDistribution, relation: Any = "unseen_tasks") -> Split:

@@ -6,7 +6,7 @@ import pytest
 
 from vsml_bench.data.mixtures import largest, members
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 
 def side(**fields: Any) -> TaskDistribution:

@@ -19,7 +19,7 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.subsets import subset_rows
 from vsml_bench.data.transforms import rotate
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

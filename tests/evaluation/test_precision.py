@@ -21,7 +21,8 @@ from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
 from vsml_bench.execution import Execution
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_learner, find_split
+from vsml_bench.registry import find_learner
+from vsml_bench.suites import find_split
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

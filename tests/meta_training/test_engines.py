@@ -10,7 +10,7 @@ from tests.harness import call, refusal, tiny_recipe_options, write, write_suite
 from vsml_bench.learner import Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.job import change_recipe
-from vsml_bench.registry import find_suite
+from vsml_bench.suites import find_suite
 from vsml_bench.vsml.learner import VSML
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")

@@ -21,8 +21,9 @@ from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune
-from vsml_bench.registry import find_learner, find_split, find_suite
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.registry import find_learner
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import find_split, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

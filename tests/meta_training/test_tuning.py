@@ -27,8 +27,9 @@ from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
 from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_learner, find_split
+from vsml_bench.registry import find_learner
 from vsml_bench.storage import seal
+from vsml_bench.suites import find_split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

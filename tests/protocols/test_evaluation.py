@@ -12,7 +12,7 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_split
+from vsml_bench.suites import find_split
 
 
 class Watched(MAML):

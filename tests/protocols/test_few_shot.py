@@ -19,7 +19,7 @@ from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_see
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
 from vsml_bench.seeds import derive_seed, generator
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

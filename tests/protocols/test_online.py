@@ -18,7 +18,7 @@ from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_see
 from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
 from vsml_bench.seeds import derive_seed, generator
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from vsml_bench.data.source import Array, Examples, Found, Modality, Source
 from vsml_bench.errors import UnavailableError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from vsml_bench.data.source import (
     statistics_of,
 )
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 __all__ = ["Dataset", "DatasetStatus", "data_root", "load", "names", "source", "status"]
 

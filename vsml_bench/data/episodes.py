@@ -29,7 +29,7 @@ from vsml_bench.data.subsets import Subset
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.seeds import derive_seed
-from vsml_bench.specs import CHANGES, TaskDistribution
+from vsml_bench.sides import CHANGES, TaskDistribution
 
 Draw: TypeAlias = Callable[
     [Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]
@@ -239,7 +239,7 @@ def task_identity(distribution: TaskDistribution) -> str:
     varying = {
         field.name: getattr(distribution, field.name)
         for field in dataclasses.fields(distribution)
-        if field.name not in {"partition", "diversity", *CHANGES}
+        if field.name not in {"partition", "diversity", "locations", *CHANGES}
         and getattr(distribution, field.name) != field.default
     }
     return json.dumps(varying, sort_keys=True)

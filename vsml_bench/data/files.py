@@ -10,7 +10,7 @@ import numpy as np
 
 from vsml_bench.data.source import Examples, Found, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_FILES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")

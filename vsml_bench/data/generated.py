@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vsml_bench.data.source import ExampleGenerator, Examples, Found, Source
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 POINTS = 20
 """Points of one task of `random`."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vsml_bench.data.source import Examples, Found, Source, worst_reason
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 UNSIGNED_BYTE = 0x08
 """The only type of value in this family's files."""

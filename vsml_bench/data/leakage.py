@@ -9,7 +9,8 @@ from vsml_bench.data.datasets import load
 from vsml_bench.data.episodes import task_identity
 from vsml_bench.data.source import Dataset
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import Split, TaskDistribution
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Split
 
 
 def check_disjoint(split: Split, root: Path | None = None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import product
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 
 def members(side: TaskDistribution) -> tuple[TaskDistribution, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from vsml_bench.data.source import Array, Examples, Found, Source, worst_reason
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 FOLDERS = ("omniglot-py", "omniglot")
 """torchvision's folder, then that of the authors' own repository."""

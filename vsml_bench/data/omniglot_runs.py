@@ -16,7 +16,7 @@ import numpy as np
 from vsml_bench.data.omniglot import BY_HAND, FOLDERS, SIDE, locate, read_drawing
 from vsml_bench.data.source import Examples, Found, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 FOLDER = "all_runs"
 LABELS = "class_labels.txt"

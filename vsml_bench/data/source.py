@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.specs import PartitionName
+from vsml_bench.sides import PartitionName
 
 Modality: TypeAlias = Literal["image", "vector"]
 StatisticsFrom: TypeAlias = Literal["train", "test", "none"]

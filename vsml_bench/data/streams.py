@@ -16,7 +16,7 @@ from vsml_bench.data.source import Dataset, Examples
 from vsml_bench.data.subsets import Subset, subset_rows
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 CHUNK = 4096
 """Images that are resized at once."""

@@ -30,7 +30,7 @@ from vsml_bench.protocols.evaluation import (
 )
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import derive_seed
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 VALIDATION_STEPS = 400
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.harness import LEARNER, call, refusal, write
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import COMPILE_AFTER, compiled, decide
 from vsml_bench.learner import Phase, Recipe
@@ -38,8 +36,6 @@ RECIPE = Recipe(
     lifetimes=64,
     validate_every=20,
     checkpoint_every=20,
-    source="vsml_bench.studies.cloning.imitation:Imitation",
-    shared="synapse",
 )
 
 
@@ -163,7 +159,7 @@ def test_it_learns_and_an_interruption_changes_nothing(
 
 
 def test_evolution_strategies_are_refused(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, engine="es", pairs=2)
+    recipe = Recipe(phases=RECIPE.phases, engine="es", pairs=2)
     with pytest.raises(VsmlBenchError, match="imitates by gradients alone"):
         meta_train(job(recipe), tmp_path, decide("cpu", 1), progress=False)
 
@@ -174,16 +170,10 @@ def test_meta_training_goes_on_from_a_clone(
     monkeypatch.setattr(find_learner("clone-1").cls, "recipe", RECIPE)
     entry = find_learner("clone-meta-trained")
     side = find_split("digits-held-out").meta_train
-    recipe = Recipe(
-        (Phase(2, lifetime=3, learning_rate=1e-3),),
-        2,
-        size=4,
-        validation_lifetimes=1,
-        starts_from="clone-1",
-    )
+    recipe = Recipe((Phase(2, lifetime=3, learning_rate=1e-3),), 2, size=4, validation_lifetimes=1)
     trained = MetaTrainingJob(entry, side, 3, recipe)
     path = meta_train(trained, tmp_path, decide("cpu", 1), progress=False)
-    found, clone = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
+    clone, found = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
     assert path.name.startswith("clone-meta-trained--digits")
     assert found.document["begun_by"]["checkpoint"] == clone.sha256
     for name, tensor in clone.tensors.items():
@@ -222,76 +212,3 @@ def test_long_imitations_are_compiled(steps: int, monkeypatch: pytest.MonkeyPatc
     job = MetaTrainingJob(entry, NO_TASKS, 0, recipe)
     Imitation(job, recipe, learner, decide("cpu"), None)
     assert asked == ([imitate] if steps >= COMPILE_AFTER else [])
-
-
-def test_one_meta_training_serves_networks_of_any_depth(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    options = ["--out", folder, "--threads", 1, "--quiet", "--device", "cpu", "--seed", 4]
-    phase = "{steps=2, lifetime=1, learning_rate=0.01}"
-    options += ["--recipe", f"phases=[{phase}]", "--recipe", "lifetimes=8"]
-    one, other = (call("meta-train", "--learner", f"clone-{layers}", *options) for layers in (1, 2))
-    assert one.code == other.code == 0, (one, other)
-    (path,) = folder.iterdir()
-    assert one.out.strip() == other.out.strip() == str(path)
-    assert path.name.startswith("synapse--imitation--seed4--")
-    split = ["--split", "digits-held-out"]
-    assert call("meta-train", "--learner", "clone-1", *split, *options).out == one.out
-    said = call("explain", path).out
-    assert re.search(r"^steps +2$", said, re.MULTILINE)
-    assert re.search(r'^history +\[{"accuracy": .*"validation_loss": ', said, re.MULTILINE)
-
-
-def test_a_split_is_needed_where_there_are_tasks() -> None:
-    said = refusal(call("meta-train", "--learner", "clone-meta-trained"))
-    assert "'clone-meta-trained' is meta-trained on tasks; say with --split on which" in said
-
-
-def test_what_is_shared_needs_a_source() -> None:
-    recipe = dataclasses.replace(RECIPE, source="")
-    with pytest.raises(VsmlBenchError, match="shared: has no effect without `source`"):
-        MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 0, recipe)
-
-
-def test_a_source_of_another_package(tmp_path: Path) -> None:
-    """A learner in a file names a source of its own, and shares nothing."""
-    file = write(
-        tmp_path / "mine.py",
-        LEARNER.replace("import Learner", "import Learner, Phase, Recipe")
-        + """
-from vsml_bench.meta_training.source import MetaLoss, Source, Validation
-
-
-class Towards(Source):
-    # The parameter is pulled towards 3.
-    def __init__(self, job, recipe, learner, execution, root):
-        self.data_hashes, self.carried, self.steps_of_one_shape = {}, {}, False
-        self.learner = learner
-
-    def objective(self, planned, step, *, largest=False):
-        def objective(learner):
-            loss = (learner.weight - 3).square().sum()
-            return MetaLoss(loss, torch.zeros(()))
-        return objective
-
-    def validate(self):
-        return Validation((self.learner.weight - 3).square().item(), 0.0)
-
-
-class Mine(Base):
-    variants = {"mine": Config("")}
-    recipe = Recipe((Phase(200, lifetime=1, learning_rate=0.1),), source=":Towards")
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def init_meta_parameters(self, generator):
-        torch.nn.init.zeros_(self.weight)
-""",
-    )
-    options = ["--out", tmp_path / "out", "--quiet", "--device", "cpu", "--threads", 1]
-    done = call("meta-train", "--learner", f"{file}:Mine", *options)
-    assert done.code == 0, done
-    path = Path(done.out.strip())
-    assert path.name.startswith("mine--towards--seed0--")
-    assert load_checkpoint(path).tensors["weight"].item() == pytest.approx(3, abs=0.1)

@@ -9,7 +9,7 @@ from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
 from vsml_bench.protocols.online import Online
-from vsml_bench.specs import TaskDistribution
+from vsml_bench.sides import TaskDistribution
 from vsml_bench.studies.cloning.backpropagation import (
     Backpropagation,
     BackpropagationConfig,
