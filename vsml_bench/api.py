@@ -12,7 +12,7 @@ from vsml_bench import paths, registry
 from vsml_bench.contract.findings import ContractReport
 from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
-from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.data.sides import check_disjoint
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
 from vsml_bench.evaluation.conformance import probe

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data import idx_files, omniglot_files
 from vsml_bench.data import datasets
-from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.data.sides import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.registry import find_split
 from vsml_bench.specs import Split, TaskDistribution

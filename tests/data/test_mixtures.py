@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vsml_bench.data.mixtures import largest, members
+from vsml_bench.data.sides import largest, members
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.specs import TaskDistribution
 

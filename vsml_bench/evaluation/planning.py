@@ -10,8 +10,7 @@ from typing import Any
 
 from vsml_bench.config import identity
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.leakage import check_disjoint
-from vsml_bench.data.mixtures import largest
+from vsml_bench.data.sides import by_name, check_disjoint, largest
 from vsml_bench.data.transforms import check_fits
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.evaluation.cell import CellId
@@ -344,7 +343,7 @@ def meta_test_axes(distribution: TaskDistribution) -> tuple[str, str]:
 
 
 def _side(distribution: TaskDistribution) -> Any:
-    return identity(distribution)
+    return identity(by_name(distribution))
 
 
 def _sha256(value: Any) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from vsml_bench.config import as_plain, convert
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.mixtures import largest
+from vsml_bench.data.sides import largest
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status, scrub
 from vsml_bench.evaluation.planning import CellPlan, job_of

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsml_bench.config import identity, replace
+from vsml_bench.data.sides import by_name
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Recipe
 from vsml_bench.protocols.few_shot import FewShot
@@ -63,7 +64,7 @@ class MetaTrainingJob:
         found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
-            "meta_train": identity(self.meta_train),
+            "meta_train": identity(by_name(self.meta_train)),
             "recipe": recipe,
             "seed": self.seed,
         }
@@ -102,7 +103,7 @@ class MetaTrainingJob:
         """A file name without ending, readable and unique."""
         if self.imitated is not None:
             return f"clone--synapses--seed{self.seed}--{self.key[:8]}"
-        datasets = "+".join(self.meta_train.datasets)
+        datasets = "+".join(by_name(self.meta_train).datasets)
         return f"{self.entry.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
 
 

@@ -14,7 +14,7 @@ import torch
 
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.mixtures import largest
+from vsml_bench.data.sides import largest
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import TuningGrid

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vsml_bench.data.dataset import Subset
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.subsets import Subset
 from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.protocol import Predictions, Protocol
 

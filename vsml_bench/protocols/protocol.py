@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from vsml_bench.data.dataset import Subset
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.subsets import Subset
 from vsml_bench.learner import Learner, State
 
 
