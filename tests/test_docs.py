@@ -100,7 +100,7 @@ def check_names(options: argparse.Namespace) -> None:
         "split": suites.find_split,
         "learner": registry.find_learners,
         "add_learner": registry.find_learners,
-        "names": datasets.source,
+        "names": datasets.find,
     }
     for option, find in finders.items():
         for name in _given(options, option):

@@ -165,12 +165,13 @@ def meta_train(
         raise VsmlBenchError(
             f"learner '{learner}' has no meta-parameters and nothing to tune; run it as it is."
         )
+    from vsml_bench.data.distributions import check_disjoint
     from vsml_bench.execution import decide
     from vsml_bench.meta_training.artifact import make_artifact
 
     root = _path(data_root)
     if job.side.datasets:
-        datasets.check_disjoint(find_split(split), root)
+        check_disjoint(find_split(split), root)
     folder = Path(out)
     execution = decide(device, threads)
     check_writable(folder)

@@ -74,7 +74,7 @@ def data_command(options: argparse.Namespace) -> int:
             print(f"{name}: already here")
             continue
         try:
-            folder = fetch(name, root, lambda line: print(line, flush=True))
+            folder = fetch(datasets.find(name).source, root, lambda line: print(line, flush=True))
             print(f"{name}: fetched into {folder}")
         except VsmlBenchError as error:
             failed += 1

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data import idx_files, omniglot_files
 from vsml_bench.data import datasets
-from vsml_bench.data.leakage import check_disjoint
+from vsml_bench.data.distributions import check_disjoint
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Split, find_split

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vsml_bench.data.mixtures import largest, members
+from vsml_bench.data.distributions import largest, members
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import TaskDistribution
 

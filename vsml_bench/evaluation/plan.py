@@ -13,12 +13,14 @@ from typing import Any
 
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
+from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
-from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard, side_identity
+from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
 from vsml_bench.protocols.registry import protocol_of
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.storage import canonical_json, sha256_hex
-from vsml_bench.suites import Split, Suite, TaskDistribution, find_split, pinned, splits_of
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Split, Suite, find_split, splits_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Plan:
         job = self.job.identity()
         return {
             "learner": self.job.learner.identity(),
-            "meta_train": side_identity(self.split.meta_train),
-            "meta_test": side_identity(self.split.meta_test),
+            "meta_train": identity(self.split.meta_train),
+            "meta_test": identity(self.split.meta_test),
             "relation": self.split.relation,
             "protocol": self.protocol.identity(),
             "lifetimes": self.lifetimes,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vsml_bench.data.datasets import check_disjoint
-from vsml_bench.data.episodes import EpisodeSampler, largest
+from vsml_bench.data.distributions import check_disjoint, largest
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status

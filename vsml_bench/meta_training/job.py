@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
-from vsml_bench.data.datasets import source
+from vsml_bench.data.distributions import identity
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import WITHOUT_EFFECT, Recipe
 from vsml_bench.storage import canonical_json, sha256_hex
-from vsml_bench.suites import TRANSFORMS_VERSION, TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
 if TYPE_CHECKING:
     from vsml_bench.protocols.protocol import Protocol
@@ -97,7 +97,7 @@ class Job:
                 }
         return {
             "learner": learner,
-            "side": side_identity(self.side),
+            "side": identity(self.side),
             "seed": self.seed,
             "recipe": recipe,
             "tuning": as_plain(self.learner.tuning) if recipe is None else None,
@@ -146,17 +146,6 @@ def trained_side(job: Job) -> TaskDistribution:
             "any input size, and this one has a fixed shape; leave size out."
         )
     return replace(job.side, size=job.recipe.size)
-
-
-def side_identity(side: TaskDistribution) -> dict[str, Any]:
-    """What the tasks of a side depend on: every field, and the versions of its data sources, which
-    are named without a path, and of the transforms."""
-    sources = {name: source(name) for name in side.datasets}
-    return {
-        **as_plain(side),
-        "datasets": [[found.name, found.version] for found in sources.values()],
-        "transforms": TRANSFORMS_VERSION,
-    }
 
 
 def _effective(recipe: dict[str, Any]) -> dict[str, Any]:

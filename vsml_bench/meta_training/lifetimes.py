@@ -7,8 +7,8 @@ import itertools
 from pathlib import Path
 
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.mixtures import largest as largest_of
-from vsml_bench.data.mixtures import members
+from vsml_bench.data.distributions import largest as largest_of
+from vsml_bench.data.distributions import members
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe

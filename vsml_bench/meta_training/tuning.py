@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from vsml_bench.config import as_plain
-from vsml_bench.data.episodes import EpisodeSampler, largest
+from vsml_bench.data.distributions import largest
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.meta_training.checkpoint import Checkpoint

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.protocols.protocol import Predictions, Protocol
-from vsml_bench.specs import Suite, TaskDistribution
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Suite
 
 if TYPE_CHECKING:
     from vsml_bench.data.episodes import Episode, EpisodeSampler

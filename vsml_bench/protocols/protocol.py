@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 from vsml_bench.config import build
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import load, reference_to
-from vsml_bench.specs import Suite, TaskDistribution
+from vsml_bench.sides import TaskDistribution
+from vsml_bench.suites import Suite
 
 if TYPE_CHECKING:
     from torch import Tensor
