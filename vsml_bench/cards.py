@@ -232,6 +232,7 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
                 stderr=subprocess.PIPE,
                 timeout=SECONDS,
                 check=False,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # tiny tensors gain nothing from more
             )
         except subprocess.TimeoutExpired as error:
             raise VsmlBenchError(

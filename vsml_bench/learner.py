@@ -31,7 +31,15 @@ from torch.utils import _pytree as pytree
 from vsml_bench.recipes import BPTT, ES, NoConfig, Phase, Recipe, Shape, TuningGrid
 
 __all__ = [
-    *("BPTT", "ES", "Learner", "NoConfig", "Phase", "Recipe", "Shape", "State", "TuningGrid"),
+    "BPTT",
+    "ES",
+    "Learner",
+    "NoConfig",
+    "Phase",
+    "Recipe",
+    "Shape",
+    "State",
+    "TuningGrid",
     "cross_entropy_error",
 ]
 
@@ -48,8 +56,8 @@ class Learner(nn.Module, ABC):
     write the three abstract methods; nothing in the harness changes."""
 
     version: ClassVar[int] = 1
-    """Raised by hand whenever what the learner computes changes, so that results of the earlier code
-    count as stale. Of learners that are not vsml-bench's own the bytes of their files count too."""
+    """Raised by hand whenever what the learner computes changes, so that results of the earlier
+    code are stale. Of learners that are not vsml-bench's own the bytes of their files count too."""
     variants: ClassVar[Mapping[str, Any]]
     """Name on the board -> configuration (a frozen dataclass) that is passed to `__init__`."""
     family: ClassVar[str]

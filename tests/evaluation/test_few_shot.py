@@ -20,8 +20,8 @@ from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning
-from vsml_bench.protocols.evaluation import lifetime_seeds
-from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.protocols.evaluation import from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.suites import Suite, find_split, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")

@@ -7,7 +7,6 @@ import dataclasses
 import json
 from itertools import product
 from pathlib import Path
-
 from typing import Any
 
 from vsml_bench.config import as_plain, compact

@@ -82,7 +82,7 @@ class EpisodeSampler:
         self.distribution = distribution
         self.subset = subset
         loaded = [
-            load(name, distribution.partition, root, distribution.groups)
+            load(distribution.location(name), distribution.partition, root, distribution.groups)
             for name in distribution.datasets
         ]
         channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}

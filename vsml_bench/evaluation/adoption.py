@@ -16,13 +16,12 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.evaluation.cell import (
     Adoption,
     Cell,
-    Outcomes,
     Provenance,
     cell_path,
     load_cell,
     save_cell,
 )
-from vsml_bench.evaluation.outcomes import decode_outcomes
+from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.replay import (
     Replay,
@@ -172,9 +171,7 @@ def _adopt_cell(path: Path, plans: Sequence[Plan], setting: Setting, lifetimes: 
     cell = Cell(plan, record.status, record.reason, record.outcomes, provenance)
     found = Replay(path.name, "cell")
     if cell.status == "ok":
-        found = replay_cell(
-            cell, plan, setting.folders, setting.root, lifetimes, file=path.name
-        )
+        found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes, file=path.name)
         provenance = replace(provenance, checkpoint=sha256)
     if found.reason or found.impossible:
         return found
@@ -201,9 +198,7 @@ def _read(path: Path) -> _Record:
     if document.get("format") != 1:
         cell = load_cell(path)
         where = (cell.plan.suite, cell.plan.place)
-        return _Record(
-            where, cell.status, cell.reason, cell.outcomes, cell.provenance, cell.key
-        )
+        return _Record(where, cell.status, cell.reason, cell.outcomes, cell.provenance, cell.key)
     own = document["id"]
     outcomes = document["outcomes"]
     gone = ("hashes", "meta_train_hash", "learner_config", "recipe")

@@ -18,8 +18,8 @@ from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
 from vsml_bench.protocols.registry import protocol_of
 from vsml_bench.seeds import lifetime_seeds
-from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.sides import TaskDistribution
+from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.suites import Split, Suite, find_split, splits_of
 
 
@@ -62,7 +62,9 @@ class Plan:
             "protocol": self.protocol.identity(),
             "lifetimes": self.lifetimes,
             "seed": self.job.seed,
-            "meta_training": {part: job[part] for part in ("episodes", "recipe", "start", "tuning")},
+            "meta_training": {
+                part: job[part] for part in ("episodes", "recipe", "start", "tuning")
+            },
         }
 
     @cached_property
@@ -139,7 +141,7 @@ def plan_suite(
 
 def plan_job(
     card: Card,
-    side: TaskDistribution,
+    side: TaskDistribution | None,
     seed: int,
     suite: Suite,
     cards: Mapping[str, Sequence[Card]],
@@ -147,7 +149,8 @@ def plan_job(
 ) -> Job:
     """The meta-training or tuning that makes a learner ready for a suite's cells.
 
-    changes: fields of the recipe to change besides those that the suite changes.
+    side: the meta-train side; None where the recipe has a source of its own. changes: fields of the
+    recipe to change besides those that the suite changes.
     """
     recipe = card.recipe
     if changes and recipe is None:
@@ -160,6 +163,7 @@ def plan_job(
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
     if recipe is not None and recipe.source:
         return Job(card, NO_TASKS, seed, recipe)
+    assert side is not None
     protocol = protocol_card(suite, side, "meta_train")
     episodes = None if protocol.stream else protocol
     if recipe is not None and episodes is not None:

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.config import build
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting

@@ -16,7 +16,6 @@ from vsml_bench.provenance import git_state
 from vsml_bench.storage import unseal
 from vsml_bench.suites import find_suite, suite_names
 
-
 REPLAY = "vsml_bench.evaluation.replay:replay_file"
 ADOPT = "vsml_bench.evaluation.adoption:adopt_file"
 

@@ -13,8 +13,8 @@ from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import WITHOUT_EFFECT, Recipe
-from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.sides import TaskDistribution
+from vsml_bench.storage import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
     from vsml_bench.protocols.protocol import Protocol

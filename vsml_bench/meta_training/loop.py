@@ -40,7 +40,6 @@ from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed
 
-
 FIRST_LOSSES = 25
 """Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
 

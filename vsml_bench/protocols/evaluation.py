@@ -54,11 +54,6 @@ def fresh_states(
     return pytree.tree_map(lambda part: part.to(device), joined)
 
 
-def lifetime_seeds(count: int, *axes: str | int) -> list[int]:
-    """Seeds of `count` lifetimes of the stream that `axes` name."""
-    return [derive_seed(0, *axes, index) for index in range(count)]
-
-
 def padded(episode: Episode, shape: Shape, to_shape: Shape, device: torch.device) -> Episode:
     """The episode, of examples of `shape`, for a learner that is run with `to_shape`."""
     inputs = pad_inputs(episode.inputs, shape.inputs, to_shape.inputs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import installed, is_place, load
 from vsml_bench.protocols.protocol import Protocol
-from vsml_bench.suites import Suite
 from vsml_bench.studies import studies
+from vsml_bench.suites import Suite
 
 ENTRY_POINT_GROUP = "vsml_bench.protocols"
 _SHIPPED = {

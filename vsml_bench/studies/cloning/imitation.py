@@ -27,7 +27,7 @@ from torch import Tensor
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, compiled
 from vsml_bench.learner import Learner, Recipe
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.meta_training.source import MetaLoss, Objective, Source, Validation
 from vsml_bench.seeds import derive_seed, generator
@@ -60,16 +60,16 @@ class Imitation(Source):
 
     def __init__(
         self,
-        job: MetaTrainingJob,
+        job: Job,
         recipe: Recipe,
         learner: Learner,
         execution: Execution,
         root: Path | None,
     ) -> None:
         assert isinstance(learner, Clone)
-        if recipe.engine != "bptt":
+        if recipe.engine.name != "bptt":
             raise VsmlBenchError(
-                f"recipe of '{job.entry.name}': engine: a clone imitates by gradients alone; leave "
+                f"recipe of '{job.learner.name}': engine: a clone imitates by gradients alone; leave "
                 "it out."
             )
         self.data_hashes = {}
