@@ -229,7 +229,7 @@ def _entry_points() -> dict[str, DatasetEntry]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
         for entry in _entries(import_module(point.module, "dataset"), origin):
-            if point.attr not in ("", type(entry.source).__name__):
+            if point.attr and point.attr != type(entry.source).__name__:
                 continue
             other = OWN.get(entry.name) or found.get(entry.name)
             if other is not None:

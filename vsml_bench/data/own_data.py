@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vsml_bench.data.raw import OwnData, Raw
-from vsml_bench.data.source import Array, Found
+from vsml_bench.data.source import Array, Found, Modality
 from vsml_bench.errors import UnavailableError, closest
 
 IMAGE_FILES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -108,7 +108,7 @@ class CsvTable(OwnFiles):
     ignore: tuple[str, ...] = ()
     """Columns that are no inputs, such as numbers of rows."""
     delimiter: str = ","
-    modality = "vector"
+    modality: Modality = "vector"
     scale = 1.0
 
     def parts(self, root: Path) -> list[Raw]:
@@ -240,7 +240,7 @@ class OwnObjects(OwnData):
 class SklearnData(OwnObjects):
     """A Bunch of scikit-learn's, or a pair (X, y) of arrays or data frames."""
 
-    modality = "vector"
+    modality: Modality = "vector"
     scale = 1.0
 
     def raw(self, given: Any, where: str) -> Raw:
@@ -251,7 +251,7 @@ class SklearnData(OwnObjects):
             raise self.error(
                 where, f"expected a Bunch or a pair (X, y), found {type(given).__name__}"
             )
-        return Raw(np.asarray(given[0]), np.asarray(given[1]).tolist(), where)
+        return Raw(np.asarray(given[0]), given[1], where)
 
 
 class TorchvisionData(OwnObjects):
