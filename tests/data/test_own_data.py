@@ -24,6 +24,7 @@ from vsml_bench.data.own_data import (
     TorchvisionData,
 )
 from vsml_bench.data.source import Examples, Source
+from vsml_bench.data.streams import gather
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
@@ -118,6 +119,30 @@ def test_torchvisions_tensors_and_images_are_the_same_bytes(root: Path) -> None:
     train = load("Pictures", "train", root)
     assert {x.tobytes() for x in train.inputs} == pixels
     assert load("Pictures", "test", root).inputs.shape == (50, 3, 5, 6)
+
+
+@pytest.mark.parametrize("kind", ["Reviews", "Flowers", "Stones"])
+def test_own_data_are_standardised_by_the_train_partition(kind: str, root: Path) -> None:
+    dataset = datasets.load(f"{MINE}:{kind}", "train", root)
+    rows = np.arange(len(dataset.example_hashes))
+    standardised = gather(dataset, rows, size=None, gray=False).double()
+    axes = 0 if dataset.modality == "vector" else None
+    np.testing.assert_allclose(standardised.numpy().mean(axes), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.numpy().std(axes), 1, atol=1e-5)
+
+
+def test_images_of_hugging_face() -> None:
+    class Pictures(HuggingFaceData):
+        name = "hub"
+
+        def train(self, root: Path) -> Any:
+            images = [Image.new("L", (3, 2), value) for value in range(4)]
+            return Columns(image=images, label=["b", "a", "b", "a"])
+
+    parts = [Pictures().read(partition, Path()) for partition in ("train", "test")]
+    assert [part.inputs.shape for part in parts] == [(2, 1, 2, 3)] * 2
+    pairs = [(x[0, 0, 0], y) for p in parts for x, y in zip(p.inputs, p.labels, strict=True)]
+    assert sorted(pairs) == [(0, 1), (1, 0), (2, 1), (3, 0)]
 
 
 def test_classes_are_numbered_over_both_partitions(tmp_path: Path) -> None:

@@ -111,6 +111,58 @@ def test_what_breaks_the_rules_is_one_sentence(text: str, message: str, tmp_path
     assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
+READS = """
+import numpy as np
+from vsml_bench.data.source import Examples, Found, Source
+
+
+class Mine(Source):
+    name = "mine"
+
+    def find(self, root):
+        return Found("data root")
+
+    def read(self, partition, root):
+        return Examples({inputs}, {labels}, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        (
+            "np.zeros((4, 1, 2, 2))",
+            "np.arange(4) % 2",
+            r"images are uint8 of 4 axes, found float64",
+        ),
+        ("np.zeros((4, 2), 'u1')", "np.arange(4) % 2", r"found uint8 \(4, 2\)"),
+        (
+            "np.zeros((4, 1, 2, 2), 'u1')",
+            "np.arange(3) % 2",
+            r"labels are int64 \(4,\) here, found",
+        ),
+        ("np.zeros((4, 1, 2, 2), 'u1')", "np.ones(4)", "found float64"),
+        ("np.zeros((4, 1, 2, 2), 'u1')", "np.arange(4)", "labels are from 0 to 1, found 0 to 3"),
+        ("np.zeros((0, 1, 2, 2), 'u1')", "np.arange(0)", "expected examples, found none"),
+    ],
+)
+def test_what_a_source_reads_is_looked_at(
+    inputs: str, labels: str, message: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "mine.py", READS.format(inputs=inputs, labels=labels))
+    with pytest.raises(VsmlBenchError, match=rf"^dataset 'mine' \(test\): .*{message}"):
+        datasets.load(str(file), "test")
+
+
+def test_what_a_generator_makes_is_looked_at(tmp_path: Path) -> None:
+    file = stripes(tmp_path, STRIPES.replace(', dtype="float32"', ""))
+    sampler = EpisodeSampler(TaskDistribution((str(file),), "train"))
+    with pytest.raises(
+        VsmlBenchError, match=r"'stripes': generate: expected float32 \(5, 1, 4, 4\)"
+    ):
+        sampler.sample([0], 5)
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     for reference, message in (
         (str(tmp_path / "no.py"), "dataset file no.py does not exist"),

@@ -109,7 +109,6 @@ class CsvTable(OwnFiles):
     """Columns that are no inputs, such as numbers of rows."""
     delimiter: str = ","
     modality: Modality = "vector"
-    scale = 1.0
 
     def parts(self, root: Path) -> list[Raw]:
         """All other columns are inputs, in their order."""
@@ -241,7 +240,6 @@ class SklearnData(OwnObjects):
     """A Bunch of scikit-learn's, or a pair (X, y) of arrays or data frames."""
 
     modality: Modality = "vector"
-    scale = 1.0
 
     def raw(self, given: Any, where: str) -> Raw:
         """Inputs and labels."""
