@@ -13,7 +13,8 @@ from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import load
 from vsml_bench.protocols.registry import find_protocol
-from vsml_bench.registry import find_suite, learners, suite_names
+from vsml_bench.registry import learners
+from vsml_bench.suites import find_suite, suite_names
 from vsml_bench.studies import Study, find_study, studies
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")

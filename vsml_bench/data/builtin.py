@@ -96,7 +96,6 @@ class SklearnTable(Bundled):
     module: ClassVar[str] = "sklearn"
     origin: ClassVar[str] = "scikit-learn"
     modality = "vector"
-    scale = 1.0
 
     loader: str = ""
     """Name of the function in `sklearn.datasets`."""

@@ -21,6 +21,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from vsml_bench.data import builtin, files, omniglot
 from vsml_bench.data.dataset import (
     Dataset,
@@ -164,12 +166,13 @@ def _load(
             source.classes,
             examples=None,
             generator=source,
-            scale=source.scale,
+            scale=1.0,
             statistics=Statistics((0.0,), (1.0,), "none"),
             code=entry.code,
         )
     examples = _read(source, partition, root)
     reference, computed_from = _reference(source, partition, examples, root)
+    scale = source.scale if source.modality == "image" else 1.0
     return Dataset(
         source.name,
         partition,
@@ -178,8 +181,8 @@ def _load(
         examples.classes,
         examples,
         generator=None,
-        scale=source.scale,
-        statistics=statistics_of(reference, source.scale, computed_from),
+        scale=scale,
+        statistics=statistics_of(reference, scale, computed_from),
         reference=reference,
     )
 
@@ -199,7 +202,28 @@ def _reference(
 
 @lru_cache(maxsize=8)
 def _read(source: Source, partition: PartitionName, root: Path) -> Examples:
-    return source.read(partition, root)
+    examples = source.read(partition, root)
+    problem = _problem(examples, source.modality)
+    if problem:
+        raise VsmlBenchError(f"dataset '{source.name}' ({partition}): {problem}; {RULES}.")
+    return examples
+
+
+def _problem(examples: Examples, modality: Modality) -> str:
+    """What is wrong with examples that a source has read; "" for nothing."""
+    inputs, labels = examples.inputs, examples.labels
+    dtype, axes = ("uint8", 4) if modality == "image" else ("float32", 2)
+    if (inputs.dtype.name, inputs.ndim) != (dtype, axes):
+        return f"{modality}s are {dtype} of {axes} axes, found {inputs.dtype} {inputs.shape}"
+    if labels.dtype != np.int64 or labels.shape != inputs.shape[:1]:
+        expected = f"int64 {inputs.shape[:1]}"
+        return f"labels are {expected} here, found {labels.dtype} {labels.shape}"
+    if not len(labels):
+        return "expected examples, found none"
+    if labels.min() < 0 or labels.max() >= examples.classes:
+        found = f"{labels.min()} to {labels.max()}"
+        return f"labels are from 0 to {examples.classes - 1}, found {found}"
+    return ""
 
 
 def _only(entries: tuple[DatasetEntry, ...], where: str, class_name: str) -> DatasetEntry:
@@ -229,7 +253,7 @@ def _entry_points() -> dict[str, DatasetEntry]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
         for entry in _entries(import_module(point.module, "dataset"), origin):
-            if point.attr not in ("", type(entry.source).__name__):
+            if point.attr and point.attr != type(entry.source).__name__:
                 continue
             other = OWN.get(entry.name) or found.get(entry.name)
             if other is not None:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vsml_bench.data.raw import OwnData, Raw
-from vsml_bench.data.source import Array, Found
+from vsml_bench.data.source import Array, Found, Modality
 from vsml_bench.errors import UnavailableError, closest
 
 IMAGE_FILES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -108,8 +108,7 @@ class CsvTable(OwnFiles):
     ignore: tuple[str, ...] = ()
     """Columns that are no inputs, such as numbers of rows."""
     delimiter: str = ","
-    modality = "vector"
-    scale = 1.0
+    modality: Modality = "vector"
 
     def parts(self, root: Path) -> list[Raw]:
         """All other columns are inputs, in their order."""
@@ -240,8 +239,7 @@ class OwnObjects(OwnData):
 class SklearnData(OwnObjects):
     """A Bunch of scikit-learn's, or a pair (X, y) of arrays or data frames."""
 
-    modality = "vector"
-    scale = 1.0
+    modality: Modality = "vector"
 
     def raw(self, given: Any, where: str) -> Raw:
         """Inputs and labels."""
@@ -251,7 +249,7 @@ class SklearnData(OwnObjects):
             raise self.error(
                 where, f"expected a Bunch or a pair (X, y), found {type(given).__name__}"
             )
-        return Raw(np.asarray(given[0]), np.asarray(given[1]).tolist(), where)
+        return Raw(np.asarray(given[0]), given[1], where)
 
 
 class TorchvisionData(OwnObjects):

@@ -104,8 +104,7 @@ class Source(ABC):
     modality: Modality = "image"
     """Whether `Examples.inputs` are images or vectors."""
     scale: float = 255.0
-    """The stored value that counts as 1; has no effect on learners but through rounding, since
-    inputs are standardised. 1.0 for vectors."""
+    """Of images: the stored value that counts as 1. Inputs are standardised in any case."""
     downloads: tuple[Download, ...] = ()
     """How `data fetch` gets the files, the first that works; () for nothing to fetch."""
 
@@ -130,7 +129,6 @@ class Generated(Source):
     """Whether the labels mean something, so that a task cannot ask for another number of them."""
     points_per_task: ClassVar[bool] = False
     """Whether a task has its own examples (a shared task then shares examples)."""
-    scale = 1.0
 
     @abstractmethod
     def generate(

@@ -85,6 +85,12 @@ class GeneratedStream:
         inputs, labels = self.generator.generate(
             task, stream, steps, self.shape.inputs, self.shape.classes
         )
+        expected = f"float32 {(steps, *self.shape.inputs)} and int64 {(steps,)}"
+        found = f"{inputs.dtype} {inputs.shape} and {labels.dtype} {labels.shape}"
+        if found != expected:
+            raise VsmlBenchError(
+                f"dataset '{self.dataset.name}': generate: expected {expected}, found {found}."
+            )
         return torch.from_numpy(inputs), labels
 
     def check_shots(self, shots: int, queries: int) -> None:

@@ -17,7 +17,8 @@ from vsml_bench.learner import Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.registry import find_learner, find_split
+from vsml_bench.registry import find_learner
+from vsml_bench.suites import find_split
 from vsml_bench.studies.cloning import imitation as module
 from vsml_bench.studies.cloning.imitation import (
     Imitation,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data import idx_files, omniglot_files
 from vsml_bench.data import datasets
-from vsml_bench.data.distributions import check_disjoint
+from vsml_bench.data.distributions import check_disjoint, largest, members
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Split, find_split
@@ -130,3 +130,41 @@ def test_mnist5k_has_nothing_of_the_official_test_partition() -> None:
     for partition in ("train", "test"):
         side = TaskDistribution(("mnist5k",), partition)
         check_disjoint(split(side, TaskDistribution(("mnist",), "test")))
+
+
+def mixed(**fields: Any) -> TaskDistribution:
+    return TaskDistribution(("digits",), "train", projection=0.5, **fields)
+
+
+def test_members_by_hand() -> None:
+    assert members(mixed(class_counts=(7, 3), sizes=(4, 8))) == (
+        mixed(classes=3, size=4),
+        mixed(classes=3, size=8),
+        mixed(classes=7, size=4),
+        mixed(classes=7, size=8),
+    )
+    assert members(mixed(sizes=(8, 4), classes=5)) == (
+        mixed(classes=5, size=4),
+        mixed(classes=5, size=8),
+    )
+
+
+def test_a_plain_side_is_its_only_member() -> None:
+    assert members(mixed(size=8)) == (mixed(size=8),)
+    assert largest(mixed()) == mixed()
+
+
+def test_the_largest_has_most_classes_at_the_largest_size() -> None:
+    assert largest(mixed(class_counts=(3, 7), sizes=(8, 4))) == mixed(classes=7, size=8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"class_counts": (3,), "classes": 4}, "class_counts: .*`classes` = 4"),
+        ({"sizes": (3,), "size": 8}, "sizes: .*`size` = 8"),
+    ],
+)
+def test_a_number_given_twice_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(VsmlBenchError, match=message):
+        members(mixed(**fields))
