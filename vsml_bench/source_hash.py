@@ -31,7 +31,7 @@ _DECLARATIONS = frozenset(
         "recipe",
         "tuning",
         "requires",
-        "quick_unroll",
+        "fast_code",
     }
 )
 """Class attributes of the contract that say what a learner is, not what it does."""

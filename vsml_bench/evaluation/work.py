@@ -4,7 +4,6 @@ record."""
 from __future__ import annotations
 
 import datetime
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,9 +97,6 @@ def _run(order: WorkOrder, report: Callable[[float], None]) -> Cell:
     if plan.unavailable:
         return failed_cell(order, "unavailable", plan.unavailable)
     execution = decide(order.device, order.threads, order.precision)
-    if order.precision != "float32" and execution.device.type == "cpu":
-        # VSML's C++ code computes in float32; this process has no cells that may use it.
-        os.environ["VSML_BENCH_KERNEL"] = "0"
     job = job_of(plan, entry_of(plan))
     train = EpisodeSampler(largest(plan.split.meta_train), root=order.root)
     learner = ready(job, find_artifact(job, order.artifact_folders), train.content_hashes)

@@ -35,7 +35,6 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective
 from vsml_bench.meta_training.source import Source
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.seeds import derive_seed
 from vsml_bench.vsml.cloning import Clone
@@ -141,9 +140,8 @@ class _Training:
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
             self.population = es.prepare(self.learner.train(), tried, recipe, job.entry.name)
-        elif self.source.steps_of_one_shape:
-            steps = sum(p.steps * p.lifetime for p in recipe.phases)
-            quicken(self.learner, execution, steps)
+        else:
+            self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, State
 from vsml_bench.protocols.protocol import Protocol, stepwise_loss
@@ -33,10 +34,10 @@ Objective: TypeAlias = Callable[[Learner], MetaLoss]
 they may depend on the meta-parameters, and from the same seeds at every call."""
 
 
-def meta_loss(learner: Learner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
+def meta_loss(runner: Runner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
     """The mean cross-entropy of the predictions that the protocol scores, each made before its
     label was seen, if ever."""
-    logits, labels, state, _ = protocol.run(learner, state, episode)
+    logits, labels, state, _ = protocol.run(runner, state, episode)
     loss = stepwise_loss(logits, labels).mean()
     accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
     return MetaLoss(loss, accuracy, logits, state)

@@ -28,9 +28,9 @@ class Source(ABC):
     """What goes over from one meta-update to the next, besides meta-parameters and moments. It can
     be set, to continue from there."""
 
-    steps_of_one_shape: bool
-    """Whether the learner's step is called, and with examples of one shape alone: each shape would
-    be compiled."""
+    def accelerate(self, steps: int) -> None:  # noqa: B027
+        """Has the lifetimes of the meta-updates run as quickly as so many steps, backpropagated
+        through, pay for."""
 
     @abstractmethod
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:

@@ -26,9 +26,10 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Predictions
 from vsml_bench.seeds import derive_seed, generator
@@ -85,9 +86,9 @@ class Cloning(Online):
                 f"examples or more, found {self.steps}."
             )
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Predicts and observes every example; the traces are those of the module's text."""
-        imitator = cast(Imitator, learner)
+        imitator = cast(Imitator, runner.learner)
         reference = imitator.reference()
         start = imitator.weights(state)
         true = reference.starting_from(start)
@@ -100,7 +101,7 @@ class Cloning(Online):
             imitated = reference.starting_from(before)._replace(
                 velocities=imitator.velocities(state)
             )
-            logits[t], state = learner(state, x_t, y_t)
+            logits[t], state = runner.step(state, x_t, y_t)
             after = imitator.weights(state)
             _, imitated = reference(imitated, x_t, y_t)
             true_logits, true = reference(true, x_t, y_t)
@@ -112,14 +113,14 @@ class Cloning(Online):
             )
             if t + 1 in ends:
                 traces.close(start, after, true.weights)
-        drift = torch.stack(list(_drifts(learner, state, episode)), 1)
+        drift = torch.stack(list(_drifts(runner, state, episode)), 1)
         measured = {**traces.stacked(), "drift": drift}
         return Predictions(logits, episode.labels, state, measured)
 
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """Two steps: the second is the first that follows another."""
         for x_t, y_t in zip(episode.inputs[:2], episode.labels[:2], strict=True):
-            _, state = learner(state, x_t, y_t)
+            _, state = runner.step(state, x_t, y_t)
 
 
 class _Traces:
@@ -181,13 +182,13 @@ def _largest(weights: Weights) -> Tensor:
     return torch.stack([w.flatten(1).abs().amax(1) for w in weights]).amax(0)
 
 
-def _drifts(learner: Learner, state: State, episode: Episode) -> Iterable[Tensor]:
+def _drifts(runner: Runner, state: State, episode: Episode) -> Iterable[Tensor]:
     """[E] at each of `IDLE` points."""
-    imitator = cast(Imitator, learner)
+    imitator = cast(Imitator, runner.learner)
     start = imitator.weights(state)
     nothing, unknown = torch.zeros_like(episode.inputs[0]), torch.full_like(episode.labels[0], -1)
     for _ in range(IDLE):
         for _ in range(IDLE_EXAMPLES // IDLE):
-            _, state = learner(state, nothing, unknown)
+            _, state = runner.step(state, nothing, unknown)
         moved = _differences(imitator.weights(state), start)
         yield _largest(tuple(moved))

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.subsets import Subset
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 from vsml_bench.protocols.protocol import Predictions, Protocol
 
 
@@ -55,13 +56,13 @@ class FewShot(Protocol):
         """Episodes [N K + N Q, E, ...], the support first."""
         return sampler.sample_shots(seeds, self.shots, self.queries)
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Adapts to the support, then answers the queries."""
         support = self.learning_steps
-        state = learner.adapt(state, episode.inputs[:support], episode.labels[:support])
-        logits = learner.answer(state, episode.inputs[support:])
+        state = runner.adapt(state, episode.inputs[:support], episode.labels[:support])
+        logits = runner.answer(state, episode.inputs[support:])
         return Predictions(logits, episode.scored[support:], state)
 
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """A whole episode: a learner may take its support set at once."""
-        self.run(learner, state, episode)
+        self.run(runner, state, episode)

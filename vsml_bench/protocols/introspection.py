@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 from vsml_bench.protocols.moments import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES, moments
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Predictions
@@ -44,12 +45,12 @@ class Introspection(Online):
                 f"steps: introspection needs lifetimes of 2 examples or more, found {self.steps}."
             )
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Runs the lifetimes, then looks."""
-        predictions = super().run(learner, state, episode)
+        predictions = super().run(runner, state, episode)
         traces = {
             **_by_occurrence(predictions.logits, episode.scored),
-            **_responses(learner, state, episode, moments(self.steps)),
+            **_responses(runner, state, episode, moments(self.steps)),
         }
         return predictions._replace(traces=traces)
 
@@ -78,7 +79,7 @@ def _by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def _responses(
-    learner: Learner, state: State, episode: Episode, at: tuple[int, ...]
+    runner: Runner, state: State, episode: Episode, at: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """All of `RESPONSES`, each [E, moments, LAGS, 2, 2]. state: fresh. at: the moments."""
     probes = _choose(episode.labels, at[-1] + 1)
@@ -87,12 +88,12 @@ def _responses(
     for begin, end in zip((0, *at), at, strict=False):
         steps = probes.stream[begin:end]
         if len(steps) > 0:
-            _, state = learner.unroll(
+            _, state = runner.unroll(
                 state, episode.inputs[steps, every], episode.labels[steps, every]
             )
         further = probes.stream[end]
         branches = _branches(
-            learner,
+            runner,
             state,
             (episode.inputs[further, every], episode.labels[further, every]),
             episode,
@@ -127,7 +128,7 @@ def _known(labels: Tensor, probes: _Probes, moment: int) -> Tensor:
 
 
 def _branches(
-    learner: Learner,
+    runner: Runner,
     state: State,
     further: tuple[Tensor, Tensor],
     episode: Episode,
@@ -143,14 +144,14 @@ def _branches(
     shown, asked = episode.inputs[probes.shown, every], episode.inputs[probes.asked, every]
 
     def ask(state: State, inputs: Tensor, labels: Tensor) -> Tensor:  # [LAGS, Q, E, 2]
-        states = (state, _learned(learner, state, *further))
-        return torch.stack([_judged(learner.answer(one, inputs), labels) for one in states])
+        states = (state, _learned(runner, state, *further))
+        return torch.stack([_judged(runner.answer(one, inputs), labels) for one in states])
 
     questions = torch.cat([shown, asked]), labels.repeat(2, 1)
     itself, others = ask(state, *questions).chunk(2, 1)  # [LAGS, K, E, 2] each
     after = []
     for x, y in zip(shown, labels, strict=True):
-        branch = _learned(learner, state, x, y)
+        branch = _learned(runner, state, x, y)
         after.append(
             ask(branch, torch.cat([x.unsqueeze(0), asked]), torch.cat([y.unsqueeze(0), labels]))
         )
@@ -172,10 +173,10 @@ def _branches(
     return {name: torch.stack(parts, 1).permute(2, 0, 1, 3) for name, parts in responses.items()}
 
 
-def _learned(learner: Learner, state: State, inputs: Tensor, labels: Tensor) -> State:
+def _learned(runner: Runner, state: State, inputs: Tensor, labels: Tensor) -> State:
     """The state after one more example, inputs [E, ...] and labels [E]."""
-    _, predicted = learner.predict(state, inputs)
-    return learner.observe(predicted, labels)
+    _, predicted = runner.predict(state, inputs)
+    return runner.observe(predicted, labels)
 
 
 def _judged(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.subsets import Subset
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 
 
 class Predictions(NamedTuple):
@@ -53,11 +54,11 @@ class Protocol(ABC):
         """One lifetime per seed."""
 
     @abstractmethod
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Runs the lifetimes of `episode`, [T, E, ...], from fresh states, differentiably."""
 
     @abstractmethod
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """Runs as little as has the learner's code compiled."""
 
 
