@@ -67,7 +67,7 @@ def hash_of(tmp_path, monkeypatch):
         ("UNUSED = 3.0", "UNUSED = 4.0"),
         ('{"example": NoConfig()}', '{"example": NoConfig(), "another": NoConfig()}'),
         ("    variants =", '    source = "a paper"\n    variants ='),
-        ("    variants =", '    quick_unroll = {"cuda": "helper:other"}\n    variants ='),
+        ("    variants =", '    fast_code = "helper:other"\n    variants ='),
     ],
 )
 def test_tidying_leaves_the_hash(hash_of, before, after):

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import COMPILE_AFTER, compiled
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import COMPILE_AFTER, compiled, decide
+from vsml_bench.execution import decide
 from vsml_bench.learner import Phase, Recipe
 from vsml_bench.meta_training import imitation as module
 from vsml_bench.meta_training.checkpoint import load_checkpoint

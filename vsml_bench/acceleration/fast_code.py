@@ -112,11 +112,12 @@ class CheckedCode:
             tensors = (*tensors, *self._learner.parameters())
             differentiated = tuple(part.requires_grad for part in tensors)
         mixed = torch.is_autocast_enabled(examples[0].device.type)
-        return name, structure, shapes, differentiated, mixed, self._populous()
+        return name, structure, shapes, differentiated, mixed, self._populous(state, examples)
 
-    def _populous(self) -> bool:
-        """Whether there are several sets of meta-parameters, by `torch.func.vmap`."""
-        return any(map(_functorch.is_batchedtensor, self._learner.parameters()))
+    def _populous(self, state: State, examples: tuple[Tensor, ...]) -> bool:
+        """Whether there are several of anything, by `torch.func.vmap`."""
+        tensors = (*self._learner.parameters(), *pytree.tree_leaves(state), *examples)
+        return any(map(_functorch.is_batchedtensor, tensors))
 
     def _agrees(
         self, name: str, run: Callable[..., Any], state: State, examples: tuple[Tensor, ...]
@@ -126,7 +127,7 @@ class CheckedCode:
         found = run(state, *examples)
         if found is None:
             return None
-        if not self._populous():
+        if not self._populous(state, examples):
             right = self._written(name, state, *examples)
             return self._same(name, right, found, state, examples)
         found, state, examples = pytree.tree_map(_first_member, (found, state, examples))
