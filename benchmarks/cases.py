@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.case import CPU, Case, Run, without_gradients
+from benchmarks.case import CPU, Case, Run, runner_of, without_gradients
 from benchmarks.learner_cases import gpicl_lifetime, maml_meta_step, sgd_online
 from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
 from vsml_bench import paths
@@ -51,7 +51,8 @@ def runner_overhead(lifetimes: int, goal: float | None) -> Case:
             seeds = lifetime_seeds(lifetimes, "speed")
             episode = protocol.sample(sampler, seeds)
             state = fresh_states(made, seeds, sampler.shape, CPU)
-            return without_gradients(lambda: made.unroll(state, episode.inputs, episode.labels))
+            runner = runner_of(made)
+            return without_gradients(lambda: runner.unroll(state, episode.inputs, episode.labels))
 
         return ours, reference
 

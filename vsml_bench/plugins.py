@@ -27,20 +27,26 @@ def is_place(reference: str) -> bool:
     return ":" in reference or "." in reference
 
 
-def load(reference: str, kind: str) -> Any:
+def load(reference: str, kind: str, home: str = "") -> Any:
     """What `path/to/file.py:Name` or `package.module:Name` names.
 
-    kind: what to call it in errors, "protocol" say. VsmlBenchError where there is no such thing.
+    kind: what to call it in errors, "protocol" say. home: a loaded module, in which `:Name` is
+    looked for. VsmlBenchError where there is no such thing.
     """
     place, _, name = reference.rpartition(":")
+    if home and not place:
+        return _named(sys.modules[home], name, kind, "the file")
     if not place or not name:
         raise VsmlBenchError(
             f"{kind} '{reference}': expected path/to/file.py:Name or package.module:Name."
         )
     is_file = place.endswith(".py")
     module = import_file(Path(place), kind) if is_file else import_module(place, kind)
+    return _named(module, name, kind, Path(place).name if is_file else place)
+
+
+def _named(module: ModuleType, name: str, kind: str, where: str) -> Any:
     if not hasattr(module, name):
-        where = Path(place).name if is_file else place
         raise VsmlBenchError(f"{where} defines no {kind} '{name}'; {closest(name, vars(module))}")
     return getattr(module, name)
 

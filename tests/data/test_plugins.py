@@ -14,8 +14,8 @@ import pytest
 from tests.harness import call, write, write_split, write_suite
 from vsml_bench import api
 from vsml_bench.data import datasets
-from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.distributions import by_name, check_disjoint, task_identity
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Split

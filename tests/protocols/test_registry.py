@@ -17,10 +17,9 @@ from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.registry import find_protocol
-from vsml_bench.suites import find_split, find_suite
-from vsml_bench.suites import Suite
 from vsml_bench.studies.cloning.protocol import Cloning
 from vsml_bench.studies.introspection.protocol import Introspection
+from vsml_bench.suites import Suite, find_split, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

@@ -14,8 +14,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import load
 from vsml_bench.protocols.registry import find_protocol
 from vsml_bench.registry import learners
-from vsml_bench.suites import find_suite, suite_names
 from vsml_bench.studies import Study, find_study, studies
+from vsml_bench.suites import find_suite, suite_names
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

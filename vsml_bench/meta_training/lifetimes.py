@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from vsml_bench.acceleration import accelerate
 from vsml_bench.data.distributions import largest as largest_of
 from vsml_bench.data.distributions import members
 from vsml_bench.data.episodes import EpisodeSampler
@@ -51,6 +52,7 @@ class TaskLifetimes(Source):
         root: Path | None,
     ) -> None:
         self._job, self._recipe, self._learner, self._execution = job, recipe, learner, execution
+        self._runner = accelerate(learner, execution)
         side = trained_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
         self._episodes = job.episodes.instance() if job.episodes is not None else None
@@ -65,13 +67,17 @@ class TaskLifetimes(Source):
         """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
         one for each shape of a mixture, the largest last."""
         self.carried = {}
-        self.steps_of_one_shape = len(self._shapes[None]) == 1
         self.data_hashes = self._shapes[None][-1].content_hashes
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
             protocol.check(sampler)
         if job.episodes is None:
             self._check_lifetimes()
+
+    def accelerate(self, steps: int) -> None:
+        """See `Source.accelerate`; each shape would be compiled, so that mixtures go without."""
+        if len(self._shapes[None]) == 1:
+            self._runner = accelerate(self._learner, self._execution, steps)
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
         """The meta-loss on the lifetimes of meta-update `step`; those of a mixture share a shape,
@@ -88,7 +94,7 @@ class TaskLifetimes(Source):
 
         def objective(learner: Learner) -> MetaLoss:
             state = fresh_states(learner, inner, shape, device)
-            return meta_loss(learner, state, episode, protocol)
+            return meta_loss(self._runner, state, episode, protocol)
 
         return objective
 

@@ -34,7 +34,6 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.source import MetaGradient, Objective, Source
 from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of
@@ -116,16 +115,20 @@ class Training:
         self.entry = entry_of(job.learner)
         self.learner: Learner = self.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
-        self.source = _source(job, recipe, self.learner, execution, root)
+        source: type[Source] = TaskLifetimes
+        if recipe.source:
+            source = load(recipe.source, "source", self.entry.cls.__module__)
+        self.source = source(job, recipe, self.learner, execution, root)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if isinstance(recipe.engine, ES):
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
-            self.population = es.prepare(self.learner.train(), tried, recipe, job.learner.name)
-        elif self.source.steps_of_one_shape:
-            steps = sum(p.steps * p.lifetime for p in recipe.phases)
-            quicken(self.learner, execution, steps)
+            self.population = es.prepare(
+                self.learner.train(), tried, recipe.engine, job.learner.name
+            )
+        else:
+            self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0
@@ -291,16 +294,3 @@ class Training:
             "device": device_name(self.execution.device),
             "threads": self.execution.threads,
         }
-
-
-def _source(
-    job: Job,
-    recipe: Recipe,
-    learner: Learner,
-    execution: Execution,
-    root: Path | None,
-) -> Source:
-    source: type[Source] = TaskLifetimes
-    if recipe.source:
-        source = load(recipe.source, "source", job.entry.cls.__module__)
-    return source(job, recipe, learner, execution, root)

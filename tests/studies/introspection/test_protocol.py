@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tests.harness import LEARNER, write
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
@@ -117,7 +118,7 @@ def test_looking_writes_to_no_state(sampler: EpisodeSampler, name: str) -> None:
         padded = torch.nn.functional.pad(episode.inputs, (0, 20, 0, 20))
         episode = Episode(padded, episode.labels)
     with torch.inference_mode():
-        Introspection(12).run(one, state, episode)
+        Introspection(12).run(on_cpu(one), state, episode)
     for part, kept in zip(pytree.tree_leaves(state), pytree.tree_leaves(before), strict=True):
         assert torch.equal(part, kept)
 

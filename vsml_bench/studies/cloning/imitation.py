@@ -24,8 +24,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import compiled, worth_compiling
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import Execution, compiled
+from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.schedule import Update
@@ -73,11 +74,10 @@ class Imitation(Source):
                 "it out."
             )
         self.data_hashes = {}
-        self.steps_of_one_shape = False  # synapses are run without their network
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
         self._imitate = imitate
-        if execution.worth_compiling(recipe.steps):
+        if worth_compiling(recipe.steps):
             self._imitate = compiled(imitate)
         self._synapses: Synapses | None = None
 
