@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.config import as_plain, build
+from vsml_bench.config import as_plain, build, compact
 from vsml_bench.evaluation.cell import (
     Adoption,
     Cell,
@@ -141,7 +141,7 @@ def _is_of_format_1(document: Mapping[str, Any], job: Job) -> bool:
         return document["config"][job.recipe.shared] == own and _same_recipe(document, recipe)
     return (
         identity["learner"] == job.learner.name
-        and document["meta_train"] == as_plain(job.side)
+        and identity["meta_train"] == as_plain(compact(job.side))
         and identity.get("few_shot") == (job.episodes.numbers if job.episodes else None)
         and (job.recipe is None or _same_recipe(document, recipe))
         and document.get("config", job.learner.config) == job.learner.config
@@ -150,8 +150,8 @@ def _is_of_format_1(document: Mapping[str, Any], job: Job) -> bool:
 
 def _same_recipe(document: Mapping[str, Any], today: Mapping[str, Any]) -> bool:
     old = dict(document["recipe"])
-    engine = {"name": old.pop("engine")}
-    of_es = {key: old.pop(key) for key in ("pairs", "noise_std", "chunk_mib")}
+    of_es = {key: old.pop(key) for key in ("pairs", "noise_std", "chunk_mib") if key in old}
+    engine = {"name": old.pop("engine", "bptt")}
     old["engine"] = {**engine, **(of_es if engine["name"] == "es" else {})}
     return _agrees(old, today)
 
