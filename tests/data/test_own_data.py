@@ -29,6 +29,7 @@ from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.specs import PartitionName
 
 MINE = Path(my_datasets.__file__)
+EXAMPLE = MINE.parents[2] / "examples" / "my_dataset.py"
 KINDS = ("Leaves", "Ferns", "Flowers", "Stones", "Blobs", "Pictures", "Reviews")
 
 
@@ -42,9 +43,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     folder = tmp_path_factory.mktemp("run")
+    places = {kind: f"{MINE}:{kind}" for kind in KINDS} | {"example": str(EXAMPLE)}
     splits: list[object] = [
-        write_split(folder / f"{kind}.toml", f"{MINE}:{kind}", train=f"{MINE}:{kind}")
-        for kind in KINDS
+        write_split(folder / f"{name}.toml", place, train=place) for name, place in places.items()
     ]
     suite = write_suite(folder / "own.toml", splits, ["nearest-mean"], lifetimes=2, steps=20)
     arguments = ["--suite", suite, "--out", folder / "out", "--data-root", root, "--device", "cpu"]
@@ -53,7 +54,11 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcom
     yield call("leaderboard", "--suite", suite, *board)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_is_short() -> None:
+    assert len(EXAMPLE.read_text("utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "example"])
 def test_a_dataset_of_each_kind_gets_a_score(kind: str, run: Outcome) -> None:
     assert run.code == 0, run
     means = {row["split"]: row["mean"] for row in run.json["rows"]}
