@@ -282,6 +282,8 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     Image.new("L", (3, 2)).save(images / "a" / "1.png")
     Image.new("L", (2, 2), 9).save(images / "a" / "2.png")
     assert "example 1 has the shape (2, 2) and the first (2, 3); all of a dataset" in refused()
+    Image.new("I;16", (3, 2)).save(images / "a" / "2.png")
+    assert "images: image 1 has the mode I;16; 8 bits per channel are expected" in refused()
     (images / "a" / "2.png").write_bytes(b"no image")
     assert "images/a/2.png: expected an image that can be read" in refused()
 
