@@ -30,6 +30,15 @@ from vsml_bench.errors import UnavailableError, closest
 IMAGE_FILES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
+class OfImages(OwnData):
+    """How Pillow's images are read."""
+
+    size: tuple[int, int] | None = None
+    """(height, width) that all are resized to; None if they have one size."""
+    gray: bool = False
+    """Whether colours are left out. Where all images are gray, they have one channel anyway."""
+
+
 class OwnFiles(OwnData):
     """Data in files or folders: a path below the data root, or an absolute one."""
 
@@ -66,13 +75,8 @@ def _called(file: str) -> str:
     return path.name if path.is_absolute() else path.as_posix()
 
 
-class ImageFolder(OwnFiles):
+class ImageFolder(OwnFiles, OfImages):
     """A folder of images, in one folder per label. `train`, `test`: that folder."""
-
-    size: tuple[int, int] | None = None
-    """(height, width) that all are resized to when they are read; None if they have one size."""
-    gray: bool = False
-    """Whether colours are left out. Where all images are gray, they have one channel anyway."""
 
     def parts(self, root: Path) -> list[Raw]:
         """Images in the order of their names."""
@@ -97,7 +101,7 @@ class ImageFolder(OwnFiles):
                     place = f"{where}/{folder.name}/{file.name}"
                     raise self.error(place, "expected an image that can be read") from error
                 labels.append(folder.name)
-        return Raw(_pixels(images, self.size, self.gray), labels, where)
+        return Raw(_pixels(self, images, where), labels, where)
 
 
 class CsvTable(OwnFiles):
@@ -252,11 +256,8 @@ class SklearnData(OwnObjects):
         return Raw(np.asarray(given[0]), given[1], where)
 
 
-class TorchvisionData(OwnObjects):
+class TorchvisionData(OwnObjects, OfImages):
     """A dataset of torchvision's, or any other that has a length and gives pairs (image, label)."""
-
-    size: tuple[int, int] | None = None
-    gray: bool = False
 
     def raw(self, given: Any, where: str) -> Raw:
         """All pairs, one by one."""
@@ -266,17 +267,15 @@ class TorchvisionData(OwnObjects):
             raise self.error(
                 where, f"expected pairs (image, label), found {type(given).__name__}"
             ) from error
-        return Raw(_pixels(images, self.size, self.gray), labels, where)
+        return Raw(_pixels(self, images, where), labels, where)
 
 
-class HuggingFaceData(OwnObjects):
+class HuggingFaceData(OwnObjects, OfImages):
     """One split of a dataset of Hugging Face's `datasets`: columns, some of them inputs."""
 
     inputs: str | tuple[str, ...] = "image"
     """The column of images or of vectors, or all columns of numbers."""
     label: str = "label"
-    size: tuple[int, int] | None = None
-    gray: bool = False
 
     def raw(self, given: Any, where: str) -> Raw:
         """The columns that are named."""
@@ -288,7 +287,7 @@ class HuggingFaceData(OwnObjects):
                 raise self.error(where, f"no column '{name}'; {closest(name, given.features)}")
         labels = list(given[self.label])
         if self.modality == "image":
-            return Raw(_pixels(list(given[names[0]]), self.size, self.gray), labels, where)
+            return Raw(_pixels(self, list(given[names[0]]), where), labels, where)
         try:
             columns = np.column_stack([np.asarray(list(given[name])) for name in names])
         except ValueError as error:
@@ -296,18 +295,19 @@ class HuggingFaceData(OwnObjects):
         return Raw(columns, labels, where)
 
 
-def _pixels(images: Sequence[Any], size: tuple[int, int] | None, gray: bool) -> list[Array]:
-    """Pillow's images as bytes [height, width] or [height, width, 3]; other arrays as they are.
-
-    size: (height, width) to resize Pillow's images to. gray: without colours; where all are gray,
-    they have one channel anyway.
-    """
-    pillow = [image for image in images if hasattr(image, "convert")]
-    mode = "L" if gray or all(image.mode in ("1", "L") for image in pillow) else "RGB"
+def _pixels(source: OfImages, images: Sequence[Any], where: str) -> list[Array]:
+    """Pillow's images as bytes [height, width] or [height, width, 3]; other arrays as they are."""
+    pillow = {n: image for n, image in enumerate(images) if hasattr(image, "convert")}
+    for number, image in pillow.items():
+        if image.mode.startswith(("I", "F")):
+            raise source.error(
+                where, f"image {number} has the mode {image.mode}; 8 bits per channel are expected"
+            )
+    mode = "L" if source.gray or all(i.mode in ("1", "L") for i in pillow.values()) else "RGB"
     arrays = []
     for image in images:
         if hasattr(image, "convert"):
             image = image.convert(mode)
-            image = image if size is None else image.resize(size[::-1])
+            image = image if source.size is None else image.resize(source.size[::-1])
         arrays.append(np.asarray(image))
     return arrays

@@ -126,6 +126,8 @@ def _agrees(old: Any, new: Any) -> bool:
     """Equal in what both say: a field that only one has is no difference."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return all(_agrees(old[key], new[key]) for key in old.keys() & new.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_agrees, old, new))
     return bool(old == new)
 
 
@@ -144,7 +146,7 @@ def _is_of_format_1(document: Mapping[str, Any], job: Job) -> bool:
         and identity["meta_train"] == as_plain(compact(job.side))
         and identity.get("few_shot") == (job.episodes.numbers if job.episodes else None)
         and (job.recipe is None or _same_recipe(document, recipe))
-        and document.get("config", job.learner.config) == job.learner.config
+        and _agrees(document.get("config", {}), job.learner.config)
     )
 
 
