@@ -34,7 +34,7 @@ install: .venv/.installed ## set up .venv, with the versions in constraints.txt
 	@$(PIP_INSTALL) $(WITH_PINS) --no-build-isolation -e '.[dev]'
 	@{ $(build_learn2learn); } || echo "Could not build learn2learn, the reference for MAML, so learners" \
 	    "that need it will be unavailable; all else works. 'make reference' shows why."
-	@.venv/bin/python -c 'from vsml_bench.vsml import native; native.load()'
+	@.venv/bin/python -c 'from vsml_bench.vsml.fast import library; library.load()'
 	@touch $@
 	@echo "Installed."
 

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import torch
 
 from vsml_bench import execution
+from vsml_bench.acceleration import Runner, accelerate
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.meta_training.source import MetaLoss, meta_loss
+from vsml_bench.meta_training.source import Objective, meta_loss
 from vsml_bench.protocols.protocol import Protocol
 
 Run: TypeAlias = Callable[[], Any]
@@ -47,6 +48,11 @@ def random_episode(steps: int, lifetimes: int, shape: Shape) -> Episode:
     return Episode(inputs, torch.randint(shape.classes, (steps, lifetimes), generator=generator))
 
 
+def runner_of(learner: Learner, steps: int = 0) -> Runner:
+    """The learner as it is run on a CPU for so many steps."""
+    return accelerate(learner, execution.Execution(CPU, torch.get_num_threads()), steps)
+
+
 def without_gradients(run: Run) -> Run:
     """The run as evaluations are, without gradients."""
 
@@ -58,7 +64,7 @@ def without_gradients(run: Run) -> Run:
 
 
 def objective_of(
-    episode: Episode, protocol: Protocol, state: Callable[[], Any]
-) -> Callable[[Learner], MetaLoss]:
+    runner: Runner, episode: Episode, protocol: Protocol, state: Callable[[], Any]
+) -> Objective:
     """The meta-loss of an episode, from the states that `state` makes."""
-    return lambda learner: meta_loss(learner, state(), episode, protocol)
+    return lambda learner: meta_loss(runner, state(), episode, protocol)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.case import CPU, Case, Run, without_gradients
+from benchmarks.case import CPU, Case, Run, runner_of, without_gradients
 from benchmarks.learner_cases import gpicl_lifetime, maml_meta_step, sgd_online
 from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
 from vsml_bench import paths
@@ -21,8 +21,9 @@ from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
 from vsml_bench.evaluation.work import WorkOrder, entry_of, run_cell
 from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import find_artifact, ready
-from vsml_bench.protocols.evaluation import fresh_states, lifetime_seeds
+from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.suites import find_suite
 
 
@@ -51,7 +52,8 @@ def runner_overhead(lifetimes: int, goal: float | None) -> Case:
             seeds = lifetime_seeds(lifetimes, "speed")
             episode = protocol.sample(sampler, seeds)
             state = fresh_states(made, seeds, sampler.shape, CPU)
-            return without_gradients(lambda: made.unroll(state, episode.inputs, episode.labels))
+            runner = runner_of(made)
+            return without_gradients(lambda: runner.unroll(state, episode.inputs, episode.labels))
 
         return ours, reference
 

@@ -24,9 +24,9 @@ from torch.utils import _pytree as pytree
 from benchmarks.case import objective_of, random_episode
 from benchmarks.document import parser, publish
 from benchmarks.vsml_cases import fresh_vsml
+from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.data.episodes import Episode
 from vsml_bench.execution import (
-    COMPILE_AFTER,
     Execution,
     decide,
     device_name,
@@ -37,9 +37,8 @@ from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training import bptt
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
-from vsml_bench.protocols.quick_steps import RecordedStep, quick_steps, quicken
-from vsml_bench.protocols.quick_unroll import QuickUnroll
 from vsml_bench.provenance import git_state, versions
+from vsml_bench.vsml.fast import SWITCH
 from vsml_bench.vsml.learner import VSMLConfig
 
 INPUTS = (64, 784)
@@ -47,7 +46,6 @@ CLASSES = 10
 LIFETIMES = (1, 8, 64, 512, 4096)
 META_LIFETIMES, META_STEPS = (16, 64, 256), 100
 MOST_ON_CPU = 512
-SWITCH = "VSML_BENCH_KERNEL"
 REPEATS = 3
 DRAWN = 64
 """States are drawn for so many lifetimes; more have copies of them."""
@@ -63,7 +61,7 @@ def forward(inputs: int, lifetimes: int, copied: float) -> dict[str, Any]:
     episode = random_episode(steps, lifetimes, shape)
 
     def rate(execution: Execution, calls: int, *, kernels: bool = True) -> float:
-        """As quick as `quick_steps` makes it for so many calls."""
+        """As quick as so many calls pay for."""
         with _lifetimes(episode, shape, execution, calls, kernels) as run:
             return episode.labels.numel() / _quickest(run, execution.device)
 
@@ -88,11 +86,11 @@ def meta_gradient(lifetimes: int) -> dict[str, Any]:
 
     def rate(execution: Execution, steps: int = COMPILE_AFTER) -> float:
         learner, state, placed = _placed(episode, shape, execution.device)
-        quicken(learner, execution, steps)
-        objective = objective_of(placed, Online(META_STEPS), lambda: state)
+        runner = accelerate(learner, execution, steps)
+        objective = objective_of(runner, placed, Online(META_STEPS), lambda: state)
         run = partial(bptt.meta_gradient, learner, objective)
         run()
-        _check_use(learner)
+        _check_use(runner)
         return episode.labels.numel() / _quickest(run, execution.device)
 
     gpu = decide("cuda")
@@ -116,19 +114,20 @@ def _lifetimes(
     else:
         os.environ[SWITCH] = "0"
     try:
-        with without_gradients(), execution.autocast(), quick_steps(learner, execution, calls):
-            learner.unroll(state, placed.inputs[:2], placed.labels[:2])
+        runner = accelerate(learner, execution, calls)
+        with without_gradients(), execution.autocast():
+            runner.unroll(state, placed.inputs[:2], placed.labels[:2])
             if kernels:
-                _check_use(learner)
-            elif isinstance(learner.forward, RecordedStep) and not learner.forward.in_use:
+                _check_use(runner)
+            elif runner.recorded is not None and not runner.recorded.in_use:
                 sys.exit("make gpu: VSML's step could not be recorded; the warning says why.")
-            yield partial(learner.unroll, state, placed.inputs, placed.labels)
+            yield partial(runner.unroll, state, placed.inputs, placed.labels)
     finally:
         os.environ.pop(SWITCH, None)
 
 
-def _check_use(learner: Learner) -> None:
-    if isinstance(learner.unroll, QuickUnroll) and not learner.unroll.in_use:
+def _check_use(runner: Runner) -> None:
+    if runner.fast is not None and not runner.fast.in_use:
         sys.exit("make gpu: VSML's kernels were not used; the warning above says why.")
 
 

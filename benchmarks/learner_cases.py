@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from baselines.gpicl import GPICL, GPICLConfig, GPICLState
 from baselines.maml import ConvConfig, ConvMAML, MAMLConfig, ModelAgnostic
-from benchmarks.case import Case, Run, objective_of, random_episode, without_gradients
+from benchmarks.case import Case, Run, objective_of, random_episode, runner_of, without_gradients
+from vsml_bench.acceleration import COMPILE_AFTER
 from vsml_bench.learner import Shape
 from vsml_bench.meta_training import bptt
 from vsml_bench.protocols.few_shot import FewShot
@@ -62,6 +63,7 @@ def maml_meta_step(widths: tuple[int, ...] | None, goal: float | None) -> Case:
 
         def ours() -> Run:
             objective = objective_of(
+                runner_of(maml),
                 episode,
                 protocol,
                 lambda: maml.init_state(tasks, shape, torch.Generator().manual_seed(0)),
@@ -128,9 +130,9 @@ def sgd_online(name: str, lifetimes: int, steps: int, goal: float | None) -> Cas
         learner, episode = find_learner(name).create(), random_episode(steps, lifetimes, shape)
 
         def ours() -> Run:
-            learner.compile(dynamic=False)
+            runner = runner_of(learner, COMPILE_AFTER)
             state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
-            return without_gradients(lambda: learner.unroll(state, episode.inputs, episode.labels))
+            return without_gradients(lambda: runner.unroll(state, episode.inputs, episode.labels))
 
         def reference() -> None:
             for lifetime in range(lifetimes):

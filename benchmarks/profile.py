@@ -15,7 +15,7 @@ from benchmarks.cases import CASES
 from benchmarks.document import parser, write
 from benchmarks.speed import machine, peak_flops
 from vsml_bench.execution import decide
-from vsml_bench.vsml import native
+from vsml_bench.vsml.fast import library
 
 KINDS = {
     "hand-written C++": ("vsml_",),
@@ -90,13 +90,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Profiles all cases but the runner's, which is what the first one's is."""
     out = parser(main.__doc__).parse_args().out
-    call = native.call
+    call = library.call
 
     def recorded(name: str, *arguments: Any) -> None:
         with record_function(name):
             call(name, *arguments)
 
-    native.call = recorded
+    library.call = recorded
     rows: list[dict[str, Any]] = [
         {"case": case.name, **shares(case)} for case in CASES if case.flops is not None
     ]

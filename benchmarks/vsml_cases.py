@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.case import CPU, Case, Run, objective_of, random_episode, without_gradients
+from benchmarks.case import (
+    CPU,
+    Case,
+    Run,
+    objective_of,
+    random_episode,
+    runner_of,
+    without_gradients,
+)
 from benchmarks.textbook import textbook_unroll
 from vsml_bench.learner import Recipe, Shape
 from vsml_bench.meta_training import bptt, es
@@ -31,10 +39,9 @@ def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) ->
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
         learner, episode = fresh_vsml(), random_episode(steps, lifetimes, shape)
         state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
+        runner = runner_of(learner)
         return (
-            lambda: without_gradients(
-                lambda: learner.unroll(state, episode.inputs, episode.labels)
-            ),
+            lambda: without_gradients(lambda: runner.unroll(state, episode.inputs, episode.labels)),
             lambda: without_gradients(
                 lambda: textbook_unroll(learner, state, episode.inputs, episode.labels)
             ),
@@ -64,7 +71,7 @@ def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | No
             logits, _ = textbook_unroll(learner, state, episode.inputs, episode.labels)
             stepwise_loss(logits, episode.labels).mean().backward()
 
-        objective = objective_of(episode, Online(steps), lambda: state)
+        objective = objective_of(runner_of(learner), episode, Online(steps), lambda: state)
         return lambda: lambda: bptt.meta_gradient(learner, objective), lambda: reference
 
     flops = lifetimes * steps * inputs * 10 * (2 * _FORWARD + _BACKWARD)  # the way back starts anew
@@ -87,7 +94,8 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
         learner, episode = fresh_vsml(), random_episode(steps, 1, shape)
         objective = objective_of(
-            episode, Online(steps), lambda: fresh_states(learner, [0], shape, CPU)
+            *(runner_of(learner), episode, Online(steps)),
+            lambda: fresh_states(learner, [0], shape, CPU),
         )
         recipe = Recipe(phases=(), engine="es", pairs=pairs)
 

@@ -158,6 +158,17 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def install(folder: Path, module: str, text: str, **entry_points: str) -> Path:
+    """A package called like its one module, with an entry point `name = value` for each group
+    "vsml_bench.GROUP", given as GROUP="name = value". Whoever has `folder` on sys.path has it."""
+    write(folder / f"{module}.py", text)
+    info = folder / f"{module}-1.0.dist-info"
+    write(info / "METADATA", f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    lines = [f"[vsml_bench.{group}]\n{line}\n" for group, line in entry_points.items()]
+    write(info / "entry_points.txt", "\n".join(lines))
+    return folder
+
+
 def write_split(
     path: Path,
     test: str = "digits",

@@ -362,20 +362,3 @@ def test_explain(finished: Finished) -> None:
 def test_cite() -> None:
     assert f"version {vsml_bench.__version__}" in call("cite").out
     assert "no published board" in refusal(call("cite", "--suite", "paper"))
-
-
-def test_clone_makes_one_checkpoint_for_any_number_of_layers(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    options = ["--out", folder, "--threads", 1, "--quiet", "--device", "cpu", "--seed", 4]
-    phase = "{steps=2, lifetime=1, learning_rate=0.01}"
-    options += ["--recipe", f"phases=[{phase}]", "--recipe", "lifetimes=8"]
-    one, other = (call("clone", "--layers", layers, *options) for layers in (1, 2))
-    assert one.code == other.code == 0, (one, other)
-    (path,) = folder.iterdir()
-    assert one.out.strip() == other.out.strip() == str(path)
-    assert path.name.startswith("clone--synapses--seed4--")
-    told = refusal(call("clone", "--layers", 9, *options))
-    assert told == "vsml-bench: layers: expected one of 1, 2, 3, found 9."
-    said = call("explain", path).out
-    assert re.search(r"^steps +2$", said, re.MULTILINE)
-    assert re.search(r'^history +\[{"accuracy": .*"validation_loss": ', said, re.MULTILINE)

@@ -30,8 +30,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.protocols.evaluation import evaluate, lifetime_seeds
-from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.evaluation import evaluate, from vsml_bench.protocols.online import Online
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Relation
 from vsml_bench.vsml.learner import VSML, VSMLConfig
@@ -100,7 +100,7 @@ def check_names(options: argparse.Namespace) -> None:
         "split": suites.find_split,
         "learner": registry.find_learners,
         "add_learner": registry.find_learners,
-        "names": datasets.source,
+        "names": datasets.find,
     }
     for option, find in finders.items():
         for name in _given(options, option):

@@ -46,7 +46,7 @@ def test_no_option_is_untested() -> None:
         *("--split", "--learner", "--add-learner", "--seed", "--set", "--suite", "--data-root"),
         *("--json", "--device", "--out", "--policy", "--jobs", "--quiet", "--recipe", "--threads"),
         *("--results", "--format", "--write", "--compare", "--best-effort", "--meta", "--engine"),
-        *("--help", "--version", "--lifetimes", "--steps", "--layers", "--precision"),
+        *("--help", "--version", "--lifetimes", "--steps", "--precision"),
     }
     found: set[str] = set()
     parsers: list[Any] = [build_parser()]

@@ -1,45 +1,38 @@
-"""The Python API: the same verbs as the command line, for notebooks and scripts."""
+"""The Python API: the same verbs as the command line, for notebooks and scripts.
+
+Learners are known by their cards here, so that nothing of theirs runs in this process but in
+`check`; PyTorch is imported where something is meta-trained or checked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import vsml_bench
-from vsml_bench import paths, registry
-from vsml_bench.contract.findings import ContractReport
-from vsml_bench.contract.suite import check_learner
+from vsml_bench import cards, paths
+from vsml_bench.cards import Card
 from vsml_bench.data import datasets
-from vsml_bench.data.leakage import check_disjoint
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
-from vsml_bench.evaluation.conformance import probe
-from vsml_bench.evaluation.cost import CostModel
-from vsml_bench.evaluation.planning import (
-    CellPlan,
-    check_numbers,
-    check_protocol,
-    episodes_of,
-    plan_suite,
-    recipe_of,
-)
-from vsml_bench.evaluation.runner import Policy, RunOptions, RunReport, run_cells
-from vsml_bench.execution import decide
-from vsml_bench.leaderboard.board import Board, PlannedCell, build_board
-from vsml_bench.leaderboard.render import to_frame
-from vsml_bench.meta_training.artifact import artifact_path, make_artifact, needs_artifact
-from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob, change_recipe
-from vsml_bench.registry import LearnerEntry
+from vsml_bench.evaluation.executors import LocalExecutor
+from vsml_bench.evaluation.plan import Plan, Selection, plan_job, plan_suite
+from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
+from vsml_bench.meta_training.job import Job
 from vsml_bench.storage import check_writable
+from vsml_bench.suites import Suite, find_split, find_suite
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vsml_bench.boards.board import Board
+    from vsml_bench.contract.findings import ContractReport
 
-def list_learners() -> list[LearnerEntry]:
+
+def list_learners() -> list[Card]:
     """All learners that are found without being pointed at."""
-    return list(registry.learners().values())
+    return list(cards.shipped().values())
 
 
 def check(learner: str) -> ContractReport:
@@ -48,7 +41,10 @@ def check(learner: str) -> ContractReport:
     learner: a name, or `path/to/file.py:ClassName`.
     Raises VsmlBenchError where it cannot be found or made.
     """
-    return check_learner(registry.find_learner(learner))
+    from vsml_bench.contract.suite import check_learner
+    from vsml_bench.registry import find_learner
+
+    return check_learner(find_learner(learner))
 
 
 def plan(
@@ -59,29 +55,18 @@ def plan(
     extra_learners: Sequence[str] = (),
     seeds: Sequence[int] = (),
     overrides: dict[str, Any] | None = None,
-    data_root: Path | str | None = None,
-) -> list[CellPlan]:
+) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
-    return plan_suite(
-        registry.find_suite(suite),
-        _path(data_root),
-        splits=splits,
-        learners=learners,
-        extra_learners=extra_learners,
-        seeds=seeds,
-        overrides=overrides,
-    )
+    selection = Selection(splits, learners, extra_learners, seeds)
+    of = find_suite(suite)
+    known = cards.find_all(selection.references(of), overrides)
+    return plan_suite(of, known, selection)
 
 
 def run(
     suite: str,
     *,
     out: Path | str | None = None,
-    splits: Sequence[str] = (),
-    learners: Sequence[str] = (),
-    extra_learners: Sequence[str] = (),
-    seeds: Sequence[int] = (),
-    overrides: dict[str, Any] | None = None,
     data_root: Path | str | None = None,
     device: str = "auto",
     precision: str = "float32",
@@ -89,97 +74,73 @@ def run(
     policy: Policy = "only-missing",
     progress: bool = True,
     command: str = "",
+    **selection: Any,
 ) -> RunReport:
     """Runs a suite's cells and stores them in `out` (default `runs/<suite>`).
 
-    splits, seeds: keep only these of the suite's. learners: run these instead of the suite's own,
-    names or `path/to/file.py:ClassName`; extra_learners: run these as well. overrides:
-    configuration fields of the learners that run. precision: of the meta-tests, "float32" or
-    "bfloat16" (mixed). policy: see `RunOptions`.
+    selection: `splits`, `seeds`: keep only these of the suite's. `learners`: run these instead of
+    the suite's own, names or `path/to/file.py:ClassName`; `extra_learners`: run these as well.
+    `overrides`: configuration fields of the learners that run. precision: of the meta-tests,
+    "float32" or "bfloat16" (mixed). policy: see `RunOptions`.
     Raises VsmlBenchError for bad input, before anything is run.
     """
-    plans = plan(
-        suite,
-        splits=splits,
-        learners=learners,
-        extra_learners=extra_learners,
-        seeds=seeds,
-        overrides=overrides,
-        data_root=data_root,
-    )
-    decide(device, precision=precision)
     options = RunOptions(
         folder=results_folder(suite, out),
         published=paths.results() / "checkpoints",
         root=_path(data_root),
         device=device,
         precision=precision,
-        jobs=jobs,
         policy=policy,
-        progress=progress,
+        executor=LocalExecutor(jobs, progress),
         command=command,
     )
-    return run_cells(plans, options, cost_model(suite))
+    return run_cells(plan(suite, **selection), options, cost_model(suite))
 
 
 def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) -> pd.DataFrame:
     """The board of a suite as a DataFrame, one row per split and learner.
 
     folder: where its cells are (default `runs/<suite>`, or the published ones where that does not
-    exist). selection: `splits`, `learners`, `extra_learners`, `seeds`, `data_root` as in `run`.
+    exist). selection: `splits`, `learners`, `extra_learners`, `seeds`, `overrides` as in `run`.
     """
+    from vsml_bench.boards.formats import to_frame
+
     return to_frame(board(suite, folder, **selection))
 
 
 def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
-    """The board of a suite: a pure function of the cells in the folder and today's plan."""
-    return board_of(suite, plan(suite, **selection), board_folder(suite, folder))
+    """The board of a suite: a pure function of the cells in the folder and today's plan.
 
-
-def board_of(suite: str, plans: Sequence[CellPlan], folder: Path) -> Board:
-    """The board of these plans from the cells in `folder`.
-
-    Where this machine lacks a dataset, its hash cannot be compared: a stored cell then counts if
-    everything else is as planned.
+    Where PyTorch is not installed, learners' cards cannot be read. The newest ones in the cells then
+    stand for them, so that a board of stored cells needs nothing else.
     """
-    cells, problems = load_cells(folder / "cells")
-    planned = []
-    for p in plans:
-        lacks_data = p.unavailable and not p.data_hashes
-        key = _unchecked_key(p, cells) if lacks_data else p.key
-        planned.append(
-            PlannedCell(
-                p.id,
-                key,
-                p.relation,
-                p.has_meta_parameters,
-                p.hashes,
-                p.family,
-                p.meta_test_protocol.metric,
-                p.unchanged,
-                p.meta_test_protocol.stream,
-            )
-        )
-    found = registry.find_suite(suite)
-    return build_board(found.name, cells, planned, problems, found.track)
+    from vsml_bench.boards.board import build_board
+
+    of = find_suite(suite)
+    cells, problems = load_cells(board_folder(suite, folder) / "cells")
+    if importlib.util.find_spec("torch") is not None:
+        plans = plan(suite, **selection)
+    else:
+        selection.pop("overrides", None)
+        chosen = Selection(**selection)
+        known = {name: cards_in(cells, name) for name in chosen.references(of)}
+        plans = plan_suite(of, known, chosen)
+    return build_board(of.name, cells, plans, problems, of.study)
 
 
-def _unchecked_key(plan: CellPlan, cells: Sequence[Cell]) -> str:
-    needs_data = ("data", "protocol")  # the number of steps depends on the size of the data
-    known = {part: value for part, value in plan.hashes.items() if part not in needs_data}
-    scored = [
-        cell.key
-        for cell in cells
-        if cell.status == "ok"
-        and (cell.id.split, cell.id.learner, cell.id.seed)
-        == (plan.id.split, plan.id.learner, plan.id.seed)
-        and {k: v for k, v in cell.provenance.hashes.items() if k not in needs_data} == known
-    ]
-    return scored[0] if len(scored) == 1 else plan.key
+def cards_in(cells: Iterable[Cell], reference: str) -> list[Card]:
+    """The newest card of each learner in the cells that the reference stands for; one that matches
+    no cell where there is none."""
+    found: dict[str, Card] = {}
+    for cell in sorted(cells, key=lambda cell: cell.provenance.created):
+        card = cell.plan.job.learner
+        if reference == card.name or card.reference.startswith(f"{reference}:"):
+            found[card.name] = card
+    return list(found.values()) or [cards.unknown(reference)]
 
 
 def meta_train(
-    split: str | None,
+    split: str,
     learner: str,
     seed: int = 0,
     *,
@@ -196,19 +157,21 @@ def meta_train(
     """Meta-trains (or tunes) a learner on a split's meta-train side, from its last checkpoint where
     there is one, and returns the path of the result.
 
-    split: None for a learner whose recipe has a source of its own. suite: use that suite's protocol
-    and recipe. recipe, overrides: fields of the recipe and of the
-    learner's configuration to change.
+    split: "" where the learner's recipe has a source of its own. suite: use that suite's protocol
+    and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to change.
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
-    if not needs_artifact(job):
+    if not job.makes_artifact:
         raise VsmlBenchError(
             f"learner '{learner}' has no meta-parameters and nothing to tune; run it as it is."
         )
-    probe(job.entry)
+    from vsml_bench.data.distributions import check_disjoint
+    from vsml_bench.execution import decide
+    from vsml_bench.meta_training.artifact import make_artifact
+
     root = _path(data_root)
-    if job.meta_train != NO_TASKS:
-        check_disjoint(registry.find_split(split or ""), root)
+    if job.side.datasets:
+        check_disjoint(find_split(split), root)
     folder = Path(out)
     execution = decide(device, threads)
     check_writable(folder)
@@ -216,40 +179,27 @@ def meta_train(
 
 
 def meta_training_job(
-    split: str | None,
+    split: str,
     learner: str,
     seed: int,
     suite: str | None = None,
     recipe: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
-) -> MetaTrainingJob:
+) -> Job:
     """What `meta_train` with the same arguments trains."""
-    entry = registry.find_learner(learner).overridden(overrides or {})
-    of = registry.find_suite(suite) if suite else None
-    used = recipe_of(entry, of)
-    if recipe:
-        if used is None:
-            raise VsmlBenchError(
-                f"learner '{entry.name}' is not meta-trained, so it has no recipe to change."
-            )
-        used = change_recipe(used, recipe, f"recipe of {entry.name}")
-    if used is not None and used.source:
-        return MetaTrainingJob(entry, NO_TASKS, seed, used)
-    if split is None:
+    known = cards.find_all([learner], overrides)
+    if len(known[learner]) != 1:
+        cards.find_one(learner, overrides)
+    (card,) = known[learner]
+    of = find_suite(suite) if suite else Suite("", "", ())
+    sourced = card.recipe is not None and card.recipe.source
+    if not split and not sourced:
         raise VsmlBenchError(
-            f"learner '{entry.name}' is meta-trained on tasks; say with --split on which."
+            f"--split: learner '{card.name}' is made ready on tasks; name the split whose "
+            "meta-train side has them."
         )
-    found, episodes = registry.find_split(split), None
-    if of is not None:
-        check_numbers(of)
-        check_protocol(entry, of)
-        episodes = episodes_of(of, found)
-    return MetaTrainingJob(entry, found.meta_train, seed, used, episodes)
-
-
-def checkpoint_of(job: MetaTrainingJob, folder: Path) -> Path:
-    """Where the result of a meta-training is kept in a folder."""
-    return artifact_path(folder, job)
+    side = find_split(split).meta_train if split else None
+    return plan_job(card, side, seed, of, known, recipe)
 
 
 def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetStatus]:
@@ -257,9 +207,20 @@ def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetSta
     return [datasets.status(name, _path(data_root)) for name in datasets.names()]
 
 
+def unavailable(plan: Plan, root: Path) -> str:
+    """Why a cell cannot be run here, as far as headers of files and lists of packages tell; "" where
+    nothing speaks against it."""
+    for side in (plan.split.meta_train, plan.split.meta_test):
+        for name in side.datasets:
+            found = datasets.status(side.location(name), root)
+            if getattr(found, side.partition) is None and found.reason:
+                return found.reason
+    return plan.job.learner.unavailable
+
+
 def results_folder(suite: str, out: Path | str | None) -> Path:
     """Where a run of the suite stores its results."""
-    return Path(out) if out is not None else Path("runs") / registry.find_suite(suite).name
+    return Path(out) if out is not None else Path("runs") / find_suite(suite).name
 
 
 def board_folder(suite: str, folder: Path | str | None) -> Path:
@@ -268,13 +229,13 @@ def board_folder(suite: str, folder: Path | str | None) -> Path:
     own = results_folder(suite, folder)
     if folder is not None or (own / "cells").is_dir():
         return own
-    return paths.results() / registry.find_suite(suite).name
+    return paths.results() / find_suite(suite).name
 
 
 def cost_model(suite: str) -> CostModel:
     """Costs as measured by the published cells and the user's own."""
-    name = registry.find_suite(suite).name
-    cells = []
+    name = find_suite(suite).name
+    cells: list[Cell] = []
     for folder in (paths.results() / name, Path("runs") / name):
         cells += load_cells(folder / "cells")[0]
     return CostModel(cells)
@@ -282,7 +243,3 @@ def cost_model(suite: str) -> CostModel:
 
 def _path(value: Path | str | None) -> Path | None:
     return Path(value) if value is not None else None
-
-
-# Importing the subpackage `leaderboard` above put it where the package keeps this function.
-vsml_bench.leaderboard = leaderboard

@@ -92,6 +92,12 @@ class Card:
         return missing_package(self.requires, f"learner '{self.name}' ({self.origin})")
 
 
+def unknown(name: str) -> Card:
+    """What stands for a learner of which nothing is known."""
+    nothing: tuple[str, ...] = ()
+    return Card(name, 0, {}, "", "", nothing, nothing, nothing, None, None, None, {}, "", name)
+
+
 def missing_package(requires: Mapping[str, str], who: str) -> str:
     """Which of the packages is not installed, and how to install it; "" where all are."""
     for package, remedy in requires.items():
@@ -226,6 +232,7 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
                 stderr=subprocess.PIPE,
                 timeout=SECONDS,
                 check=False,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # tiny tensors gain nothing from more
             )
         except subprocess.TimeoutExpired as error:
             raise VsmlBenchError(

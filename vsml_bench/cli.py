@@ -79,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     train = _verb(verbs, "meta-train", "find a learner's meta-parameters, or tune it")
     train.add_argument(
-        "--split", help="whose meta-train side is trained on, where the recipe is for tasks"
+        "--split",
+        default="",
+        help="whose meta-train side is trained on, where the recipe is for tasks",
     )
     train.add_argument("--learner", required=True, help="a name, or path/to/file.py:ClassName")
     train.add_argument("--seed", type=int, default=0)
@@ -143,6 +145,23 @@ def build_parser() -> argparse.ArgumentParser:
 
     verify = _verb(verbs, "verify", "check stored cells and checkpoints against their hashes")
     verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
+    verify.add_argument(
+        "--replay",
+        nargs="?",
+        type=int,
+        const=1,
+        metavar="N",
+        help="also run N lifetimes of each cell (default: 1) and the first updates of each "
+        "meta-training again, with today's code and data, and compare",
+    )
+    verify.add_argument("--steps", type=int, help="with --replay: only so many of each lifetime")
+    verify.add_argument(
+        "--adopt",
+        action="store_true",
+        help="with --replay: file stale records that replay under today's identity",
+    )
+    verify.add_argument("--jobs", type=int, help="processes side by side (default: one per core)")
+    _data_root(verify)
     _json(verify)
 
     explain = _verb(verbs, "explain", "say what a split, suite, learner, cell or checkpoint is")

@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from vsml_bench import api, listing, paths, registry
+from vsml_bench import __version__, api, cards, paths, suites
+from vsml_bench.cards import Card
 from vsml_bench.config import as_plain, read_toml_value
-from vsml_bench.contract.suite import check_learner
 from vsml_bench.data import datasets
-from vsml_bench.data.fetch import fetch
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, load_cell, scrub
-from vsml_bench.leaderboard import compare, render
-from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.tuning import load_tuning
-from vsml_bench.new_learner import write_new_learner
+from vsml_bench.evaluation.cell import load_cell
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.privacy import scrub
 from vsml_bench.storage import write_atomically
-from vsml_bench.studies import find_study
-from vsml_bench.studies.introspection.look import introspect
 
 
 def list_command(options: argparse.Namespace) -> int:
     """`list`: learners, splits, suites or datasets."""
     rows: dict[str, Any] = {
-        "learners": listing.learner_rows,
-        "splits": listing.split_rows,
-        "suites": listing.suite_rows,
+        "learners": lambda: [_learner_row(card) for card in api.list_learners()],
+        "splits": lambda: [
+            {"name": s.name, "relation": s.relation, "description": s.description}
+            for s in map(suites.find_split, suites.split_names())
+        ],
+        "suites": lambda: [
+            {
+                "name": s.name,
+                "splits": len(s.splits),
+                "learners": len(s.learners),
+                "description": s.description,
+            }
+            for s in map(suites.find_suite, suites.suite_names())
+        ],
         "datasets": lambda: [as_plain(status) for status in api.data_status()],
     }
-    found = rows[options.what]()
-    _print_rows(found, options.what, options.json)
+    _print_rows(rows[options.what](), options.what, options.json)
     return 0
+
+
+def _learner_row(card: Card) -> dict[str, Any]:
+    shown = ("meta_parameters", "state_floats", "state_growth")
+    return {
+        "name": card.name,
+        "family": card.family,
+        "protocols": list(card.protocols),
+        **{name: getattr(card, name) for name in shown},
+        "tuned": card.tuning is not None,
+        "source": card.source,
+        "origin": card.origin,
+    }
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -45,6 +65,8 @@ def data_command(options: argparse.Namespace) -> int:
         rows = [as_plain(status) for status in api.data_status(options.data_root)]
         _print_rows(rows, "datasets", options.json)
         return 0
+    from vsml_bench.data.fetch import fetch
+
     root = datasets.data_root(options.fetch_root or options.data_root)
     failed = 0
     for name in options.names:
@@ -52,7 +74,7 @@ def data_command(options: argparse.Namespace) -> int:
             print(f"{name}: already here")
             continue
         try:
-            folder = fetch(name, root, lambda line: print(line, flush=True))
+            folder = fetch(datasets.find(name).source, root, lambda line: print(line, flush=True))
             print(f"{name}: fetched into {folder}")
         except VsmlBenchError as error:
             failed += 1
@@ -62,7 +84,10 @@ def data_command(options: argparse.Namespace) -> int:
 
 def check_command(options: argparse.Namespace) -> int:
     """`check`: every promise of the contract, for each learner that the argument stands for."""
-    reports = [check_learner(entry) for entry in registry.find_learners(options.learner)]
+    from vsml_bench.contract.suite import check_learner
+    from vsml_bench.registry import find_learners
+
+    reports = [check_learner(entry) for entry in find_learners(options.learner)]
     if options.json:
         rows = [
             {"name": r.learner, "origin": r.origin, "checks": as_plain(r.results)} for r in reports
@@ -83,6 +108,8 @@ def check_command(options: argparse.Namespace) -> int:
 
 def new_learner_command(options: argparse.Namespace) -> int:
     """`new-learner`: write a template with the names put in."""
+    from vsml_bench.new_learner import write_new_learner
+
     path = write_new_learner(options.name, Path(options.out) if options.out else None, options.meta)
     print(
         f"{path} is written. See whether it keeps the contract, and run it:\n"
@@ -97,11 +124,13 @@ def plan_command(options: argparse.Namespace) -> int:
     """`plan`: what a suite would cost, as far as its learners have been measured."""
     plans = api.plan(options.suite, **_selection(options))
     costs = api.cost_model(options.suite)
-    rows: Any = []
-    for learner in dict.fromkeys(p.id.learner for p in plans):
-        own = [p for p in plans if p.id.learner == learner]
-        runnable = [p for p in own if not p.unavailable]
-        measured = [costs.seconds(p) for p in runnable if costs.known(p)]
+    root = datasets.data_root(options.data_root)
+    rows: list[dict[str, Any]] = []
+    for learner in dict.fromkeys(plan.learner for plan in plans):
+        own = [plan for plan in plans if plan.learner == learner]
+        runnable = [plan for plan in own if not api.unavailable(plan, root)]
+        measured = [costs.seconds(plan) for plan in runnable if costs.known(plan)]
+        recipes = {plan.job.key: plan.job.recipe for plan in runnable}
         rows.append(
             {
                 "learner": learner,
@@ -109,7 +138,7 @@ def plan_command(options: argparse.Namespace) -> int:
                 "unavailable": len(own) - len(runnable),
                 "not measured": len(runnable) - len(measured),
                 "core_seconds": round(sum(measured), 1),
-                "meta_training_examples": _training_examples(runnable),
+                "meta_training_examples": sum(r.examples for r in recipes.values() if r),
             }
         )
     _print_rows(rows, "learners", options.json)
@@ -157,12 +186,13 @@ def run_command(options: argparse.Namespace) -> int:
         policy=options.policy,
         progress=not (options.quiet or options.json),
         command=_command_line(),
+        data_root=options.data_root,
         **selection,
     )
     unavailable = [cell for cell in report.cells if cell.status == "unavailable"]
     if options.json:
         cells = [
-            {**as_plain(cell.id), "status": cell.status, "reason": cell.reason}
+            {**_place(cell.plan), "status": cell.status, "reason": cell.reason}
             for cell in report.cells
         ]
         print(json.dumps({"reused": report.reused, "cells": cells}))
@@ -173,27 +203,25 @@ def run_command(options: argparse.Namespace) -> int:
             f"{len(unavailable)} unavailable, {len(report.missing)} not run."
         )
         for cell in report.failed:
-            print(f"{_name(cell)}: {cell.status}: {cell.reason.strip().splitlines()[-1]}")
+            reason = cell.reason.strip().splitlines()[-1]
+            print(f"{', '.join(map(str, _place(cell.plan).values()))}: {cell.status}: {reason}")
     return 1 if report.failed or report.missing else 0
 
 
 def leaderboard_command(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
-    selection = _selection(options)
-    folder = api.board_folder(options.suite, options.results)
-    plans = api.plan(options.suite, **selection)
-    board = api.board_of(options.suite, plans, folder)
-    texts = {
-        "markdown": render.to_markdown(board),
-        "csv": render.to_csv(board),
-        "json": render.to_json(board),
-    }
-    print(texts[options.format])
+    from vsml_bench.boards import compare
+    from vsml_bench.boards.formats import formats
+    from vsml_bench.studies import find_study
+
+    board = api.board(options.suite, options.results, **_selection(options))
+    known = formats()
+    print(known[options.format].text(board))
     if options.write:
         place = api.results_folder(options.suite, options.results)
-        for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
-            write_atomically(place / f"board.{ending}", texts[form].encode())
-        study = find_study(registry.find_suite(options.suite).track)
+        for form in known.values():
+            write_atomically(place / f"board.{form.ending}", form.text(board).encode())
+        study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
     if options.compare:
@@ -213,6 +241,8 @@ def leaderboard_command(options: argparse.Namespace) -> int:
 
 def introspect_command(options: argparse.Namespace) -> int:
     """`introspect`: pictures of how a learner learns, and the data behind them."""
+    from vsml_bench.studies.introspection.look import introspect
+
     written = introspect(
         options.learner,
         options.split,
@@ -232,27 +262,45 @@ def introspect_command(options: argparse.Namespace) -> int:
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """`verify`: every stored cell, checkpoint and tuning record against its own SHA-256."""
+    """`verify`: every stored record against its own SHA-256 and, with --replay, against what
+    today's code gives."""
+    from vsml_bench.evaluation import verification
+    from vsml_bench.evaluation.executors import LocalExecutor
+
     folder = Path(options.folder)
-    if not folder.is_dir():
-        raise VsmlBenchError(f"{options.folder} is not a folder; name one that holds results.")
-    good, bad = 0, []
-    for path in sorted(folder.rglob("*")):
-        check = _checker(path)
-        if check is None:
-            continue
-        try:
-            check(path)
-            good += 1
-        except VsmlBenchError as error:
-            bad.append({"file": path.relative_to(folder).as_posix(), "problem": str(error)})
+    good, bad = verification.damaged(folder)
+    reports: Sequence[Mapping[str, Any]] = ()
+    if options.adopt and options.replay is None:
+        raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
+    if options.replay is not None and not bad:
+        reports = verification.replay(
+            folder,
+            LocalExecutor(options.jobs, not options.json),
+            Path(options.data_root) if options.data_root else None,
+            lifetimes=options.replay,
+            steps=options.steps,
+            adopt=options.adopt,
+        )
+    failed = [report for report in reports if report["reason"]]
     if options.json:
-        print(json.dumps({"intact": good, "damaged": bad}))
-    else:
-        for problem in bad:
-            print(f"{problem['file']}: {problem['problem']}")
-        print(f"{good} files intact, {len(bad)} damaged.")
-    return 1 if bad else 0
+        print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
+        return 1 if bad or failed else 0
+    for file, problem in bad.items():
+        print(f"{file}: {problem}")
+    print(f"{good} files intact, {len(bad)} damaged.")
+    if options.replay is not None:
+        for report in failed:
+            print(f"{report['file']}: {report['reason']}")
+        for report in reports:
+            if report.get("impossible"):
+                print(f"{report['file']}: not replayed: {report['impossible']}")
+        impossible = sum(bool(report.get("impossible")) for report in reports)
+        largest = max((report.get("difference", 0.0) for report in reports), default=0.0)
+        print(
+            f"{len(reports) - len(failed) - impossible} records replay, {len(failed)} do not, "
+            f"{impossible} cannot be replayed here; largest difference of a loss {largest:.3g}."
+        )
+    return 1 if bad or failed else 0
 
 
 def explain_command(options: argparse.Namespace) -> int:
@@ -262,24 +310,26 @@ def explain_command(options: argparse.Namespace) -> int:
         cell = load_cell(Path(what))
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
-        _print_mapping({**as_plain(cell.id), "status": cell.status, "reason": cell.reason, **shown})
+        status = {"status": cell.status, "reason": cell.reason}
+        _print_mapping({**_place(cell.plan), **status, **cell.identity, **shown})
     elif what.endswith(".safetensors"):
+        from vsml_bench.meta_training.checkpoint import load_checkpoint
+
         checkpoint = load_checkpoint(Path(what))
         _print_mapping({**checkpoint.document, "sha256": checkpoint.sha256})
-    elif what in registry.split_names() or what.endswith(".toml"):
-        _print_mapping(as_plain(registry.find_split(what)))
-    elif what in registry.suite_names():
-        _print_mapping(as_plain(registry.find_suite(what)))
+    elif what in suites.split_names() or what.endswith(".toml"):
+        _print_mapping(as_plain(suites.find_split(what)))
+    elif what in suites.suite_names():
+        _print_mapping(as_plain(suites.find_suite(what)))
     else:
-        entry = registry.find_learner(what)
-        _print_mapping({**listing.learner_row(entry), "config": entry.plain_config()})
-        print("\n" + (entry.cls.__doc__ or "").strip())
+        card = cards.find_one(what)
+        _print_mapping({**_learner_row(card), "version": card.version, "config": card.config})
+        print("\n" + card.doc)
     return 0
 
 
 def cite_command(options: argparse.Namespace) -> int:
     """`cite`: BibTeX for the software, and the published board's hash."""
-    from vsml_bench import __version__
     from vsml_bench.provenance import git_state
 
     commit, dirty = git_state()
@@ -287,7 +337,7 @@ def cite_command(options: argparse.Namespace) -> int:
     if commit:
         note += f", commit {commit[:12]}{' with local changes' if dirty else ''}"
     if options.suite:
-        suite = registry.find_suite(options.suite).name
+        suite = suites.find_suite(options.suite).name
         path = paths.results() / suite / "board.json"
         if not path.is_file():
             raise VsmlBenchError(f"suite '{suite}' has no published board to cite.")
@@ -301,14 +351,6 @@ def cite_command(options: argparse.Namespace) -> int:
         "}"
     )
     return 0
-
-
-def _checker(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_checkpoint
-    if path.suffix != ".json" or path.name == "board.json":
-        return None
-    return {"cells": load_cell, "checkpoints": load_tuning}.get(path.parent.name)
 
 
 def _print_rows(rows: Any, title: str, as_json: bool) -> None:
@@ -334,7 +376,6 @@ def _selection(options: argparse.Namespace) -> dict[str, Any]:
         "extra_learners": options.add_learner,
         "seeds": options.seed,
         "overrides": _assignments(options.set),
-        "data_root": options.data_root,
     }
 
 
@@ -349,17 +390,11 @@ def _assignments(pairs: Any) -> dict[str, Any]:
     return values
 
 
-def _training_examples(plans: Any) -> int:
-    jobs = {p.hashes["meta_training"]: p.recipe for p in plans if p.recipe is not None}
-    return sum(recipe.examples for recipe in jobs.values())
-
-
-def _name(cell: Cell) -> str:
-    return f"{cell.id.split}, {cell.id.learner}, seed {cell.id.seed}"
+def _place(plan: Plan) -> dict[str, Any]:
+    split, learner, seed = plan.place
+    return {"suite": plan.suite, "split": split, "learner": learner, "seed": seed}
 
 
 def _command_line() -> str:
     """The command as a user would repeat it, without this machine's paths."""
-    import shlex
-
     return shlex.join(["vsml-bench", *map(scrub, sys.argv[1:])])

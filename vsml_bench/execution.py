@@ -1,4 +1,4 @@
-"""Where and how code runs: the one place that decides device, threads, precision, compilation."""
+"""Where and how code runs: the one place that decides device, threads, precision and memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import ctypes
 import logging
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import lru_cache
 
 import torch
 
@@ -20,8 +18,6 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16")
 """What matrix products and convolutions are computed in; bfloat16 is mixed precision: parameters,
 states and all else stay in float32."""
-COMPILE_AFTER = 1_000
-"""Steps of one shape below which the eager path is quicker than compiling first."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,6 @@ class Execution:
         """The context in which a learner runs in this precision."""
         mixed = self.precision != "float32"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
-
-    def worth_compiling(self, steps: int) -> bool:
-        """Whether `steps` calls of one compiled step pay for its compilation."""
-        return steps >= COMPILE_AFTER
 
 
 def decide(
@@ -69,32 +61,6 @@ def decide(
     return Execution(torch.device(device), torch.get_num_threads(), precision)
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def compiled(function: Function) -> Function:
-    """The function compiled by `torch.compile` for each shape of its tensors; as it is written
-    where its first call shows that this machine cannot, for want of a C++ compiler, say."""
-    quick = torch.compile(function, dynamic=False)
-    chosen: list[Callable[..., Any]] = []
-
-    @wraps(function)
-    def call(*arguments: Any) -> Any:
-        if chosen:
-            return chosen[0](*arguments)
-        try:
-            result = quick(*arguments)
-        except Exception as error:  # Dynamo and Inductor have kinds of their own
-            logging.getLogger(__name__).warning("running uncompiled: %s", error)
-            result = function(*arguments)
-            chosen.append(function)
-        else:
-            chosen.append(quick)
-        return result
-
-    return cast(Function, call)
-
-
 def without_gradients() -> contextlib.AbstractContextManager[None]:
     """The context in which learners run where nobody asks for gradients of their meta-parameters.
 
@@ -109,26 +75,6 @@ def without_gradients() -> contextlib.AbstractContextManager[None]:
 def _differentiates_in_inference_mode() -> bool:
     with torch.inference_mode():
         return bool(torch.func.grad(torch.square)(torch.ones(())))
-
-
-class _Pair(NamedTuple):
-    first: torch.Tensor
-    second: torch.Tensor
-
-
-@lru_cache(maxsize=1)
-def compiles_named_tuples() -> bool:
-    """Whether this PyTorch returns a NamedTuple, as states are, from compiled code unharmed: 2.11
-    returns an empty one where `_replace` made it. Takes a moment, once per process."""
-
-    @torch.compile(backend="eager", dynamic=False)
-    def replaced(pair: _Pair) -> _Pair:
-        return pair._replace(first=pair.first + 1)
-
-    try:
-        return len(replaced(_Pair(torch.zeros(1), torch.zeros(1)))) == 2
-    except Exception:  # whatever Dynamo does not know
-        return False
 
 
 def _keep_freed_memory() -> None:

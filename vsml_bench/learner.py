@@ -21,7 +21,7 @@ Axis letters used in the whole project:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -31,12 +31,22 @@ from torch.utils import _pytree as pytree
 from vsml_bench.recipes import BPTT, ES, NoConfig, Phase, Recipe, Shape, TuningGrid
 
 __all__ = [
-    *("BPTT", "ES", "Learner", "NoConfig", "Phase", "Recipe", "Shape", "State", "TuningGrid"),
+    "BPTT",
+    "ES",
+    "Learner",
+    "NoConfig",
+    "Phase",
+    "Recipe",
+    "Shape",
+    "State",
+    "TuningGrid",
     "cross_entropy_error",
 ]
 
 State: TypeAlias = Any
 """A NamedTuple (possibly nested) of tensors, each with the leading axis [lifetimes]."""
+Step: TypeAlias = Callable[[State, Tensor, Tensor], tuple[Tensor, State]]
+"""`Learner.forward`, or what does the same: (state, inputs, labels) -> (logits, state)."""
 
 ANSWERING_FLOATS = 2**22
 """Numbers in the copies of states that queries are answered from side by side (16 MiB in float32):
@@ -48,8 +58,8 @@ class Learner(nn.Module, ABC):
     write the three abstract methods; nothing in the harness changes."""
 
     version: ClassVar[int] = 1
-    """Raised by hand whenever what the learner computes changes, so that results of the earlier code
-    count as stale. Of learners that are not vsml-bench's own the bytes of their files count too."""
+    """Raised by hand whenever what the learner computes changes, so that results of the earlier
+    code are stale. Of learners that are not vsml-bench's own the bytes of their files count too."""
     variants: ClassVar[Mapping[str, Any]]
     """Name on the board -> configuration (a frozen dataclass) that is passed to `__init__`."""
     family: ClassVar[str]
@@ -68,12 +78,14 @@ class Learner(nn.Module, ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     """Packages that vsml-bench itself does not need -> how to install them. Import them where they
     are used, not at the top of the file: its cells are then `unavailable` without them."""
-    quick_unroll: ClassVar[Mapping[str, str]] = {}
-    """Type of device, "cuda" say -> "module:function", or ":function" of the same file: code that
-    does there what `unroll` does, in less time. It is given (learner, state, inputs, labels) and
-    returns what `unroll` does, or None where it does not apply. The harness uses it for runs that
-    are long enough, and only if it agrees with `predict` and `observe`; it is no part of the
-    learner's hash."""
+    fast_code: ClassVar[str] = ""
+    """Other code that does what this class writes, in less time: "module:function", or ":function"
+    of the same file. The function is called with (learner, execution, steps), where the harness
+    is about to run so many steps on the execution's device in its precision, and returns None, or
+    an object with any of the methods `unroll`, `predict` and `observe`, which take and return what
+    the learner's do, or return None where they do not apply to what they are given. It must read
+    the meta-parameters anew at each call. The harness uses what agrees, on the first two steps with
+    each set of shapes, with `predict` and `observe` as they are written."""
     fixed_shape: Shape | None = None
     """Set it where inputs and classes have one fixed size: the harness then pads inputs with zeros
     and labels simply never use the classes beyond the task's. None: any shape."""
@@ -121,17 +133,7 @@ class Learner(nn.Module, ABC):
         logits [T, lifetimes, classes] and the last state. May be overridden for speed: logits at t
         must not depend on labels from t on nor on inputs after t.
         """
-        kept: list[Tensor] = []
-        written: Tensor | None = None
-        for t, (x_t, y_t) in enumerate(zip(inputs, labels, strict=True)):
-            logits, state = self(state, x_t, y_t)
-            if torch.is_grad_enabled():
-                kept.append(logits)
-            else:  # thousands of small tensors kept alive between large ones fragment the heap
-                if written is None:
-                    written = logits.new_empty(len(inputs), *logits.shape)
-                written[t] = logits
-        return torch.stack(kept) if written is None else written, state
+        return unroll_by_steps(self, state, inputs, labels)
 
     def adapt(self, state: State, inputs: Tensor, labels: Tensor) -> State:
         """Learns a support set before queries are predicted (few-shot protocol).
@@ -150,13 +152,37 @@ class Learner(nn.Module, ABC):
         the state as stay within the caches; learners that can answer many queries from one state
         override it.
         """
-        count, lifetimes = queries.shape[:2]
-        floats = sum(part.numel() for part in pytree.tree_leaves(state))
-        logits = []
-        for chunk in queries.split(min(count, max(1, ANSWERING_FLOATS // max(1, floats)))):
-            predicted, _ = self.predict(_copies(state, len(chunk)), chunk.flatten(0, 1))
-            logits.append(predicted.unflatten(0, (len(chunk), lifetimes)))
-        return torch.cat(logits)
+        return answer_by_predict(self.predict, state, queries)
+
+
+def unroll_by_steps(
+    step: Step, state: State, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, State]:
+    """`Learner.unroll`, one step after the other."""
+    kept: list[Tensor] = []
+    written: Tensor | None = None
+    for t, (x_t, y_t) in enumerate(zip(inputs, labels, strict=True)):
+        logits, state = step(state, x_t, y_t)
+        if torch.is_grad_enabled():
+            kept.append(logits)
+        else:  # thousands of small tensors kept alive between large ones fragment the heap
+            if written is None:
+                written = logits.new_empty(len(inputs), *logits.shape)
+            written[t] = logits
+    return torch.stack(kept) if written is None else written, state
+
+
+def answer_by_predict(
+    predict: Callable[[State, Tensor], tuple[Tensor, State]], state: State, queries: Tensor
+) -> Tensor:
+    """`Learner.answer`, from copies of the state."""
+    count, lifetimes = queries.shape[:2]
+    floats = sum(part.numel() for part in pytree.tree_leaves(state))
+    logits = []
+    for chunk in queries.split(min(count, max(1, ANSWERING_FLOATS // max(1, floats)))):
+        predicted, _ = predict(_copies(state, len(chunk)), chunk.flatten(0, 1))
+        logits.append(predicted.unflatten(0, (len(chunk), lifetimes)))
+    return torch.cat(logits)
 
 
 def _copies(state: State, count: int) -> State:

@@ -1,11 +1,12 @@
-"""From a reference to the class or function that it names, in a file or a module. Imports no torch
-by itself."""
+"""From a reference to the class or function that it names, in a file or a module: how learners,
+datasets, protocols and studies of other people are imported. Imports no torch by itself."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,32 +15,39 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError, closest
 
 T = TypeVar("T")
+
 _PREFIX = "vsml_bench_plugin_"
 
 
 def is_place(reference: str) -> bool:
-    """Whether this is `path/to/file.py:Name` or `package.module:Name`, and not just a name."""
+    """Whether this says where something is, by a file or a module, instead of naming it."""
     return ":" in reference or "." in reference
 
 
-def load(reference: str, kind: str) -> Any:
+def load(reference: str, kind: str, home: str = "") -> Any:
     """What `path/to/file.py:Name` or `package.module:Name` names.
 
-    kind: what to call it in errors, "protocol" say. VsmlBenchError where there is no such thing.
+    kind: what to call it in errors, "protocol" say. home: a loaded module, in which `:Name` is
+    looked for. VsmlBenchError where there is no such thing.
     """
     place, _, name = reference.rpartition(":")
+    if home and not place:
+        return _named(sys.modules[home], name, kind, "the file")
     if not place or not name:
         raise VsmlBenchError(
             f"{kind} '{reference}': expected path/to/file.py:Name or package.module:Name."
         )
-    # the absolute path, since modules are kept and the working folder may change
     is_file = place.endswith(".py")
-    module = _load_file(Path(place).absolute(), kind) if is_file else _load_module(place, kind)
+    module = import_file(Path(place), kind) if is_file else import_module(place, kind)
+    return _named(module, name, kind, Path(place).name if is_file else place)
+
+
+def _named(module: ModuleType, name: str, kind: str, where: str) -> Any:
     if not hasattr(module, name):
-        where = Path(place).name if is_file else place
         raise VsmlBenchError(f"{where} defines no {kind} '{name}'; {closest(name, vars(module))}")
     return getattr(module, name)
 
@@ -75,17 +83,18 @@ def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) 
     return found
 
 
-def _load_module(name: str, kind: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise VsmlBenchError(
-            f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
-        ) from error
+def import_file(file: Path, kind: str) -> ModuleType:
+    """The module in a file, imported once. Files beside it can be imported as well, as beside a
+    script. kind: what errors call it, "learner" say.
+
+    VsmlBenchError where it is not there or cannot be imported.
+    """
+    # the absolute path, since modules are kept and the working folder may change
+    return _import_file(file.absolute(), kind)
 
 
 @lru_cache(maxsize=256)
-def _load_file(file: Path, kind: str) -> ModuleType:
+def _import_file(file: Path, kind: str) -> ModuleType:
     if not file.is_file():
         raise VsmlBenchError(f"{kind} file {file.name} does not exist where it was looked for.")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
@@ -94,6 +103,9 @@ def _load_file(file: Path, kind: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    folder = str(file.parent)
+    if folder not in sys.path and file.parent != paths.baselines():
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -102,3 +114,22 @@ def _load_file(file: Path, kind: str) -> ModuleType:
             f"{kind} file {file.name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
     return module
+
+
+def import_module(name: str, kind: str) -> ModuleType:
+    """The module of that name; VsmlBenchError where it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise VsmlBenchError(
+            f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+
+
+def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
+    """The subclasses of `base` that a module defines, not those that it imports."""
+    return [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if cls.__module__ == module.__name__ and issubclass(cls, base)
+    ]

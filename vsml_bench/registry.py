@@ -11,16 +11,13 @@ a module that can be imported, given as `package.module` or `package.module:Clas
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +29,7 @@ from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, files_hash, missing_
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
+from vsml_bench.plugins import classes_in, import_file, import_module
 from vsml_bench.storage import write_atomically
 from vsml_bench.studies import studies
 
@@ -115,13 +113,30 @@ class LearnerEntry:
             learner.init_meta_parameters(torch.Generator().manual_seed(seed))
         return learner
 
-    def card(self) -> Card:
-        """What it says of itself, after two steps on made-up data. VsmlBenchError, naming learner
-        and method, where these fail or give something else than the contract says."""
+    def probe(self) -> dict[str, Any]:
+        """Tries it on made-up data and returns what a card says of its sizes, nothing where it lacks
+        a package. VsmlBenchError, naming learner and method, where a method fails or gives something
+        else than the contract says."""
+        from vsml_bench.contract.claims import measure_state
+        from vsml_bench.contract.forms import exercise, usual_shapes
+
+        if self.unavailable:
+            return {}
+        learner = self.create(seed=0)
+        for shape in usual_shapes(learner):
+            exercise(learner, shape, f"learner '{self.name}' ({self.origin})")
+        state = measure_state(self)
+        return {
+            "fixed_shape": learner.fixed_shape,
+            "meta_parameters": sum(p.numel() for p in learner.parameters()),
+            "state_floats": state.floats,
+            "state_growth": state.growth,
+        }
+
+    def card(self, sizes: Mapping[str, Any]) -> Card:
+        """What it says of itself. sizes: what `probe` has found, after which all of the author's
+        files that are imported late have been imported."""
         cls = self.cls
-        sizes: dict[str, Any] = {}
-        if not self.unavailable:
-            sizes = self._sizes()
         return Card(
             name=self.name,
             version=cls.version,
@@ -139,23 +154,8 @@ class LearnerEntry:
             code=files_hash(relative_files(self.place.home)),
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
-            **sizes,
+            **{"fixed_shape": None, **sizes},
         )
-
-    def _sizes(self) -> dict[str, Any]:
-        from vsml_bench.contract.claims import measure_state
-        from vsml_bench.contract.forms import exercise, usual_shapes
-
-        learner = self.create(seed=0)
-        for shape in usual_shapes(learner):
-            exercise(learner, shape, f"learner '{self.name}' ({self.origin})")
-        state = measure_state(self)
-        return {
-            "fixed_shape": learner.fixed_shape,
-            "meta_parameters": sum(p.numel() for p in learner.parameters()),
-            "state_floats": state.floats,
-            "state_growth": state.growth,
-        }
 
 
 def entry_of(card: Card) -> LearnerEntry:
@@ -188,10 +188,9 @@ def write_cards() -> None:
     try:
         found = find_learners(request["reference"]) if request["reference"] else learners().values()
         entries = [entry.overridden(request["overrides"]) for entry in found]
-        for entry in entries:
-            entry.card()  # whatever is imported late is imported now, for all of them
+        sizes = [entry.probe() for entry in entries]
         answer: dict[str, Any] = {
-            "cards": [as_plain(entry.card()) for entry in entries],
+            "cards": [as_plain(entry.card(own)) for entry, own in zip(entries, sizes, strict=True)],
             "files": {
                 str(file): digest
                 for entry in entries
@@ -214,9 +213,10 @@ def loaded_files(home: Path | None) -> dict[Path, str]:
         if not isinstance(file, str):
             continue
         path = Path(file).resolve()
-        if path.is_relative_to(home) and not path.is_relative_to(paths.PACKAGE):
-            if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
-                found[path] = file_hash(path)
+        if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
+            continue
+        if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
+            found[path] = file_hash(path)
     return dict(sorted(found.items()))
 
 
@@ -250,38 +250,33 @@ def find_learners(reference: str) -> list[LearnerEntry]:
     path, _, inside = reference.partition(".py:")
     if reference.endswith(".py") or inside:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
-        # the absolute path, since modules are kept and the working folder may change
-        module = _load_file(file.absolute())
-        return _chosen(module, _place_of_file(file), inside)
+        place = Place(file.name, str(file), file.absolute().resolve().parent)
+        return _chosen(import_file(file, "learner"), place, inside)
     name, _, inside = reference.partition(":")
     if "." in name and all(part.isidentifier() for part in name.split(".")):
-        return _chosen(_import_module(name), _place_of_module(name), inside)
+        return _chosen(import_module(name, "learner"), _place_of_module(name), inside)
     learner_names = learners()
     if reference not in learner_names:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, learner_names)}")
     return [learner_names[reference]]
 
 
-def _place_of_file(file: Path) -> Place:
-    return Place(file.name, str(file), file.absolute().resolve().parent)
-
-
-def _place_of_module(name: str, point: importlib.metadata.EntryPoint | None = None) -> Place:
-    """point: the entry point by which it was found, whose learners are found by their names."""
+def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -> Place:
+    """by_name: whether its learners are found by their names, as those of entry points are.
+    distribution: what it comes in, where that is known."""
     top = name.partition(".")[0]
-    where = "" if point is not None else name
+    where = "" if by_name else name
     if top == paths.PACKAGE.name:
-        return Place(f"module {name}" if where else f"package {OWN}", where)
+        return Place(f"package {OWN}" if by_name else f"module {name}", where)
     module = sys.modules[top]
     file = Path(module.__file__ or "").resolve()
     home = file.parent if hasattr(module, "__path__") else file
-    if point is not None and point.dist is not None:
-        distributions = [point.dist.name]
-    else:
-        distributions = list(importlib.metadata.packages_distributions().get(top, []))
-    package = "".join(f"{d} {importlib.metadata.version(d)}" for d in distributions[:1])
-    origin = f"module {name}" if where else f"package {''.join(distributions[:1]) or top}"
-    return Place(origin, where, home, package)
+    if not distribution:
+        distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), "")
+    package = f"{distribution} {importlib.metadata.version(distribution)}" if distribution else ""
+    return Place(
+        f"package {distribution or top}" if by_name else f"module {name}", where, home, package
+    )
 
 
 def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]:
@@ -319,29 +314,21 @@ def _discovered() -> Iterator[LearnerEntry]:
             raise VsmlBenchError(
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
-        yield from _entries(loaded, _place_of_module(point.module, point))
-    for name, study in studies().items():
+        distribution = point.dist.name if point.dist is not None else ""
+        yield from _entries(loaded, _place_of_module(point.module, True, distribution))
+    for study in studies().values():
         for module in study.learners:
-            yield from _entries(_import_module(module), Place(f"study {name}", ""))
+            yield from _entries(import_module(module, "learner"), _place_of_module(module, True))
     for file in sorted(paths.baselines().glob("*.py")):
         if not file.name.startswith("_"):
-            yield from _entries(_load_file(file), Place(f"baselines/{file.name}", ""))
+            yield from _entries(import_file(file, "learner"), Place(f"baselines/{file.name}", ""))
 
 
 def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
     """Learners that a module defines (not those it imports), or the one class given."""
     origin = place.origin
-    if isinstance(source, type):
-        classes = [source]
-    else:
-        classes = [
-            cls
-            for _, cls in inspect.getmembers(source, inspect.isclass)
-            if cls.__module__ == source.__name__
-        ]
+    classes = [source] if isinstance(source, type) else classes_in(source, Learner)
     for cls in classes:
-        if not issubclass(cls, Learner):
-            continue
         for attribute in ("variants", "family", "source"):
             if not hasattr(cls, attribute):
                 raise VsmlBenchError(
@@ -355,35 +342,3 @@ def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
                     f"{config!r}; it must be an instance of a frozen dataclass, such as NoConfig()."
                 )
             yield LearnerEntry(name, cls, config, place)
-
-
-def _import_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise VsmlBenchError(
-            f"learner module {name} cannot be imported: {type(error).__name__}: {error}."
-        ) from error
-
-
-@lru_cache(maxsize=256)
-def _load_file(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise VsmlBenchError(f"learner file {file.name} does not exist where it was looked for.")
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    name = f"vsml_bench_learner_{file.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(file.parent)
-    if folder not in sys.path and file.parent != paths.baselines():
-        sys.path.insert(0, folder)  # a file finds those beside it, as a script does
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise VsmlBenchError(
-            f"learner file {file.name} cannot be imported: {type(error).__name__}: {error}."
-        ) from error
-    return module

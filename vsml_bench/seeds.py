@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 Axis = str | int | float | bool
 
@@ -20,6 +22,13 @@ def derive_seed(root: int, *axes: Axis) -> int:
     return int.from_bytes(hashlib.sha256(encoding.encode()).digest()[:8], "big") >> 1
 
 
+def lifetime_seeds(count: int, *axes: Axis) -> list[int]:
+    """Seeds of `count` lifetimes of the stream that `axes` name."""
+    return [derive_seed(0, *axes, index) for index in range(count)]
+
+
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator on `device`, seeded."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(seed)

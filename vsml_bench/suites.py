@@ -29,9 +29,6 @@ Relation: TypeAlias = Literal[
     "unseen_shape",
     "unseen_modality",
 ]
-StudyName: TypeAlias = Literal[
-    "", "ablations", "cloning", "introspection", "precision", "robustness"
-]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class Suite:
     """Seconds after which one cell's meta-test is killed, with the status `timeout`."""
     learner_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Learner -> its meta-train seeds, where they are not `seeds`."""
-    study: StudyName = ""
+    study: str = ""
     """Whose tables its board has besides; none by default."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Learner -> fields of its `Recipe` that this suite overrides."""

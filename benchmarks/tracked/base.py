@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from vsml_bench.acceleration import COMPILE_AFTER, accelerate
 from vsml_bench.execution import decide, synchronize
 from vsml_bench.learner import Shape
 from vsml_bench.registry import find_learner
@@ -53,9 +54,8 @@ class LifetimeBenchmark(ABC):
         self.inputs = torch.randn(*size, *self.shape.inputs, generator=generator).to(device)
         self.labels = torch.randint(5, size, generator=generator).to(device)
         self.learner = learner
+        self.runner = accelerate(learner, self.execution, COMPILE_AFTER)
         with torch.inference_mode():
-            if self.execution.worth_compiling(1000):
-                learner.compile(dynamic=False)
             began = time.perf_counter()
             self.run()
             self.first = time.perf_counter() - began

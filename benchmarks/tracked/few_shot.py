@@ -15,5 +15,5 @@ class FewShot(LifetimeBenchmark):
 
     def run(self) -> None:
         """Whole episodes."""
-        state = self.learner.adapt(self.fresh(), self.inputs[:5], self.labels[:5])
-        self.learner.answer(state, self.inputs[5:])
+        state = self.runner.adapt(self.fresh(), self.inputs[:5], self.labels[:5])
+        self.runner.answer(state, self.inputs[5:])

@@ -15,4 +15,4 @@ class Online(LifetimeBenchmark):
 
     def run(self) -> None:
         """Whole lifetimes."""
-        self.learner.unroll(self.fresh(), self.inputs, self.labels)
+        self.runner.unroll(self.fresh(), self.inputs, self.labels)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from tests.runners import on_cpu
 from vsml_bench import paths
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
@@ -77,7 +78,7 @@ def online_meta_gradient(
 ) -> MetaGradient:
     """Backpropagation through the lifetimes that start in `state`."""
     episode, protocol = Episode(inputs, labels), Online(len(labels))
-    return meta_gradient(learner, lambda given: meta_loss(given, state, episode, protocol))
+    return meta_gradient(learner, lambda given: meta_loss(on_cpu(given), state, episode, protocol))
 
 
 def meta_train_briefly(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.boards.groups import Group
+from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.cards import Card
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
 from vsml_bench.evaluation.outcomes import Outcomes
@@ -149,14 +148,7 @@ def make_group(
     **given: Any,
 ) -> Group:
     """A finished group with a seed for each list of accuracies; keywords as for `make_cell`."""
-    return group_of(
-        *(make_cell(split, learner, first_seed + n, of, **given) for n, of in enumerate(accuracies))
+    (group,) = groups_of(
+        make_cell(split, learner, first_seed + n, of, **given) for n, of in enumerate(accuracies)
     )
-
-
-def group_of(*cells: Cell) -> Group:
-    return Group(tuple(cell.plan for cell in cells), cells[0].provenance.hardware, cells)
-
-
-def with_outcomes(cell: Cell, outcomes: Outcomes) -> Cell:
-    return replace(cell, outcomes=outcomes)
+    return group

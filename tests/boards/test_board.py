@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.boards.conftest import PlugIn
 from tests.boards.factory import TEST, TRAIN, make_cell, make_plan, run
+from tests.harness import install
 from vsml_bench.boards.board import Board, Row, build_board
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
-from vsml_bench.boards.groups import WORST_FIRST, Group
-from vsml_bench.boards.sections import Section
+from vsml_bench.boards.groups import WORST_FIRST
 from vsml_bench.boards.statistics import estimate, paired_difference
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, save_cell
-from vsml_bench.studies import Study
 
 HIGH, LOW = [0.8, 0.85, 0.9, 0.85], [0.3, 0.35, 0.4, 0.35]
 SPLITS, LEARNERS, SEEDS = ("home", "held-out"), ("vsml", "sgd"), (0, 1, 2)
@@ -424,16 +422,23 @@ def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None
     assert path.name in to_json(board)
 
 
-def seeds_of(finished: Sequence[Group]) -> list[Section]:
+COUNTING = """
+from vsml_bench.boards.sections import Section
+
+STUDY = Study(sections="counting_seeds:sections")
+
+def sections(finished):
     rows = tuple((f.learner, len(f.cells), 0.5, None) for f in finished)
     return [Section("Seeds", "How many.", ("learner", "seeds", "half", "none"), rows)]
+"""
 
 
-COUNTING = Study(sections=f"{__name__}:seeds_of")
-
-
-def test_the_section_of_a_study_is_on_the_board(plug_in: PlugIn) -> None:
-    plug_in("vsml_bench.studies", "counting", f"{__name__}:COUNTING")
+def test_the_section_of_a_study_is_on_the_board(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(
+        install(tmp_path, "counting_seeds", COUNTING, studies="counting = counting_seeds")
+    )
     cells = [make_cell(seed=0), make_cell(seed=1), make_cell(learner="sgd", status="crashed")]
     plans = [cell.plan for cell in cells]
     board = build_board("desk", cells, plans, study="counting")

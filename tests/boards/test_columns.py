@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.boards.conftest import PlugIn
 from tests.boards.factory import make_cell
+from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.columns import COLUMNS
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
@@ -100,17 +100,20 @@ NONE = Column(lambda group, finished: None, bounds=("none_low", "none_high"))
 
 
 @pytest.fixture
-def column(plug_in: PlugIn, tmp_path: Path) -> Any:
-    """Installs one column of the file above under a name."""
-    (tmp_path / "columns_of_a_stranger.py").write_text(COLUMN)
-    return lambda name, which: plug_in("vsml_bench.columns", name, f"columns_of_a_stranger:{which}")
+def column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Installs columns of the file above: "NAME = COLUMN", a line for each."""
+
+    def bring(points: str) -> None:
+        points = points.replace("= ", "= strange_columns:")
+        monkeypatch.syspath_prepend(install(tmp_path, "strange_columns", COLUMN, columns=points))
+
+    return bring
 
 
-def test_a_column_of_another_package_is_everywhere(column: Any) -> None:
+def test_a_column_of_another_package_is_everywhere(column: Callable[[str], None]) -> None:
     cells = [make_cell(accuracies=[0.9, 0.9]), make_cell(learner="sgd", status="crashed")]
     before = board_of(*cells)
-    column("worst", "WORST")
-    column("seconds", "SECONDS")
+    column("worst = WORST\nseconds = SECONDS")
     board = board_of(*cells)
     assert board.board_hash == before.board_hash
     rows = json.loads(to_json(board))["rows"]
@@ -144,15 +147,15 @@ def test_a_column_of_another_package_is_everywhere(column: Any) -> None:
     ],
 )
 def test_a_column_that_does_not_keep_its_word(
-    column: Any, name: str, which: str, message: str
+    column: Callable[[str], None], name: str, which: str, message: str
 ) -> None:
-    column(name, which)
+    column(f"{name} = {which}")
     with pytest.raises(VsmlBenchError, match=message):
         board_of(make_cell())
 
 
-def test_a_column_may_have_nothing_to_say(column: Any) -> None:
-    column("none", "NONE")
+def test_a_column_may_have_nothing_to_say(column: Callable[[str], None]) -> None:
+    column("none = NONE")
     (row,) = board_of(make_cell()).rows
     assert (row["none"], row["none_low"], row["none_high"]) == (None, None, None)
 

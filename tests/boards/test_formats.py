@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.boards.conftest import PlugIn
 from tests.boards.factory import RECIPE, make_cell, make_plan, run
+from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import formats, to_csv, to_frame, to_json, to_markdown
 from vsml_bench.errors import VsmlBenchError
@@ -193,12 +193,16 @@ TEXT = Format(to_text, ending="txt")
 """
 
 
-def test_a_format_of_another_package(board: Board, plug_in: PlugIn, tmp_path: Path) -> None:
-    (tmp_path / "format_of_a_stranger.py").write_text(FORMAT)
-    plug_in("vsml_bench.formats", "text", "format_of_a_stranger:TEXT")
+def test_a_format_of_another_package(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "strange_format:TEXT"
+    monkeypatch.syspath_prepend(
+        install(tmp_path / "one", "strange_format", FORMAT, formats=f"text = {where}")
+    )
     assert list(formats()) == ["markdown", "csv", "json", "text"]
     assert formats()["text"].ending == "txt"
-    assert formats()["text"].of(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
-    plug_in("vsml_bench.formats", "json", "format_of_a_stranger:TEXT")
+    assert formats()["text"].text(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
+    monkeypatch.syspath_prepend(install(tmp_path / "two", "other", "", formats=f"json = {where}"))
     with pytest.raises(VsmlBenchError, match="two formats are called 'json'"):
         formats()

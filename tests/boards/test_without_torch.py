@@ -36,7 +36,7 @@ from vsml_bench.evaluation.cell import load_cells
 
 cells, problems = load_cells(Path(sys.argv[1]))
 board = build_board("desk", cells, [cell.plan for cell in cells], problems, "robustness")
-texts = {name: form.of(board) for name, form in FORMATS.items()}
+texts = {name: form.text(board) for name, form in FORMATS.items()}
 print(json.dumps([slow, texts["json"]]))
 """
 

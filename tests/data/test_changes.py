@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from vsml_bench.data import transforms
-from vsml_bench.data.episodes import Episode, EpisodeSampler, task_identity
+from vsml_bench.data.distributions import task_identity
+from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.streams import without_early
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import CHANGES, TaskDistribution, without_changes

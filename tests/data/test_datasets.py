@@ -9,8 +9,8 @@ import pytest
 
 from tests.data import idx_files
 from vsml_bench.data import datasets
-from vsml_bench.data.bundled import divide_by_content
-from vsml_bench.data.source import Dataset, Examples, image_statistics, vector_statistics
+from vsml_bench.data.dataset import Dataset, image_statistics, vector_statistics
+from vsml_bench.data.source import Examples, divide_by_content
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from vsml_bench.data.builtin import POINTS
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.generated import POINTS
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import PartitionName, TaskDistribution
 

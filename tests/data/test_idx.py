@@ -10,7 +10,7 @@ import pytest
 
 from tests.data import idx_files
 from vsml_bench.data import datasets
-from vsml_bench.data.idx import IdxImages, read_idx
+from vsml_bench.data.files import IdxImages, read_idx
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 
 
@@ -121,7 +121,7 @@ def test_the_systems_package_folder_comes_after_the_root(tmp_path: Path) -> None
 
 
 def test_the_debian_folder_is_where_debian_installs_it() -> None:
-    source = datasets.source("fashion_mnist")
+    source = datasets.find("fashion_mnist").source
     assert isinstance(source, IdxImages)
     assert source.system_folder == Path("/usr/share/datasets/fashion-mnist")
 

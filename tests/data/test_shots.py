@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.data import omniglot_files
 from vsml_bench.data import datasets
+from vsml_bench.data.dataset import subset_rows
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.subsets import subset_rows
 from vsml_bench.data.transforms import rotate
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import TaskDistribution

@@ -20,8 +20,8 @@ from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning
-from vsml_bench.protocols.evaluation import lifetime_seeds
-from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.protocols.evaluation import from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.suites import Suite, find_split, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -182,7 +182,10 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
     [
         ({"more": "shots = 2"}, "queries: few_shot needs at least 1, found none"),
         ({"more": "shots = 0\nqueries = 3"}, "shots: few_shot needs at least 1, found 0"),
-        ({"more": "shots = 2\nqueries = 3\nsteps = 50"}, "leave steps out"),
+        (
+            {"more": "shots = 2\nqueries = 3\nsteps = 50"},
+            "steps: the protocol 'few_shot' has none; leave it out",
+        ),
         ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
         ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
         ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),

@@ -15,10 +15,10 @@ from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.evaluation.planning import CellPlan, meta_test_axes, plan_suite, unique_jobs
-from vsml_bench.protocols.evaluation import lifetime_seeds
-from vsml_bench.registry import find_split, find_suite
-from vsml_bench.studies.introspection.protocol import Introspection
+from vsml_bench.protocols.evaluation import from vsml_bench.suites import find_split, find_suite
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.suites import Suite
+from vsml_bench.studies.introspection.protocol import Introspection
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

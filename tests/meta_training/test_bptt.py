@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
@@ -47,7 +48,7 @@ def _fresh(learner: VSML) -> State:
 
 def _objective(episode: Episode) -> Objective:
     return lambda learner: meta_loss(
-        learner,
+        on_cpu(learner),
         learner.init_state(LIFETIMES, SHAPE, generator(4)),
         episode,
         Online(len(episode.labels)),

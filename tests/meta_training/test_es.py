@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Learner, NoConfig, Phase, Recipe, Shape, cross_entropy_error
@@ -99,7 +100,7 @@ def lifetimes_of(seed: int = 4, dtype: torch.dtype = torch.float64) -> Objective
 
     def objective(learner: Learner) -> MetaLoss:
         state = learner.init_state(LIFETIMES, SHAPE, generator(seed))
-        return meta_loss(learner, state, Episode(inputs, labels), Online(len(labels)))
+        return meta_loss(on_cpu(learner), state, Episode(inputs, labels), Online(len(labels)))
 
     return objective
 
@@ -319,7 +320,7 @@ def test_as_many_pairs_at_once_as_the_stated_memory_allows() -> None:
 
     def too_large(given: Learner) -> MetaLoss:
         return meta_loss(
-            given, given.init_state(1, large, generator(0)), wide, Online(len(wide.labels))
+            on_cpu(given), given.init_state(1, large, generator(0)), wide, Online(len(wide.labels))
         )
 
     learner = LearnedRates(learned_start=False)

@@ -11,8 +11,8 @@ import torch
 
 from tests.harness import call, tiny_recipe_options
 from vsml_bench.config import as_plain
+from vsml_bench.data.distributions import largest, members
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.data.mixtures import largest, members
 from vsml_bench.evaluation.planning import recipe_of
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Phase, Recipe

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from tests.harness import LEARNER, write
+from tests.runners import on_cpu
 from vsml_bench import learner as contract
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.meta_training.source import meta_loss
-from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, fresh_states
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.seeds import derive_seed, generator, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +111,7 @@ def test_place_tells_a_learner_nothing(sampler: EpisodeSampler, tmp_path: Path) 
     support = episode.inputs[:4].gather(0, order[..., None, None, None].expand(-1, -1, 1, 8, 8))
     in_order = Episode(torch.cat([support, episode.inputs[4:]]), episode.labels)
     state = fresh_states(cheat, seeds, sampler.shape, torch.device("cpu"))
-    logits, labels, *_ = protocol.run(cheat, state, in_order)
+    logits, labels, *_ = protocol.run(on_cpu(cheat), state, in_order)
     assert (logits.argmax(-1) == labels).float().mean() > 0.6
 
 
@@ -123,7 +124,7 @@ def test_the_order_of_the_support_is_all_one_to_learners_without_order(
     turned = Episode(episode.inputs[order], episode.labels[order])
     one = learner(name)
     start = states(one, sampler.shape)
-    found, back = (PROTOCOL.run(one, start, e).logits for e in (episode, turned))
+    found, back = (PROTOCOL.run(on_cpu(one), start, e).logits for e in (episode, turned))
     torch.testing.assert_close(found, back, atol=1e-5, rtol=1e-5)
 
 
@@ -132,14 +133,16 @@ def test_queries_are_not_learned_from(sampler: EpisodeSampler) -> None:
     episode = PROTOCOL.sample(sampler, SEEDS)
     one = learner("sgd-linear")
     start = states(one, sampler.shape)
-    whole = PROTOCOL.run(one, start, episode).logits
+    whole = PROTOCOL.run(on_cpu(one), start, episode).logits
     labels = episode.labels.clone()
     labels[SUPPORT:] = (labels[SUPPORT:] + 1) % 4
-    assert torch.equal(PROTOCOL.run(one, start, Episode(episode.inputs, labels)).logits, whole)
+    assert torch.equal(
+        PROTOCOL.run(on_cpu(one), start, Episode(episode.inputs, labels)).logits, whole
+    )
     fewer = Episode(episode.inputs[: SUPPORT + 5], episode.labels[: SUPPORT + 5])
-    torch.testing.assert_close(PROTOCOL.run(one, start, fewer).logits, whole[:5])
+    torch.testing.assert_close(PROTOCOL.run(on_cpu(one), start, fewer).logits, whole[:5])
     labels[:SUPPORT] = (labels[:SUPPORT] + 1) % 4
-    moved = PROTOCOL.run(one, start, Episode(episode.inputs, labels)).logits
+    moved = PROTOCOL.run(on_cpu(one), start, Episode(episode.inputs, labels)).logits
     assert not torch.allclose(moved, whole), "labels of the support do matter"
 
 
@@ -172,7 +175,7 @@ def test_the_meta_loss_is_the_mean_over_queries(sampler: EpisodeSampler) -> None
             ]
         return float(torch.stack(losses).mean())
 
-    found = meta_gradient(one, lambda given: meta_loss(given, start, episode, PROTOCOL))
+    found = meta_gradient(one, lambda given: meta_loss(on_cpu(given), start, episode, PROTOCOL))
     assert found.loss == pytest.approx(loss(), abs=1e-12)
     parameter = max(one.parameters(), key=lambda p: 0.0 if p.grad is None else p.grad.abs().max())
     assert parameter.grad is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.runners import on_cpu
 from tests.vsml.comparison import (
     assert_same_outputs_and_meta_gradients,
     noise_stream,
@@ -12,8 +13,8 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml import native
 from vsml_bench.vsml.conv import ConvLayer
+from vsml_bench.vsml.fast import library
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.sub_rnn import SubRNN
 
@@ -113,22 +114,22 @@ def test_a_kernel_sees_the_same_everywhere():
     torch.testing.assert_close(moved_down[..., 4:-4, :], down.roll(2, 3)[..., 4:-4, :])
 
 
-@pytest.mark.skipif(native.load() is None, reason="no C++ compiler for the kernel")
-def test_kernel_equals_plain_form(monkeypatch):
+@pytest.mark.skipif(library.load() is None, reason="no C++ compiler for the kernel")
+def test_kernel_equals_plain_form():
     learner = make(VSMLConfig(conv=(3,))).float()
     shape = Shape((1, 7, 6), 4)
     inputs, labels = noise_stream(shape, STEPS, LIFETIMES)
     state = fresh(learner, shape)
 
-    def run():
+    def run(way):
         learner.zero_grad()
-        logits, _ = learner.unroll(state, inputs.float(), labels)
+        logits, _ = way.unroll(state, inputs.float(), labels)
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
         return [logits.detach(), *(p.grad for p in learner.parameters() if p.grad is not None)]
 
-    fast = run()
-    monkeypatch.setattr(native, "load", lambda: None)
-    torch.testing.assert_close(fast, run(), rtol=1e-3, atol=1e-5)
+    runner = on_cpu(learner)
+    torch.testing.assert_close(run(runner), run(learner), rtol=1e-3, atol=1e-5)
+    assert runner.fast is not None and runner.fast.in_use
 
 
 def test_vectors_are_refused_with_a_sentence():

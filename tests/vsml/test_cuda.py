@@ -13,8 +13,10 @@ import torch
 
 from tests.vsml.kernels_compared import SIZES, relative_errors
 from vsml_bench import paths
+from vsml_bench.acceleration import COMPILE_AFTER
+from vsml_bench.execution import Execution
 from vsml_bench.learner import Shape
-from vsml_bench.vsml import cuda
+from vsml_bench.vsml.fast import cuda, fast_code
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.network import VSMLState
 
@@ -50,7 +52,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the kernels were to keep a tape, each time that they were reached."""
+    """Whether the kernels were to keep a tape, each time that they were reached; as on a GPU."""
     tapes: list[bool] = []
 
     def apply(ticks: int, mixed: bool, with_tape: bool, *operands: object) -> None:
@@ -71,12 +73,14 @@ def offer(
     requires_grad: bool = False,
     cls: type[VSML] = VSML,
 ) -> object:
-    """What `unroll` says to three steps of two lifetimes with six inputs and three classes."""
+    """What the kernels say to three steps of two lifetimes with six inputs and three classes; None
+    where they are not asked."""
     learner = cls(config)
     learner.init_meta_parameters(torch.Generator().manual_seed(0))
     state = learner.init_state(2, Shape((6,), 3), torch.Generator().manual_seed(0))
     xs = torch.zeros(inputs, dtype=dtype).requires_grad_(requires_grad)
-    return cuda.unroll(learner, state, xs, torch.zeros(labels, dtype=torch.int64))
+    code = fast_code(learner, Execution(GPU, 1), COMPILE_AFTER)
+    return code and code.unroll(state, xs, torch.zeros(labels, dtype=torch.int64))
 
 
 class Written(VSML):

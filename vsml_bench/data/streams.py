@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vsml_bench.data import transforms
-from vsml_bench.data.shots import ShotSampler
-from vsml_bench.data.source import Dataset, Examples
-from vsml_bench.data.subsets import Subset, subset_rows
+from vsml_bench.data.dataset import Dataset, Subset, subset_rows
+from vsml_bench.data.source import Examples
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 from vsml_bench.sides import TaskDistribution
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 4096
 """Images that are resized at once."""
@@ -80,9 +80,17 @@ class GeneratedStream:
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
         """See `Stream.draw`."""
+        import torch
+
         inputs, labels = self.generator.generate(
             task, stream, steps, self.shape.inputs, self.shape.classes
         )
+        expected = f"float32 {(steps, *self.shape.inputs)} and int64 {(steps,)}"
+        found = f"{inputs.dtype} {inputs.shape} and {labels.dtype} {labels.shape}"
+        if found != expected:
+            raise VsmlBenchError(
+                f"dataset '{self.dataset.name}': generate: expected {expected}, found {found}."
+            )
         return torch.from_numpy(inputs), labels
 
     def check_shots(self, shots: int, queries: int) -> None:
@@ -200,6 +208,60 @@ class StoredStream:
         return transforms.rotate(inputs, turns) if turns.any() else inputs
 
 
+class ShotSampler:
+    """Draws N-way K-shot episodes from examples with these labels.
+
+    labels [n]. support, bool [n], says of a fixed list of episodes which examples are learned from;
+    None leaves that to chance. Examples are named by their position in `labels`.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], support: NDArray[np.bool_] | None) -> None:
+        self._support = support
+        present, counts = np.unique(labels, return_counts=True)
+        by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+        self._examples = dict(zip(present.tolist(), by_class, strict=True))
+
+    def classes(self, shots: int, queries: int) -> list[int]:
+        """The labels that have `shots` examples to learn from and `queries` others."""
+        enough = [k for k, own in self._examples.items() if len(own) >= shots + queries]
+        if self._support is None:
+            return enough
+        support = self._support
+        return [k for k in enough if np.count_nonzero(support[self._examples[k]]) == shots]
+
+    def draw(
+        self,
+        task: np.random.Generator,
+        stream: np.random.Generator,
+        ways: int,
+        shots: int,
+        queries: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """One episode: positions and labels of N K support examples, then of N Q queries.
+
+        Returns two arrays [N K + N Q]. The order in which the classes are drawn from `task` names
+        them, and support and queries are each shuffled, so that neither a class's place in the data
+        nor an example's place in the episode tells its label.
+        """
+        kept = task.permutation(self.classes(shots, queries))[:ways]
+        chosen = np.stack([self._examples_of(k, stream)[: shots + queries] for k in kept])
+        labels = np.broadcast_to(np.arange(ways)[:, None], chosen.shape)  # [N, K + Q]
+        parts = [slice(0, shots), slice(shots, None)]
+        orders = [stream.permutation(ways * shots), stream.permutation(ways * queries)]
+        drawn, named = (
+            np.concatenate([all_of[:, p].ravel()[o] for p, o in zip(parts, orders, strict=True)])
+            for all_of in (chosen, labels)
+        )
+        return drawn, named
+
+    def _examples_of(self, label: int, stream: np.random.Generator) -> NDArray[np.int64]:
+        """The examples of a class in random order, those of its support first."""
+        mixed = stream.permutation(self._examples[label])
+        if self._support is None:
+            return mixed
+        return mixed[np.argsort(~self._support[mixed], kind="stable")]
+
+
 def without_early(
     order: NDArray[np.int64], late: NDArray[np.bool_], first: int
 ) -> NDArray[np.int64]:
@@ -214,6 +276,8 @@ def without_early(
 
 def gather(dataset: Dataset, rows: NDArray[np.int64], size: int | None, gray: bool) -> Tensor:
     """The examples `rows`, standardised and resized: float32 [len(rows), ...]."""
+    import torch
+
     assert dataset.examples is not None
     if dataset.modality == "image" and _changes(dataset, size, gray):
         return _resized(dataset, size, gray)[torch.from_numpy(rows)]
@@ -244,6 +308,8 @@ def _resized(dataset: Dataset, size: int | None, gray: bool) -> Tensor:
 
 
 def _prepared(dataset: Dataset, examples: Examples, size: int | None, gray: bool) -> Tensor:
+    import torch
+
     parts = []
     for start in range(0, len(examples), CHUNK):
         stored = torch.from_numpy(examples.inputs[start : start + CHUNK])

@@ -8,15 +8,21 @@ pixels, project, invert and scale, observe wrong labels.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION: int = 1
+"""Raised when any transform, the order in which tasks draw them, or the way that lifetimes are
+drawn changes what the same seeds give; every result that was run on such lifetimes is then stale.
+A new transform, off where a side does not ask for it, leaves it alone."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grayscale image (ITU-R BT.601)."""
 
@@ -25,6 +31,8 @@ def standardise(
     stored: Tensor, scale: float, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensor:
     """(stored / scale - mean) / std as float32 [n, ...]; one mean for all or one per feature."""
+    import torch
+
     offset = torch.tensor(mean, dtype=torch.float64) * scale
     width = torch.tensor(std, dtype=torch.float64) * scale
     return stored.float().sub(offset.float()).div_(width.float())
@@ -34,6 +42,8 @@ def to_grayscale(images: Tensor) -> Tensor:
     """[n, 3, H, W] to [n, 1, H, W]; gray images stay as they are."""
     if images.shape[1] == 1:
         return images
+    import torch
+
     weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
     return torch.einsum("nchw,c->nhw", images, weights).unsqueeze(1)
 
@@ -41,6 +51,8 @@ def to_grayscale(images: Tensor) -> Tensor:
 def resize(images: Tensor, size: int) -> Tensor:
     """[n, C, H, W] to [n, C, size, size]: each pixel the mean of the area it covers where the
     image shrinks, bilinear where it grows (in either direction)."""
+    import torch
+
     height, width = images.shape[-2:]
     if (height, width) == (size, size):
         return images
@@ -53,6 +65,8 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 def rotate(images: Tensor, turns: NDArray[np.int64]) -> Tensor:
     """Each image of [n, C, H, H] turned counter-clockwise by `turns` [n] times 90 degrees."""
+    import torch
+
     rotated = torch.empty_like(images)
     for turn in range(4):
         chosen = torch.from_numpy(np.flatnonzero(turns == turn))
@@ -63,6 +77,8 @@ def rotate(images: Tensor, turns: NDArray[np.int64]) -> Tensor:
 def draw_projection(features: int, generator: np.random.Generator) -> Tensor:
     """A dense random matrix W [D, D] with entries uniform in +-sqrt(6 / (2 D)), that is Glorot's
     uniform for D inputs and D outputs (the released VSML code's projection)."""
+    import torch
+
     bound = math.sqrt(6.0 / (2 * features))
     uniform = generator.random((features, features), dtype=np.float32)
     return torch.from_numpy(uniform).mul_(2 * bound).sub_(bound)
@@ -75,6 +91,8 @@ def project(inputs: Tensor, projection: Tensor) -> Tensor:
 
 def shuffle_pixels(inputs: Tensor, order: NDArray[np.int64]) -> Tensor:
     """Input i of the result is input order[i]; inputs [T, ...] keep their shape."""
+    import torch
+
     return inputs.flatten(1)[:, torch.from_numpy(order)].view(inputs.shape)
 
 
@@ -95,7 +113,7 @@ def wrong_labels(
 
 def check_fits(shape: Shape, to_shape: Shape) -> None:
     """VsmlBenchError where a learner that is run with `to_shape` cannot take tasks of `shape`."""
-    pad_inputs(torch.empty(0, *shape.inputs), shape.inputs, to_shape.inputs)
+    _missing(*_of_equal_rank(shape.inputs, to_shape.inputs))
     if shape.classes > to_shape.classes:
         raise VsmlBenchError(
             f"tasks of {shape.classes} classes do not fit a learner whose classes are fixed to "
@@ -111,6 +129,8 @@ def pad_inputs(inputs: Tensor, from_shape: tuple[int, ...], to_shape: tuple[int,
     flattened, get zeros at the end, and are folded to `to_shape`. VsmlBenchError where they do not
     fit.
     """
+    import torch
+
     if from_shape == to_shape:
         return inputs
     leading = inputs.shape[: inputs.dim() - len(from_shape)]
@@ -118,14 +138,27 @@ def pad_inputs(inputs: Tensor, from_shape: tuple[int, ...], to_shape: tuple[int,
         raise VsmlBenchError(
             f"inputs of shape {tuple(inputs.shape)} do not end in the task's shape {from_shape}."
         )
-    if len(from_shape) != len(to_shape):
-        flat = (math.prod(from_shape),), (math.prod(to_shape),)
-        padded = pad_inputs(inputs.reshape(*leading, *flat[0]), *flat)
-        return padded.reshape(*leading, *to_shape)
+    shapes = _of_equal_rank(from_shape, to_shape)
+    widths = [n for missing in reversed(_missing(*shapes)) for n in (0, missing)]
+    padded = torch.nn.functional.pad(inputs.reshape(*leading, *shapes[0]), widths)
+    return padded.reshape(*leading, *to_shape)
+
+
+def _of_equal_rank(
+    from_shape: tuple[int, ...], to_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Both as they are, or both flattened where they have different numbers of axes."""
+    if len(from_shape) == len(to_shape):
+        return from_shape, to_shape
+    return (math.prod(from_shape),), (math.prod(to_shape),)
+
+
+def _missing(from_shape: tuple[int, ...], to_shape: tuple[int, ...]) -> list[int]:
+    """What each axis lacks; VsmlBenchError where one has too much."""
     missing = [to - have for have, to in zip(from_shape, to_shape, strict=True)]
     if min(missing) < 0:
         raise VsmlBenchError(
             f"examples of shape {from_shape} do not fit a learner whose inputs are fixed to "
             f"{to_shape}; use a split with smaller examples, or a learner for any size."
         )
-    return torch.nn.functional.pad(inputs, [n for m in reversed(missing) for n in (0, m)])
+    return missing

@@ -189,7 +189,8 @@ def load_cell(path: Path) -> Cell:
     document = unseal(data, where)
     if document.pop("format", None) != _FORMAT:
         raise VsmlBenchError(
-            f"{where} has a format that this version cannot read; delete it and run it again."
+            f"{where} is a record of another version; `vsml-bench verify --replay --adopt FOLDER` "
+            "carries those of earlier versions over, or delete it and run it again."
         )
     if document.get("outcomes") is not None:
         document["outcomes"] = decode_outcomes(document["outcomes"], where)

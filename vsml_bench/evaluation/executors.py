@@ -20,8 +20,7 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-"""The module with all functions that tasks name. Processes have imported it when they begin: PyTorch
-and the harness, and no learner."""
+"""What processes have imported when they begin: PyTorch and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Task:
     what: Any
     """That it is done for; handed back with the result."""
     function: str
-    """Of `evaluation.worker`. Its last argument is a function to call with the share that is
-    done."""
+    """Name of a function of `evaluation.worker`, or "module:function". Its last argument is a
+    function to call with the share that is done."""
     arguments: tuple[Any, ...]
     """The others, which are sent to another process."""
     time_limit: float | None
@@ -158,4 +157,5 @@ def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:
     def report(share: float) -> None:
         _shares[index] = share
 
-    return getattr(importlib.import_module(WORKER), function)(*arguments, report)
+    module, _, name = function.rpartition(":")
+    return getattr(importlib.import_module(module or WORKER), name)(*arguments, report)

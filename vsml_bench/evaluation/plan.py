@@ -13,12 +13,14 @@ from typing import Any
 
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
+from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
-from vsml_bench.meta_training.job import NO_PROTOCOL, NO_TASKS, Job, ProtocolCard, side_identity
-from vsml_bench.protocols.protocol import find_protocol
+from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
+from vsml_bench.protocols.registry import protocol_of
 from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
-from vsml_bench.suites import Split, Suite, TaskDistribution, find_split, pinned
+from vsml_bench.suites import Split, Suite, find_split, splits_of
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ class Plan:
         job = self.job.identity()
         return {
             "learner": self.job.learner.identity(),
-            "meta_train": side_identity(self.split.meta_train),
-            "meta_test": side_identity(self.split.meta_test),
+            "meta_train": identity(self.split.meta_train),
+            "meta_test": identity(self.split.meta_test),
             "relation": self.split.relation,
             "protocol": self.protocol.identity(),
             "lifetimes": self.lifetimes,
             "seed": self.job.seed,
-            "meta_training": {part: job[part] for part in ("protocol", "recipe", "start", "tuning")},
+            "meta_training": {
+                part: job[part] for part in ("episodes", "recipe", "start", "tuning")
+            },
         }
 
     @cached_property
@@ -115,11 +119,6 @@ def plan_suite(
     run under the suite's protocol.
     """
     check_suite(suite)
-    for name in selection.splits:
-        if name not in suite.splits:
-            raise VsmlBenchError(
-                f"suite '{suite.name}' has no split '{name}'; {closest(name, suite.splits)}"
-            )
     learners = _distinct(
         card for reference in selection.references(suite) for card in cards[reference]
     )
@@ -127,10 +126,9 @@ def plan_suite(
         check_protocol(card, suite)
     _check_tables(suite, cards)
     plans = []
-    for name in dict.fromkeys(selection.splits or suite.splits):
-        split = find_split(name)
+    for split in splits_of(suite, selection.splits):
         _check_unchanged(split)
-        protocol = protocol_card(suite, split.meta_test, f"meta_test of '{name}'")
+        protocol = protocol_card(suite, split.meta_test, f"meta_test of '{split.name}'")
         for card in learners:
             own = selection.seeds or suite.learner_seeds.get(card.name, suite.seeds)
             for seed in dict.fromkeys(own) if card.recipe is not None else (0,):
@@ -143,7 +141,7 @@ def plan_suite(
 
 def plan_job(
     card: Card,
-    side: TaskDistribution,
+    side: TaskDistribution | None,
     seed: int,
     suite: Suite,
     cards: Mapping[str, Sequence[Card]],
@@ -151,7 +149,8 @@ def plan_job(
 ) -> Job:
     """The meta-training or tuning that makes a learner ready for a suite's cells.
 
-    changes: fields of the recipe to change besides those that the suite changes.
+    side: the meta-train side; None where the recipe has a source of its own. changes: fields of the
+    recipe to change besides those that the suite changes.
     """
     recipe = card.recipe
     if changes and recipe is None:
@@ -163,27 +162,31 @@ def plan_job(
         recipe = recipe.changed(own, f"suite '{suite.name}': recipes.{card.name}")
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
     if recipe is not None and recipe.source:
-        return Job(card, NO_TASKS, seed, NO_PROTOCOL, recipe)
+        return Job(card, NO_TASKS, seed, recipe)
+    assert side is not None
     protocol = protocol_card(suite, side, "meta_train")
-    if recipe is not None:
-        recipe = recipe if protocol.examples is None else recipe.of_episodes(protocol.examples)
+    episodes = None if protocol.stream else protocol
+    if recipe is not None and episodes is not None:
+        recipe = recipe.of_episodes(episodes.examples)
     start = None
     if recipe is not None and recipe.starts_from:
         (beginner,) = cards[recipe.starts_from]
         start = plan_job(beginner, side, seed, dataclasses.replace(suite, recipes={}), cards)
-    return Job(card, side, seed, protocol, recipe, start)
+    return Job(card, side, seed, recipe, episodes, start)
 
 
 def protocol_card(suite: Suite, side: TaskDistribution, where: str) -> ProtocolCard:
-    """The suite's protocol with its numbers on one side of a split."""
-    found = find_protocol(suite.protocol)
+    """The suite's protocol with its numbers on one side of a split; where: what errors call that."""
+    instance = protocol_of(suite).of(suite, side, where)
     return ProtocolCard(
         reference=suite.protocol,
-        name=found.name,
-        version=found.version,
-        metric=found.metric,
-        stream=found.stream,
-        numbers=as_plain(found.of(suite, side)),
+        name=instance.name,
+        version=instance.version,
+        metric=instance.metric,
+        stream=instance.stream,
+        numbers=as_plain(instance),
+        predictions=instance.predictions,
+        examples=instance.examples,
     )
 
 
@@ -202,11 +205,11 @@ def check_suite(suite: Suite) -> None:
 
 def check_protocol(card: Card, suite: Suite) -> None:
     """VsmlBenchError where the learner cannot be run under the suite's protocol."""
-    asked = find_protocol(suite.protocol).needs
-    if asked not in card.protocols:
+    protocol = protocol_of(suite)
+    if protocol.needs not in card.protocols:
         raise VsmlBenchError(
             f"learner '{card.name}' cannot be run in suite '{suite.name}', whose protocol is "
-            f"'{suite.protocol}': it knows only {', '.join(card.protocols)}."
+            f"'{protocol.name}': it knows only {', '.join(card.protocols)}."
         )
 
 

@@ -12,22 +12,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vsml_bench.data.datasets import check_disjoint
-from vsml_bench.data.episodes import EpisodeSampler, largest
+from vsml_bench.data.distributions import check_disjoint, largest
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, Outcomes, Provenance, Status
+from vsml_bench.evaluation.cell import Cell, Provenance, Status
+from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.privacy import scrub
-from vsml_bench.execution import decide, device_name
 from vsml_bench.evaluation.runner import Setting
+from vsml_bench.execution import decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.protocols.evaluation import Scores, evaluate
-from vsml_bench.protocols.protocol import find_protocol
+from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
 from vsml_bench.recipes import Shape
-from vsml_bench.registry import check_code, entry_of
+from vsml_bench.registry import check_code
 
 REASON_CHARACTERS = 2_000
 
@@ -52,8 +53,7 @@ def inspect(
         return {plan.learner: str(error) for plan in plans}
     for plan in plans:
         plan.protocol.instance().check(test)
-        if plan.job.protocol.name:
-            plan.job.protocol.instance().check(train)
+        (plan.job.episodes.instance() if plan.job.episodes else Online(1)).check(train)
     check_disjoint(split, root)
     shapes = (train.shape, test.shape)
     return {plan.learner: plan.job.learner.unavailable or _misfit(plan, shapes) for plan in plans}
@@ -157,7 +157,9 @@ def _test(plan: Plan, setting: Setting, report: Callable[[float], None]) -> Cell
     provenance = _provenance(plan, setting, found, scores)
     if not np.isfinite(scores.loss).all():
         step = int(np.argwhere(~np.isfinite(scores.loss))[:, 1].min())
-        return Cell(plan, "diverged", f"the loss is not finite from step {step} on", None, provenance)
+        return Cell(
+            plan, "diverged", f"the loss is not finite from step {step} on", None, provenance
+        )
     outcomes = Outcomes(scores.correct, scores.loss, scores.traces)
     return Cell(plan, "ok", "", outcomes, provenance)
 

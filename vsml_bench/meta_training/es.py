@@ -27,7 +27,7 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, Recipe
+from vsml_bench.learner import ES, Learner
 from vsml_bench.meta_training.source import MetaGradient, MetaLoss, Objective
 
 STATES_PER_MEMBER = 10
@@ -48,11 +48,11 @@ class Population:
     """Pairs evaluated in one batched call."""
 
 
-def prepare(learner: Learner, objective: Objective, recipe: Recipe, name: str) -> Population:
+def prepare(learner: Learner, objective: Objective, engine: ES, name: str) -> Population:
     """Tries one pair on a meta-update's lifetimes and settles how many pairs go into one call.
 
     A member is reckoned at `STATES_PER_MEMBER` times its state at the end of the lifetimes, its
-    logits and its parameters; as many pairs as fit into the recipe's `chunk_mib` go together, at
+    logits and its parameters; as many pairs as fit into the engine's `chunk_mib` go together, at
     least one. Raises VsmlBenchError, naming the learner, where it cannot be evaluated as a
     population.
     """
@@ -69,8 +69,8 @@ def prepare(learner: Learner, objective: Objective, recipe: Recipe, name: str) -
             f'of it cannot be evaluated in one batched call ({reason}); use engine = "bptt".'
         ) from error
     size = _bytes(found.logits) + 2 * _bytes(parameters) + STATES_PER_MEMBER * _bytes(found.state)
-    fitting = recipe.chunk_mib * 2**20 // size
-    return Population(recipe.pairs, recipe.noise_std, min(recipe.pairs, max(1, fitting)))
+    fitting = engine.chunk_mib * 2**20 // size
+    return Population(engine.pairs, engine.noise_std, min(engine.pairs, max(1, fitting)))
 
 
 def meta_gradient(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
-from vsml_bench.data.datasets import source
+from vsml_bench.data.distributions import identity
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import WITHOUT_EFFECT, Recipe
+from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
-from vsml_bench.suites import TRANSFORMS_VERSION, TaskDistribution
 
 if TYPE_CHECKING:
     from vsml_bench.protocols.protocol import Protocol
@@ -40,8 +40,8 @@ class ProtocolCard:
 
     predictions: int = 0
     """Scored predictions of a lifetime, unless the data have fewer examples."""
-    examples: int | None = None
-    """All examples of an episode; None of a stream, whose length meta-training may choose."""
+    examples: int = 0
+    """All examples of a lifetime, likewise."""
 
     def identity(self) -> dict[str, Any]:
         """What results depend on."""
@@ -49,13 +49,9 @@ class ProtocolCard:
 
     def instance(self) -> Protocol:
         """The protocol itself."""
-        from vsml_bench.protocols.protocol import find_protocol
+        from vsml_bench.protocols.registry import find_protocol
 
         return find_protocol(self.reference)(**self.numbers)
-
-
-NO_PROTOCOL = ProtocolCard("", "", 1, "", stream=True)
-"""Of a learner whose meta-updates have a source of their own."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,12 @@ class Job:
     """The meta-train side; `NO_TASKS` where the recipe has a source of its own."""
     seed: int
     """The meta-train seed."""
-    protocol: ProtocolCard
-    """Of meta-training, or of tuning."""
     recipe: Recipe | None
-    """None for a learner that is tuned, or has nothing to learn. Under few_shot its phases have the
-    episodes' number of examples for a lifetime."""
+    """None for a learner that is tuned, or has nothing to learn. Its phases have the number of
+    examples of `episodes`, where these are given, for a lifetime."""
+    episodes: ProtocolCard | None = None
+    """The protocol of meta-training or tuning where that is no stream; None is online lifetimes as
+    long as the recipe or the grid says."""
     start: Job | None = None
     """The meta-training of another learner that this one goes on from."""
 
@@ -100,12 +97,11 @@ class Job:
                 }
         return {
             "learner": learner,
-            "side": side_identity(self.side),
+            "side": identity(self.side),
             "seed": self.seed,
             "recipe": recipe,
             "tuning": as_plain(self.learner.tuning) if recipe is None else None,
-            # a lifetime's length is the recipe's or the grid's; of other protocols all counts
-            "protocol": {**self.protocol.identity(), "numbers": self._numbers()},
+            "episodes": self.episodes.identity() if self.episodes is not None else None,
             "start": self.start.identity() if self.start is not None else None,
         }
 
@@ -121,11 +117,6 @@ class Job:
             return f"{self.learner.family.replace(' ', '-')}--seed{self.seed}--{self.key[:8]}"
         datasets = "+".join(self.side.datasets)
         return f"{self.learner.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
-
-    def _numbers(self) -> dict[str, Any]:
-        if self.protocol.stream:
-            return {}
-        return self.protocol.numbers
 
 
 def artifact_path(folder: Path, job: Job) -> Path:
@@ -155,17 +146,6 @@ def trained_side(job: Job) -> TaskDistribution:
             "any input size, and this one has a fixed shape; leave size out."
         )
     return replace(job.side, size=job.recipe.size)
-
-
-def side_identity(side: TaskDistribution) -> dict[str, Any]:
-    """What the tasks of a side depend on: every field, and the versions of its data sources, which
-    are named without a path, and of the transforms."""
-    sources = {name: source(name) for name in side.datasets}
-    return {
-        **as_plain(side),
-        "datasets": [[found.name, found.version] for found in sources.values()],
-        "transforms": TRANSFORMS_VERSION,
-    }
 
 
 def _effective(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from vsml_bench.acceleration import accelerate
+from vsml_bench.data.distributions import largest as largest_of
+from vsml_bench.data.distributions import members
 from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.data.mixtures import largest as largest_of
-from vsml_bench.data.mixtures import members
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
-from vsml_bench.meta_training.job import MetaTrainingJob, meta_train_side
+from vsml_bench.meta_training.job import Job, trained_side
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.meta_training.source import (
     MetaLoss,
@@ -25,11 +26,10 @@ from vsml_bench.protocols.evaluation import (
     evaluate,
     fresh_states,
     learner_shape,
-    lifetime_seeds,
     padded,
 )
 from vsml_bench.protocols.online import Online
-from vsml_bench.seeds import derive_seed
+from vsml_bench.seeds import derive_seed, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 
 VALIDATION_STEPS = 400
@@ -45,16 +45,18 @@ class TaskLifetimes(Source):
 
     def __init__(
         self,
-        job: MetaTrainingJob,
+        job: Job,
         recipe: Recipe,
         learner: Learner,
         execution: Execution,
         root: Path | None,
     ) -> None:
         self._job, self._recipe, self._learner, self._execution = job, recipe, learner, execution
-        side = meta_train_side(job)
+        self._runner = accelerate(learner, execution)
+        side = trained_side(job)
         longest = max(phase.lifetime for phase in recipe.phases)
-        protocol = job.episodes or Online(longest)
+        self._episodes = job.episodes.instance() if job.episodes is not None else None
+        protocol = self._episodes or Online(longest)
         self._shapes = {
             classes: [
                 EpisodeSampler(member, root=root, subset=protocol.fit)
@@ -65,7 +67,6 @@ class TaskLifetimes(Source):
         """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
         one for each shape of a mixture, the largest last."""
         self.carried = {}
-        self.steps_of_one_shape = len(self._shapes[None]) == 1
         self.data_hashes = self._shapes[None][-1].content_hashes
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
@@ -73,12 +74,17 @@ class TaskLifetimes(Source):
         if job.episodes is None:
             self._check_lifetimes()
 
+    def accelerate(self, steps: int) -> None:
+        """See `Source.accelerate`; each shape would be compiled, so that mixtures go without."""
+        if len(self._shapes[None]) == 1:
+            self._runner = accelerate(self._learner, self._execution, steps)
+
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
         """The meta-loss on the lifetimes of meta-update `step`; those of a mixture share a shape,
         drawn from (seed, step), or the largest."""
         job = self._job
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
-        protocol = job.episodes or Online(planned.lifetime)
+        protocol = self._episodes or Online(planned.lifetime)
         shapes, device = self._shapes[planned.classes], self._execution.device
         drawn = derive_seed(job.seed, "shape", step) % len(shapes)
         sampler = shapes[-1 if largest else drawn]
@@ -88,7 +94,7 @@ class TaskLifetimes(Source):
 
         def objective(learner: Learner) -> MetaLoss:
             state = fresh_states(learner, inner, shape, device)
-            return meta_loss(learner, state, episode, protocol)
+            return meta_loss(self._runner, state, episode, protocol)
 
         return objective
 
@@ -99,7 +105,7 @@ class TaskLifetimes(Source):
             self._learner,
             self._validation,
             lifetime_seeds(self._recipe.validation_lifetimes, "validation"),
-            self._job.episodes or Online(steps),
+            self._episodes or Online(steps),
             self._execution,
             self._job.seed,
         )
@@ -111,7 +117,7 @@ class TaskLifetimes(Source):
             for sampler in self._shapes[phase.classes]:
                 if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
                     raise VsmlBenchError(
-                        f"recipe of '{self._job.entry.name}': lifetimes of {phase.lifetime} "
+                        f"recipe of '{self._job.learner.name}': lifetimes of {phase.lifetime} "
                         f"examples are longer than the {sampler.max_steps} that "
                         f"{', '.join(sampler.distribution.datasets)} has for meta-training; "
                         "shorten them."

@@ -34,12 +34,10 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.source import MetaGradient, Objective, Source
 from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
-from vsml_bench.protocols.quick_steps import quicken
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed
-
 
 FIRST_LOSSES = 25
 """Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
@@ -70,10 +68,8 @@ def meta_train(
     recipe = job.recipe
     if recipe is None:
         raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
-    training = _Training(job, recipe, folder, execution, root, command)
-    training.resume()
-    if training.done == 0 and job.start is not None:
-        training.start_from(_start(job.start, folder, execution, root, progress, command))
+    training = Training(job, recipe, folder, execution, root, command)
+    training.begin(progress)
     steps = range(training.done, recipe.steps)
     with progress_bar(
         recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
@@ -95,28 +91,13 @@ def meta_train(
     return path
 
 
-def _start(
-    job: Job,
-    folder: Path,
-    execution: Execution,
-    root: Path | None,
-    progress: bool,
-    command: str,
-) -> Path:
-    """The finished checkpoint of the meta-training that another goes on from, made if need be."""
-    published = artifact_path(paths.results() / "checkpoints", job)
-    if published.is_file():
-        return published
-    return meta_train(job, folder, execution, root, progress=progress, command=command)
-
-
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where the beginning of a meta-training comes from."""
     kept = ("steps", "seconds", "command", "git_commit", "git_dirty", "versions", "device")
     return {"checkpoint": checkpoint.sha256, **{key: checkpoint.document[key] for key in kept}}
 
 
-class _Training:
+class Training:
     """An unfinished meta-training: what a checkpoint must hold for it to continue exactly."""
 
     def __init__(
@@ -129,21 +110,25 @@ class _Training:
         command: str,
     ) -> None:
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
-        self.folder = folder
+        self.folder, self.root = folder, root
         self.partial = folder / f"{job.name}.partial.safetensors"
         self.entry = entry_of(job.learner)
         self.learner: Learner = self.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
-        self.source = _source(job, recipe, self.learner, execution, root)
+        source: type[Source] = TaskLifetimes
+        if recipe.source:
+            source = load(recipe.source, "source", self.entry.cls.__module__)
+        self.source = source(job, recipe, self.learner, execution, root)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
         if isinstance(recipe.engine, ES):
             longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
             tried = self.source.objective(longest, 0, largest=True)
-            self.population = es.prepare(self.learner.train(), tried, recipe, job.learner.name)
-        elif self.source.steps_of_one_shape:
-            steps = sum(p.steps * p.lifetime for p in recipe.phases)
-            quicken(self.learner, execution, steps)
+            self.population = es.prepare(
+                self.learner.train(), tried, recipe.engine, job.learner.name
+            )
+        else:
+            self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
         self.seconds = 0.0
@@ -160,8 +145,19 @@ class _Training:
         load_meta_parameters(self.learner, checkpoint, path.name)
         self.begun_by = _provenance(checkpoint)
 
-    def update(self, step: int) -> None:
-        """One meta-update."""
+    def begin(self, progress: bool) -> None:
+        """Continues from where an earlier run of the same stopped, or begins."""
+        self.resume()
+        job = self.job.start
+        if self.done == 0 and job is not None:
+            made = artifact_path(paths.results() / "checkpoints", job)
+            if not made.is_file():
+                where = (self.folder, self.execution, self.root)
+                made = meta_train(job, *where, progress=progress, command=self.command)
+            self.start_from(made)
+
+    def update(self, step: int) -> float:
+        """One meta-update; returns its meta-loss."""
         began = time.perf_counter()
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
@@ -183,6 +179,7 @@ class _Training:
         if step < FIRST_LOSSES:
             self.first_losses.append(outcome.loss)
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+        return outcome.loss
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
         learner = self.learner.train()
@@ -297,14 +294,3 @@ class _Training:
             "device": device_name(self.execution.device),
             "threads": self.execution.threads,
         }
-
-
-def _source(
-    job: Job,
-    recipe: Recipe,
-    learner: Learner,
-    execution: Execution,
-    root: Path | None,
-) -> Source:
-    source: type[Source] = load(recipe.source, "source") if recipe.source else TaskLifetimes
-    return source(job, recipe, learner, execution, root)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from torch import Tensor
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe, State
@@ -17,7 +18,7 @@ from vsml_bench.meta_training.schedule import Update
 from vsml_bench.protocols.protocol import Protocol, stepwise_loss
 
 if TYPE_CHECKING:
-    from vsml_bench.meta_training.job import MetaTrainingJob
+    from vsml_bench.meta_training.job import Job
 
 
 class MetaLoss(NamedTuple):
@@ -41,10 +42,10 @@ Objective: TypeAlias = Callable[[Learner], MetaLoss]
 they may depend on the meta-parameters, and from the same seeds at every call."""
 
 
-def meta_loss(learner: Learner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
+def meta_loss(runner: Runner, state: State, episode: Episode, protocol: Protocol) -> MetaLoss:
     """The mean cross-entropy of the predictions that the protocol scores, each made before its
     label was seen, if ever."""
-    logits, labels, state, _ = protocol.run(learner, state, episode)
+    logits, labels, state, _ = protocol.run(runner, state, episode)
     loss = stepwise_loss(logits, labels).mean()
     accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
     return MetaLoss(loss, accuracy, logits, state)
@@ -68,14 +69,14 @@ class Source(ABC):
     """What goes over from one meta-update to the next, besides meta-parameters and moments. It can
     be set, to continue from there."""
 
-    steps_of_one_shape: bool
-    """Whether the learner's step is called, and with examples of one shape alone: each shape would
-    be compiled."""
+    def accelerate(self, steps: int) -> None:  # noqa: B027
+        """Has the lifetimes of the meta-updates run as quickly as so many steps, backpropagated
+        through, pay for."""
 
     @abstractmethod
     def __init__(
         self,
-        job: MetaTrainingJob,
+        job: Job,
         recipe: Recipe,
         learner: Learner,
         execution: Execution,

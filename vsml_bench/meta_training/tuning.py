@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from vsml_bench.config import as_plain
-from vsml_bench.data.episodes import EpisodeSampler, largest
+from vsml_bench.data.distributions import largest
+from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.meta_training.checkpoint import Checkpoint
@@ -21,6 +22,7 @@ from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.progress import progress_bar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import TuningGrid
 from vsml_bench.registry import entry_of
@@ -93,11 +95,10 @@ def score(
     """Accuracy and mean loss of one point of the grid on the pinned lifetimes."""
     grid = job.learner.tuning
     assert grid is not None
-    protocol = job.protocol.instance()
+    protocol: Protocol = Online(grid.steps).fitted(sampler)
     lifetimes = grid.lifetimes
-    if job.protocol.stream:
-        protocol = Online(grid.steps).fitted(sampler)
-    else:
+    if job.episodes is not None:
+        protocol = job.episodes.instance()
         lifetimes = -(-grid.lifetimes * grid.steps // protocol.predictions)
     protocol.check(sampler)
     torch.compiler.reset()  # only so many compilations of one function are kept

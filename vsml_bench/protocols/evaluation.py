@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch.utils import _pytree as pytree
 
+from vsml_bench.acceleration import accelerate
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.data.transforms import pad_inputs
 from vsml_bench.execution import Execution, synchronize, without_gradients
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.protocols.protocol import Protocol, stepwise_loss
-from vsml_bench.protocols.quick_steps import quick_steps
 from vsml_bench.seeds import derive_seed, generator
 
 LIFETIMES_AT_ONCE = 8
@@ -54,11 +54,6 @@ def fresh_states(
     return pytree.tree_map(lambda part: part.to(device), joined)
 
 
-def lifetime_seeds(count: int, *axes: str | int) -> list[int]:
-    """Seeds of `count` lifetimes of the stream that `axes` name."""
-    return [derive_seed(0, *axes, index) for index in range(count)]
-
-
 def padded(episode: Episode, shape: Shape, to_shape: Shape, device: torch.device) -> Episode:
     """The episode, of examples of `shape`, for a learner that is run with `to_shape`."""
     inputs = pad_inputs(episode.inputs, shape.inputs, to_shape.inputs)
@@ -88,7 +83,8 @@ def evaluate(
     seconds = compile_seconds = 0.0
     state_floats = 0
     steps = protocol.learning_steps * -(-len(seeds) // batch)
-    with without_gradients(), execution.autocast(), quick_steps(learner, execution, steps):
+    runner = accelerate(learner, execution, steps)
+    with without_gradients(), execution.autocast():
         for start in range(0, len(seeds), batch):
             chosen = seeds[start : start + batch]
             sampled = protocol.sample(sampler, chosen)
@@ -97,11 +93,11 @@ def evaluate(
             state = fresh_states(learner, inner, shape, execution.device)
             if start == 0:
                 began = time.perf_counter()
-                protocol.warm_up(learner, state, episode)
+                protocol.warm_up(runner, state, episode)
                 synchronize(execution.device)
                 compile_seconds = time.perf_counter() - began
             began = time.perf_counter()
-            logits, labels, state, measured = protocol.run(learner, state, episode)
+            logits, labels, state, measured = protocol.run(runner, state, episode)
             synchronize(execution.device)
             seconds += time.perf_counter() - began
             correct.append((logits.argmax(-1) == labels).T.cpu().numpy())

@@ -17,8 +17,9 @@ from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Suite
 
 if TYPE_CHECKING:
+    from vsml_bench.acceleration import Runner
     from vsml_bench.data.episodes import Episode, EpisodeSampler
-    from vsml_bench.learner import Learner, State
+    from vsml_bench.learner import State
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,13 @@ class FewShot(Protocol):
         """Episodes [N K + N Q, E, ...], the support first."""
         return sampler.sample_shots(seeds, self.shots, self.queries)
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Adapts to the support, then answers the queries."""
         support = self.learning_steps
-        state = learner.adapt(state, episode.inputs[:support], episode.labels[:support])
-        logits = learner.answer(state, episode.inputs[support:])
+        state = runner.adapt(state, episode.inputs[:support], episode.labels[:support])
+        logits = runner.answer(state, episode.inputs[support:])
         return Predictions(logits, episode.scored[support:], state)
 
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """A whole episode: a learner may take its support set at once."""
-        self.run(learner, state, episode)
+        self.run(runner, state, episode)

@@ -10,8 +10,9 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.protocols.protocol import Predictions, Protocol
 
 if TYPE_CHECKING:
+    from vsml_bench.acceleration import Runner
     from vsml_bench.data.episodes import Episode, EpisodeSampler
-    from vsml_bench.learner import Learner, State
+    from vsml_bench.learner import State
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Online(Protocol):
         """Streams of T examples."""
         return sampler.sample(seeds, self.steps)
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Predicts and observes every example."""
-        logits, state = learner.unroll(state, episode.inputs, episode.labels)
+        logits, state = runner.unroll(state, episode.inputs, episode.labels)
         return Predictions(logits, episode.scored, state)
 
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """Two steps: the second is the first that follows another."""
-        learner.unroll(state, episode.inputs[:2], episode.labels[:2])
+        runner.unroll(state, episode.inputs[:2], episode.labels[:2])

@@ -20,8 +20,9 @@ from vsml_bench.suites import Suite
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vsml_bench.acceleration import Runner
     from vsml_bench.data.episodes import Episode, EpisodeSampler
-    from vsml_bench.learner import Learner, State
+    from vsml_bench.learner import State
 
 Self = TypeVar("Self", bound="Protocol")
 Metric: TypeAlias = Literal["cumulative_accuracy", "accuracy"]
@@ -129,11 +130,11 @@ class Protocol(ABC):
         """One lifetime per seed."""
 
     @abstractmethod
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Runs the lifetimes of `episode`, [T, E, ...], from fresh states, differentiably."""
 
     @abstractmethod
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """Runs as little as has the learner's code compiled."""
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
-from typing import Any
-
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import installed, is_place, load
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.studies import studies
+from vsml_bench.suites import Suite
 
 ENTRY_POINT_GROUP = "vsml_bench.protocols"
 _SHIPPED = {
@@ -42,24 +40,37 @@ def find_protocol(reference: str) -> type[Protocol]:
         if reference not in places:
             raise VsmlBenchError(f"unknown protocol '{reference}'; {closest(reference, places)}")
         place = places[reference]
-    cls: Any = load(place, "protocol")
-    is_protocol = isinstance(cls, type) and issubclass(cls, Protocol)
-    if not (is_protocol and is_dataclass(cls)):
-        raise VsmlBenchError(
-            f"protocol '{reference}' is {cls!r}; it must be a frozen dataclass that is a "
-            "subclass of vsml_bench.protocols.protocol.Protocol."
-        )
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
-    if not getattr(cls, "name", ""):
-        missing.append("name")
-    if missing:
-        raise VsmlBenchError(
-            f"protocol '{reference}': class {cls.__name__} lacks {', '.join(missing)}; see "
-            "vsml_bench/protocols/protocol.py."
-        )
+    cls = _checked(load(place, "protocol"), reference)
     if place != reference and cls.name != reference:
         raise VsmlBenchError(
             f"protocol '{reference}' calls itself '{cls.name}'; give both the same name."
         )
-    found: type[Protocol] = cls
+    return cls
+
+
+def protocol_of(suite: Suite) -> type[Protocol]:
+    """The suite's protocol; errors name the suite."""
+    try:
+        return find_protocol(suite.protocol)
+    except VsmlBenchError as error:
+        raise VsmlBenchError(f"suite '{suite.name}': {error}") from error
+
+
+def _checked(found: object, reference: str) -> type[Protocol]:
+    """VsmlBenchError where it is no protocol, or lacks what one must have."""
+    if not (isinstance(found, type) and issubclass(found, Protocol)):
+        raise VsmlBenchError(
+            f"protocol '{reference}' is {found!r}; it must be a subclass of "
+            "vsml_bench.protocols.protocol.Protocol."
+        )
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    if not getattr(found, "name", ""):
+        missing.append("name")
+    if not hasattr(found, "__dataclass_fields__"):
+        missing.append("@dataclass(frozen=True)")
+    if missing:
+        raise VsmlBenchError(
+            f"protocol '{reference}': class {found.__name__} lacks {', '.join(missing)}; see "
+            "vsml_bench/protocols/protocol.py."
+        )
     return found

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold, pad, unfold
 
-from vsml_bench.vsml import dense
+from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.layers import LayerState, Units
 from vsml_bench.vsml.sub_rnn import SubRNN
 
@@ -43,6 +43,10 @@ STRIDE = 2
 
 class ConvLayer:
     """A 3 x 3 kernel, stride 2, SAME padding. Takes images, inputs (channels, height, width)."""
+
+    def __init__(self, grid: DenseLayer | None = None) -> None:
+        """grid: what runs the ticks of all positions."""
+        self.grid = grid or DenseLayer()
 
     def fan_in(self, inputs: Units) -> int:
         """Kernel positions times input channels. ValueError where the inputs are no image."""
@@ -77,7 +81,7 @@ class ConvLayer:
         from_above = backward_messages.flatten(2, 3).transpose(1, 2).flatten(0, 1)  # [E P, B, M]
         for _ in range(ticks):
             spread = LayerState(*(part.repeat_interleave(positions, 0) for part in state))
-            spread, upward, downward = dense.sweep(sub_rnn, 1, spread, arriving, from_above)
+            spread, upward, downward = self.grid.sweep(sub_rnn, 1, spread, arriving, from_above)
             state = LayerState(*(p.unflatten(0, (lifetimes, positions)).mean(1) for p in spread))
         rising = upward.unflatten(0, (lifetimes, positions)).transpose(1, 2)  # [E, B, P, M]
         falling = downward.unflatten(0, (lifetimes, positions))  # [E, P, A, M]

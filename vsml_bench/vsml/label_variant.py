@@ -22,15 +22,14 @@ research/data_driven); no code was taken from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.vsml import native
-from vsml_bench.vsml.dense import sweep
-from vsml_bench.vsml.layers import LayerState
+from vsml_bench.vsml.dense import DenseLayer
+from vsml_bench.vsml.layers import Layer, LayerState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
 
 HAIKU_FORGET_OFFSET = 1.0
@@ -63,9 +62,11 @@ class LabelVSMLNetwork(Learner):
 
     family = "VSML"
     source = "Kirsch et al. 2022, arXiv 2212.04458"
+    fast_code = "vsml_bench.vsml.fast:fast_code"
 
     def __init__(self, config: LabelVSMLConfig) -> None:
         super().__init__(config)
+        self.layer: Layer = DenseLayer()
         self.sub_rnn = SubRNN(
             config.state_size, config.message_size, received_size=config.message_size + 1
         )
@@ -76,11 +77,6 @@ class LabelVSMLNetwork(Learner):
         i, _, f, _ = self.sub_rnn.gates_bias.data.chunk(4)
         i += FORGET_OFFSET
         f += HAIKU_FORGET_OFFSET - FORGET_OFFSET
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles the step, except where the hand-written kernel runs it anyway."""
-        if not (self.sub_rnn.fits_kernel and native.applies(self.config.ticks, *self.parameters())):
-            super().compile(*args, **kwargs)
 
     def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator
@@ -98,7 +94,7 @@ class LabelVSMLNetwork(Learner):
     def predict(self, state: LabelVSMLState, inputs: Tensor) -> tuple[Tensor, LabelVSMLState]:
         """One sweep: the inputs from below meet the previous example's label from above."""
         x = inputs.flatten(1).unsqueeze(-1)  # [E, A, 1]
-        layer, upward, downward = sweep(
+        layer, upward, downward = self.layer.sweep(
             self.sub_rnn,
             self.config.ticks,
             state.layer,

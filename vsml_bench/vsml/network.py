@@ -7,15 +7,13 @@ change. There is no gradient at meta-test time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape, cross_entropy_error
-from vsml_bench.vsml import lifetimes, native
 from vsml_bench.vsml.conv import ConvLayer
 from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.layers import Layer, LayerState, Units, init_layer_state
@@ -70,7 +68,7 @@ class VSMLNetwork(Learner):
 
     family = "VSML"
     source = "Kirsch & Schmidhuber 2021, arXiv 2012.14905"
-    quick_unroll: ClassVar[Mapping[str, str]] = {"cuda": "vsml_bench.vsml.cuda:unroll"}
+    fast_code = "vsml_bench.vsml.fast:fast_code"
 
     def __init__(self, config: VSMLConfig) -> None:
         super().__init__(config)
@@ -96,12 +94,6 @@ class VSMLNetwork(Learner):
         for module in self.modules():
             if isinstance(module, SubRNN):
                 module.init_meta_parameters(generator)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles the step, except where the hand-written kernel runs it anyway."""
-        fits = all(m.fits_kernel for m in self.modules() if isinstance(m, SubRNN))
-        if not (fits and native.applies(self.config.ticks, *self.parameters())):
-            super().compile(*args, **kwargs)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> VSMLState:
         """Fresh sub-RNNs; no error has been seen yet."""
@@ -169,28 +161,6 @@ class VSMLNetwork(Learner):
             top = self._put_first(state.feedback[-1:], [error])
             state = state._replace(feedback=state.feedback[:-1] + top)
         return self._next_copy(state) if self.config.batch > 1 else state
-
-    def unroll(self, state: VSMLState, inputs: Tensor, labels: Tensor) -> tuple[Tensor, VSMLState]:
-        """The same; in one call where the hand-written code takes a network of one layer."""
-        config = self.config
-        plain = VSMLConfig(ticks=config.ticks, layerwise=config.layerwise)
-        overridden = any(
-            getattr(type(self), step) is not getattr(VSMLNetwork, step)
-            for step in ("forward", "predict", "observe")
-        )
-        if config != plain or overridden or len(inputs) == 0:
-            return super().unroll(state, inputs, labels)
-        layer, error = state.layers[0], state.feedback[0][:, 0, :, 0]
-        start = lifetimes.Boundary(layer.hidden[:, 0], layer.cell[:, 0], error)
-        row = inputs.flatten(2)
-        if not lifetimes.applies(config.ticks, self._sub_rnn(0), start, row):
-            return super().unroll(state, inputs, labels)
-        logits, end = lifetimes.run(config.ticks, self._sub_rnn(0), start, row, labels)
-        return logits, state._replace(
-            layers=(LayerState(end.hidden.unsqueeze(1), end.cell.unsqueeze(1)),),
-            feedback=(self._message(end.error).unsqueeze(1),),
-            logits=logits[-1],
-        )
 
     def _sweep_downwards(self, state: VSMLState, error: Tensor) -> VSMLState:
         layers, feedback = [], []

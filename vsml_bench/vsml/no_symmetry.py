@@ -46,11 +46,6 @@ class UnsharedSubRNNs(SubRNN):
                 own = torch.empty(inputs, outputs, *parameter.shape)
                 setattr(module, name, nn.Parameter(own))
 
-    @property
-    def fits_kernel(self) -> bool:
-        """Never: the kernel has one set of weights."""
-        return False
-
     def incoming_grid(self, forward_messages: Tensor, backward_messages: Tensor) -> Tensor:
         """The messages' shares of the gates, [E, A, B, 4N]."""
         from_inputs = torch.einsum("eam,abmg->eabg", forward_messages, self.gates_from_forward)

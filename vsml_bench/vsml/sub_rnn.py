@@ -10,8 +10,6 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from vsml_bench.vsml import native
-
 FORGET_OFFSET = 5.0
 """Added to the forget gate and taken from the input gate: a fresh sub-RNN remembers."""
 
@@ -76,11 +74,6 @@ class SubRNN(nn.Module):
         for norm in (self.forward_norm, self.backward_norm):
             if norm is not None:
                 norm.reset_parameters()
-
-    @property
-    def fits_kernel(self) -> bool:
-        """Whether the hand-written sweep computes these equations."""
-        return self.forward_norm is None and self.state_size == native.STATE_SIZE
 
     def incoming(
         self, forward_messages: Tensor, backward_messages: Tensor

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from unittest.mock import Mock
-
 import pytest
 import torch
 from torch import nn
 
+from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.contract.subject import Subject
@@ -22,7 +21,7 @@ from vsml_bench.studies.ablations.learner import (
     LabelAblation,
     SumAblation,
 )
-from vsml_bench.vsml import lifetimes, native
+from vsml_bench.vsml.fast import Lifetimes, fast_code, library
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,14 +79,24 @@ def test_nothing_changed_is_vsml_to_the_bit() -> None:
         assert own.grad is None or other.grad is None or torch.equal(own.grad, other.grad)
 
 
-@pytest.mark.parametrize("name", [DEFAULT, "ablation-ticks-3", "ablation-offsets-0"])
-def test_what_the_hand_written_code_can_take_it_takes(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = Mock(wraps=lifetimes.run)
-    monkeypatch.setattr(lifetimes, "run", whole)
-    run(ENTRIES[name].create(0))
-    assert whole.call_count == int(native.load() is not None)
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        *((name, True) for name in (DEFAULT, "ablation-ticks-3", "ablation-offsets-0")),
+        *((name, False) for name in ("ablation-sum", "ablation-label", "ablation-messages-4")),
+    ],
+)
+@pytest.mark.skipif(library.load() is None, reason="no C++ compiler for the kernel")
+def test_what_the_hand_written_code_can_take_it_takes(name: str, whole: bool) -> None:
+    learner = ENTRIES[name].create(0)
+    found = fast_code(learner, CPU, 0)
+    assert isinstance(found, Lifetimes if whole else Ablation)
+    inputs, labels = noise_stream(SHAPE, STEPS, LIFETIMES)
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    runner = on_cpu(learner)
+    logits, _ = runner.unroll(state, inputs.float(), labels)
+    torch.testing.assert_close(logits, run(learner), rtol=1e-4, atol=1e-5)
+    assert runner.fast is not None and runner.fast.in_use
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.boards.factory import group_of, make_cell
+from tests.boards.factory import make_cell
+from vsml_bench.boards.groups import groups_of
 from vsml_bench.evaluation.cell import Cell
 from vsml_bench.studies.cloning.board import sections
 
@@ -32,7 +33,7 @@ def cell(seed: int, right: int, reference: list[float], **traces: Any) -> Cell:
 def test_the_comparison_is_over_seeds_and_streams() -> None:
     perturbed = np.full((LIFETIMES, WINDOWS), 0.42)
     cells = (cell(0, 60, [0.5, 0.5]), cell(1, 60, [0.8, 0.4], perturbed_accuracy=perturbed))
-    comparison, *_ = sections([group_of(*cells)])
+    comparison, *_ = sections(groups_of(cells))
     (row,) = comparison.rows
     found = dict(zip(comparison.headers, row, strict=True))
     assert found.pop("split") == "digits" and found.pop("learner") == "clone-1"
@@ -56,21 +57,20 @@ def test_the_comparison_is_over_seeds_and_streams() -> None:
 def test_seeds_stand_beside_one_another_with_their_run_away_streams() -> None:
     large = np.tile(np.array([1.9, 2.1])[:, None], WINDOWS)
     cells = (cell(0, 60, [0.5, 0.5]), cell(4, 60, [0.8, 0.4], largest_weight=large))
-    finished = group_of(*cells)
-    _, by_seed, _ = sections([finished, group_of(cells[0])])
+    _, by_seed, _ = sections([*groups_of(cells), *groups_of(cells[:1])])
     first, second = (dict(zip(by_seed.headers, row, strict=True)) for row in by_seed.rows)
     assert (first["seed"], second["seed"]) == (0, 4)
     assert (first["gap"], second["gap"]) == pytest.approx((-10.0, 0.0), abs=1e-5)
     assert (first["run away"], second["run away"], second["streams"]) == (0, 1, 2)
     assert second["largest"] == pytest.approx(2.1)
-    alone = sections([group_of(cells[0])])
+    alone = sections(groups_of(cells[:1]))
     assert [section.title for section in alone] == ["Beside the true algorithm", "Along the way"]
 
 
 def test_curves_are_in_tenths() -> None:
     reference = np.tile(np.arange(WINDOWS) / 10, (LIFETIMES, 1))
     cells = (cell(0, 65, [0.5, 0.5], reference_accuracy=reference),)
-    *_, curves = sections([group_of(*cells)])
+    *_, curves = sections(groups_of(cells))
     learner, true, updates = (row[3:] for row in curves.rows)
     assert learner == pytest.approx([100.0] * 6 + [50.0] + [0.0] * 3)
     assert true == pytest.approx([10.0 * k for k in range(10)])

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import COMPILE_AFTER, compiled
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import COMPILE_AFTER, compiled, decide
+from vsml_bench.execution import decide
 from vsml_bench.learner import Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.registry import find_learner, find_split
+from vsml_bench.registry import find_learner
 from vsml_bench.studies.cloning import imitation as module
 from vsml_bench.studies.cloning.imitation import (
     Imitation,
@@ -30,6 +31,7 @@ from vsml_bench.studies.cloning.imitation import (
 )
 from vsml_bench.studies.cloning.learner import Clone
 from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
+from vsml_bench.suites import find_split
 
 RECIPE = Recipe(
     phases=(Phase(60, lifetime=2, learning_rate=1e-2),),

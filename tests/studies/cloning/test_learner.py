@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape
 from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
@@ -109,7 +110,7 @@ def test_meta_testing_knows_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None
         state = clone.init_state(2, SHAPE, torch.Generator().manual_seed(1))
         inputs = torch.randn(200, 2, *SHAPE.inputs, dtype=torch.float64)
         episode = Episode(inputs, torch.randint(SHAPE.classes, (200, 2)))
-        logits, _, last, _ = Cloning(200).run(clone, state, episode)
+        logits, _, last, _ = Cloning(200).run(on_cpu(clone), state, episode)
     assert logits.is_inference() and not logits.requires_grad
     for before, after in zip(state.layers, last.layers, strict=True):
         assert after.cell.is_inference()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Shape
@@ -44,14 +45,14 @@ def episode() -> Episode:
 def run(learner: Backpropagation):
     state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        return Cloning(STEPS).run(learner, state, episode()), state
+        return Cloning(STEPS).run(on_cpu(learner), state, episode()), state
 
 
 def test_backpropagation_is_itself() -> None:
     learner = Backpropagation(BackpropagationConfig((5,), rate=0.1, momentum=0.5))
     found, state = run(learner)
     with torch.inference_mode():
-        plain = Online(STEPS).run(learner, state, episode())
+        plain = Online(STEPS).run(on_cpu(learner), state, episode())
     assert torch.equal(found.logits, plain.logits)
     traces = found.traces
     right = (plain.logits.argmax(-1) == plain.labels).float()

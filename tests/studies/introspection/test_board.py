@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.boards.factory import RECIPE, group_of, make_plan, run
+from tests.boards.factory import RECIPE, make_plan, run
 from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import to_markdown
-from vsml_bench.boards.groups import Group
+from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.boards.statistics import estimate
 from vsml_bench.studies.introspection.board import SHOWN, Curve, curves, sections
 from vsml_bench.studies.introspection.picture import write_introspection
@@ -51,7 +51,8 @@ def of(learner: str, seed_values: Sequence[float], gone: Any = None) -> Group:
         half = [0.5] * LIFETIMES
         plan = make_plan(learner=learner, seed=seed, steps=STEPS, recipe=recipe)
         cells.append(run(plan, half, traces=traces))
-    return group_of(*cells)
+    (group,) = groups_of(cells)
+    return group
 
 
 BOTH = [of("vsml", [0.5, 0.6]), of("1-nn", [0.3])]

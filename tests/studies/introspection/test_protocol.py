@@ -12,14 +12,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tests.harness import LEARNER, write
+from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
-from vsml_bench.protocols.evaluation import evaluate, fresh_states, lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed
+from vsml_bench.seeds import derive_seed, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
@@ -117,7 +118,7 @@ def test_looking_writes_to_no_state(sampler: EpisodeSampler, name: str) -> None:
         padded = torch.nn.functional.pad(episode.inputs, (0, 20, 0, 20))
         episode = Episode(padded, episode.labels)
     with torch.inference_mode():
-        Introspection(12).run(one, state, episode)
+        Introspection(12).run(on_cpu(one), state, episode)
     for part, kept in zip(pytree.tree_leaves(state), pytree.tree_leaves(before), strict=True):
         assert torch.equal(part, kept)
 

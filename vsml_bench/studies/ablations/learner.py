@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vsml_bench.learner import Learner, Phase, Recipe, Shape
+from vsml_bench.learner import Phase, Recipe, Shape
 from vsml_bench.vsml.layers import LayerState
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork, VSMLState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN, truncated_normal_
@@ -129,7 +129,3 @@ class SumAblation(Ablation):
     def make_sub_rnn(self) -> SubRNN:
         """One set of meta-parameters."""
         return SummingSubRNN(self.config.state_size, self.config.message_size)
-
-    def unroll(self, state: VSMLState, inputs: Tensor, labels: Tensor) -> tuple[Tensor, VSMLState]:
-        """Step by step: the hand-written code for whole lifetimes takes means."""
-        return Learner.unroll(self, state, inputs, labels)

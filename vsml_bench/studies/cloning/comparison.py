@@ -9,8 +9,9 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 from vsml_bench.protocols.protocol import Predictions
 from vsml_bench.seeds import derive_seed, generator
 from vsml_bench.studies.cloning.protocol import IDLE, IDLE_EXAMPLES, WINDOWS
@@ -52,9 +53,9 @@ class Sums(NamedTuple):
         return self.dot / (self.own * self.true).sqrt()
 
 
-def compare(learner: Learner, state: State, episode: Episode) -> Predictions:
+def compare(runner: Runner, state: State, episode: Episode) -> Predictions:
     """Runs the lifetimes of `episode` from fresh states; the traces are those of `protocol`."""
-    imitator = cast(Imitator, learner)
+    imitator = cast(Imitator, runner.learner)
     reference = imitator.reference()
     start = imitator.weights(state)
     true = reference.starting_from(start)
@@ -65,7 +66,7 @@ def compare(learner: Learner, state: State, episode: Episode) -> Predictions:
     for t, (x_t, y_t) in enumerate(zip(episode.inputs, episode.labels, strict=True)):
         before = imitator.weights(state)
         imitated = reference.starting_from(before)._replace(velocities=imitator.velocities(state))
-        logits[t], state = learner(state, x_t, y_t)
+        logits[t], state = runner.step(state, x_t, y_t)
         after = imitator.weights(state)
         _, imitated = reference(imitated, x_t, y_t)
         true_logits, true = reference(true, x_t, y_t)
@@ -77,7 +78,7 @@ def compare(learner: Learner, state: State, episode: Episode) -> Predictions:
         )
         if t + 1 in ends:
             traces.close(start, after, true.weights)
-    drift = torch.stack(list(_drifts(learner, state, episode)), 1)
+    drift = torch.stack(list(_drifts(runner, state, episode)), 1)
     measured = {**traces.stacked(), "drift": drift}
     return Predictions(logits, episode.labels, state, measured)
 
@@ -141,13 +142,13 @@ def _largest(weights: Weights) -> Tensor:
     return torch.stack([w.flatten(1).abs().amax(1) for w in weights]).amax(0)
 
 
-def _drifts(learner: Learner, state: State, episode: Episode) -> Iterable[Tensor]:
+def _drifts(runner: Runner, state: State, episode: Episode) -> Iterable[Tensor]:
     """[E] at each of `IDLE` points."""
-    imitator = cast(Imitator, learner)
+    imitator = cast(Imitator, runner.learner)
     start = imitator.weights(state)
     nothing, unknown = torch.zeros_like(episode.inputs[0]), torch.full_like(episode.labels[0], -1)
     for _ in range(IDLE):
         for _ in range(IDLE_EXAMPLES // IDLE):
-            _, state = learner(state, nothing, unknown)
+            _, state = runner.step(state, nothing, unknown)
         moved = _differences(imitator.weights(state), start)
         yield _largest(tuple(moved))

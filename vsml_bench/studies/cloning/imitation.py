@@ -24,10 +24,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration import compiled, worth_compiling
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.execution import Execution, compiled
+from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.meta_training.source import MetaLoss, Objective, Source, Validation
 from vsml_bench.seeds import derive_seed, generator
@@ -60,24 +61,23 @@ class Imitation(Source):
 
     def __init__(
         self,
-        job: MetaTrainingJob,
+        job: Job,
         recipe: Recipe,
         learner: Learner,
         execution: Execution,
         root: Path | None,
     ) -> None:
         assert isinstance(learner, Clone)
-        if recipe.engine != "bptt":
+        if recipe.engine.name != "bptt":
             raise VsmlBenchError(
-                f"recipe of '{job.entry.name}': engine: a clone imitates by gradients alone; leave "
+                f"recipe of '{job.learner.name}': engine: a clone imitates by gradients alone; leave "
                 "it out."
             )
         self.data_hashes = {}
-        self.steps_of_one_shape = False  # synapses are run without their network
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
         self._imitate = imitate
-        if execution.worth_compiling(recipe.steps):
+        if worth_compiling(recipe.steps):
             self._imitate = compiled(imitate)
         self._synapses: Synapses | None = None
 

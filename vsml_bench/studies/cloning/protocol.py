@@ -25,8 +25,9 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.protocols.online import Online
 
 if TYPE_CHECKING:
+    from vsml_bench.acceleration import Runner
     from vsml_bench.data.episodes import Episode, EpisodeSampler
-    from vsml_bench.learner import Learner, State
+    from vsml_bench.learner import State
     from vsml_bench.protocols.protocol import Predictions
 
 WINDOWS = 100
@@ -49,13 +50,13 @@ class Cloning(Online):
                 f"examples or more, found {self.steps}."
             )
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Predicts and observes every example; the traces are those of the module's text."""
         from vsml_bench.studies.cloning.comparison import compare
 
-        return compare(learner, state, episode)
+        return compare(runner, state, episode)
 
-    def warm_up(self, learner: Learner, state: State, episode: Episode) -> None:
+    def warm_up(self, runner: Runner, state: State, episode: Episode) -> None:
         """Two steps: the second is the first that follows another."""
         for x_t, y_t in zip(episode.inputs[:2], episode.labels[:2], strict=True):
-            _, state = learner(state, x_t, y_t)
+            _, state = runner.step(state, x_t, y_t)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from vsml_bench import paths, registry
-from vsml_bench.boards.groups import Group
+from vsml_bench import api, cards, paths
+from vsml_bench.boards.groups import groups_of
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import load_cells
-from vsml_bench.evaluation.cost import CostModel
-from vsml_bench.evaluation.planning import plan_suite
+from vsml_bench.evaluation.executors import LocalExecutor
+from vsml_bench.evaluation.plan import plan_suite
 from vsml_bench.evaluation.runner import RunOptions, run_cells
-from vsml_bench.execution import decide
 from vsml_bench.studies.introspection.board import curves
 from vsml_bench.studies.introspection.picture import write_introspection
+from vsml_bench.suites import find_suite
 
 BESIDE = ("sgd-linear", "1-nn")
 """Learners that are drawn beside the one that is asked for."""
@@ -41,7 +40,7 @@ def introspect(
     left out. Checkpoints and tuning records are looked for in `out`, among the published ones and
     in runs/checkpoints; VsmlBenchError where one is in none of them.
     """
-    suite = registry.find_suite("introspection")
+    suite = find_suite("introspection")
     chosen = dataclasses.replace(
         suite,
         splits=(split,),
@@ -51,34 +50,28 @@ def introspect(
         steps=suite.steps if steps is None else steps,
         recipes={},
     )
-    registry.find_learner(learner)  # exactly one
-    root = Path(data_root) if data_root is not None else None
-    plans = plan_suite(chosen, root)
-    decide(device)
+    cards.find_one(learner)
+    plans = plan_suite(chosen, cards.find_all(chosen.learners))
     options = RunOptions(
         folder=Path(out),
         published=paths.results() / "checkpoints",
         besides=(Path("runs") / "checkpoints",),
-        root=root,
+        root=Path(data_root) if data_root is not None else None,
         device=device,
-        jobs=jobs,
         policy="only-cached",
-        progress=progress,
+        executor=LocalExecutor(jobs, progress),
         command=command,
     )
-    measured, _ = load_cells(paths.results() / suite.name / "cells")
-    report = run_cells(plans, options, CostModel(measured))
+    report = run_cells(plans, options, api.cost_model(suite.name))
     for missing in report.missing:
         raise VsmlBenchError(
-            f"{missing.id}: neither meta-trained nor tuned yet; run `vsml-bench meta-train --split "
-            f"{split} --learner {missing.reference} --seed {missing.id.seed}` first."
+            f"{missing}: neither meta-trained nor tuned yet; run `vsml-bench meta-train --split "
+            f"{split} --learner {missing.job.learner.reference} --seed {missing.job.seed}` first."
         )
-    cells = {cell.id.learner: cell for cell in report.cells}
+    cells = {cell.plan.learner: cell for cell in report.cells}
     for cell in cells.values():
         if cell.status != "ok":
-            raise VsmlBenchError(f"{cell.id}: {cell.status}: {cell.reason.splitlines()[-1]}")
-    names = dict.fromkeys(p.id.learner for p in plans)
-    finished = [
-        Group((cells[name].plan,), cells[name].provenance.device, (cells[name],)) for name in names
-    ]
-    return write_introspection(curves(finished), Path(out))
+            raise VsmlBenchError(f"{cell.plan}: {cell.status}: {cell.reason.splitlines()[-1]}")
+    return write_introspection(
+        curves(groups_of([cells[plan.learner] for plan in plans])), Path(out)
+    )

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import State
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
@@ -42,7 +43,7 @@ def by_occurrence(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def responses(
-    learner: Learner, state: State, episode: Episode, at: tuple[int, ...]
+    runner: Runner, state: State, episode: Episode, at: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """All of `RESPONSES`, each [E, moments, LAGS, 2, 2]. state: fresh. at: the moments."""
     probes = _choose(episode.labels, at[-1] + 1)
@@ -51,12 +52,12 @@ def responses(
     for begin, end in zip((0, *at), at, strict=False):
         steps = probes.stream[begin:end]
         if len(steps) > 0:
-            _, state = learner.unroll(
+            _, state = runner.unroll(
                 state, episode.inputs[steps, every], episode.labels[steps, every]
             )
         further = probes.stream[end]
         branches = _branches(
-            learner,
+            runner,
             state,
             (episode.inputs[further, every], episode.labels[further, every]),
             episode,
@@ -91,7 +92,7 @@ def _known(labels: Tensor, probes: _Probes, moment: int) -> Tensor:
 
 
 def _branches(
-    learner: Learner,
+    runner: Runner,
     state: State,
     further: tuple[Tensor, Tensor],
     episode: Episode,
@@ -107,14 +108,14 @@ def _branches(
     shown, asked = episode.inputs[probes.shown, every], episode.inputs[probes.asked, every]
 
     def ask(state: State, inputs: Tensor, labels: Tensor) -> Tensor:  # [LAGS, Q, E, 2]
-        states = (state, _learned(learner, state, *further))
-        return torch.stack([_judged(learner.answer(one, inputs), labels) for one in states])
+        states = (state, _learned(runner, state, *further))
+        return torch.stack([_judged(runner.answer(one, inputs), labels) for one in states])
 
     questions = torch.cat([shown, asked]), labels.repeat(2, 1)
     itself, others = ask(state, *questions).chunk(2, 1)  # [LAGS, K, E, 2] each
     after = []
     for x, y in zip(shown, labels, strict=True):
-        branch = _learned(learner, state, x, y)
+        branch = _learned(runner, state, x, y)
         after.append(
             ask(branch, torch.cat([x.unsqueeze(0), asked]), torch.cat([y.unsqueeze(0), labels]))
         )
@@ -136,10 +137,10 @@ def _branches(
     return {name: torch.stack(parts, 1).permute(2, 0, 1, 3) for name, parts in responses.items()}
 
 
-def _learned(learner: Learner, state: State, inputs: Tensor, labels: Tensor) -> State:
+def _learned(runner: Runner, state: State, inputs: Tensor, labels: Tensor) -> State:
     """The state after one more example, inputs [E, ...] and labels [E]."""
-    _, predicted = learner.predict(state, inputs)
-    return learner.observe(predicted, labels)
+    _, predicted = runner.predict(state, inputs)
+    return runner.observe(predicted, labels)
 
 
 def _judged(logits: Tensor, labels: Tensor) -> Tensor:

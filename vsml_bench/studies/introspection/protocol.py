@@ -23,8 +23,9 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.protocols.online import Online
 
 if TYPE_CHECKING:
+    from vsml_bench.acceleration import Runner
     from vsml_bench.data.episodes import Episode, EpisodeSampler
-    from vsml_bench.learner import Learner, State
+    from vsml_bench.learner import State
     from vsml_bench.protocols.protocol import Predictions
 
 OCCURRENCES = 20
@@ -73,13 +74,13 @@ class Introspection(Online):
                 f"steps: introspection needs lifetimes of 2 examples or more, found {self.steps}."
             )
 
-    def run(self, learner: Learner, state: State, episode: Episode) -> Predictions:
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         """Runs the lifetimes, then looks."""
         from vsml_bench.studies.introspection.probes import by_occurrence, responses
 
-        predictions = super().run(learner, state, episode)
+        predictions = super().run(runner, state, episode)
         traces = {
             **by_occurrence(predictions.logits, episode.scored),
-            **responses(learner, state, episode, moments(self.steps)),
+            **responses(runner, state, episode, moments(self.steps)),
         }
         return predictions._replace(traces=traces)

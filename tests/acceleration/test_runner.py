@@ -1,4 +1,4 @@
-"""Steps made quick compute what they compute as they are written."""
+"""Runners compute what learners compute as they are written, compiled and recorded too."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench import execution
-from vsml_bench.execution import COMPILE_AFTER, Execution
-from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.protocols import quick_steps as module
+from vsml_bench import acceleration
+from vsml_bench.acceleration import COMPILE_AFTER, RECORD_AFTER, Runner, accelerate, compiling
+from vsml_bench.acceleration import recording as module
+from vsml_bench.acceleration.recording import RecordedStep
+from vsml_bench.execution import Execution
+from vsml_bench.learner import Learner, Shape, State, unroll_by_steps
 from vsml_bench.protocols.evaluation import fresh_states, learner_shape
-from vsml_bench.protocols.quick_steps import RECORD_AFTER, RecordedStep, compile_step, quick_steps
 from vsml_bench.registry import find_learner
 
 CPU = Execution(torch.device("cpu"), 1)
@@ -51,23 +52,57 @@ def prepared(name: str, device: torch.device) -> tuple[Learner, State, Tensor, T
 def test_a_step_is_compiled_where_it_pays_and_can_be(
     steps: int, possible: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "compiles_named_tuples", lambda: possible)
+    asked: list[Any] = []
+    monkeypatch.setattr(acceleration, "compiles_named_tuples", lambda: possible)
+    monkeypatch.setattr(acceleration, "compiled", asked.append)
     learner = find_learner("sgd-linear").create(seed=0)
-    compile_step(learner, CPU, steps)
-    assert (learner._compiled_call_impl is not None) == compiled
+    accelerate(learner, CPU, steps)
+    assert asked == [learner.forward] * compiled
 
 
 def test_a_pytorch_that_empties_named_tuples_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert execution.compiles_named_tuples.__wrapped__() == (torch.__version__[:4] != "2.11")
+    assert compiling.compiles_named_tuples.__wrapped__() == (torch.__version__[:4] != "2.11")
     emptied = lambda **_: lambda step: lambda pair: tuple.__new__(type(pair))  # noqa: E731
     monkeypatch.setattr(torch, "compile", emptied)
-    assert not execution.compiles_named_tuples.__wrapped__()
+    assert not compiling.compiles_named_tuples.__wrapped__()
 
 
-def test_on_a_cpu_nothing_is_recorded() -> None:
-    learner = find_learner("vsml").create(seed=0)
-    with quick_steps(learner, CPU, RECORD_AFTER):
-        assert not isinstance(learner.forward, RecordedStep)
+@pytest.mark.parametrize(
+    ("execution", "steps", "recorded"),
+    [(CPU, COMPILE_AFTER, False), (GPU, RECORD_AFTER, True), (GPU, RECORD_AFTER - 1, False)],
+    ids=["cpu", "gpu", "a few steps"],
+)
+def test_long_runs_on_a_gpu_are_recorded(execution: Execution, steps: int, recorded: bool) -> None:
+    runner = accelerate(find_learner("sgd-linear").create(seed=0), execution, steps)
+    assert (runner.recorded is not None) == recorded
+
+
+@pytest.mark.parametrize("name", ["vsml", "vsml-deep", "sgd-mlp", "maml", "1-nn", "gpicl", "ridge"])
+def test_a_runner_gives_what_the_learner_gives_and_leaves_it_as_it_is(name: str) -> None:
+    learner, state, inputs, labels = prepared(name, CPU.device)
+    before = dict(vars(learner))
+    runner = accelerate(learner, CPU)
+    with torch.inference_mode():
+        for found, expected in (
+            (runner.unroll(state, inputs, labels), learner.unroll(state, inputs, labels)),
+            (runner.adapt(state, inputs, labels), learner.adapt(state, inputs, labels)),
+            (runner.answer(state, inputs), learner.answer(state, inputs)),
+            (runner.predict(state, inputs[0]), learner.predict(state, inputs[0])),
+            (runner.step(state, inputs[0], labels[0]), learner(state, inputs[0], labels[0])),
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert vars(learner) == before
+
+
+def test_a_compiled_step_is_the_written_one_and_so_is_its_gradient() -> None:
+    learner, state, inputs, labels = prepared("vsml-layer-norm", CPU.device)
+    outcomes = []
+    for steps in (0, COMPILE_AFTER):
+        learner.zero_grad()
+        logits, end = accelerate(learner, CPU, steps).unroll(state, inputs, labels)
+        logits.square().mean().backward()
+        outcomes.append((logits, end, [p.grad for p in learner.parameters()]))
+    torch.testing.assert_close(*outcomes, rtol=1e-4, atol=1e-5)
 
 
 class Replaying:
@@ -102,31 +137,31 @@ def test_a_recording_that_misses_something_is_not_used(
     with torch.inference_mode():
         expected = learner.unroll(state, inputs, labels)
         step = RecordedStep(learner.forward, compiled=False)
-        learner.forward = step  # type: ignore[method-assign]
-        torch.testing.assert_close(learner.unroll(state, inputs, labels), expected)
+        runner = Runner(learner, learner.forward, step, None)
+        torch.testing.assert_close(runner.unroll(state, inputs, labels), expected)
     assert step.in_use == (forgotten is None)
 
 
 def test_a_growing_state_is_not_recorded() -> None:
     learner, state, inputs, labels = prepared("1-nn", CPU.device)
     with torch.inference_mode():
-        expected, _ = Learner.unroll(learner, state, inputs, labels)
+        expected, _ = unroll_by_steps(learner, state, inputs, labels)
         step = RecordedStep(learner.forward, compiled=True)
-        learner.forward = step  # type: ignore[method-assign]
-        torch.testing.assert_close(Learner.unroll(learner, state, inputs, labels)[0], expected)
+        torch.testing.assert_close(unroll_by_steps(step, state, inputs, labels)[0], expected)
     assert not step.in_use and len(step._recordings) == 1
 
 
-def test_a_step_that_was_compiled_is_recorded_as_it_is_written() -> None:
-    """Or Dynamo would trace the recording."""
-    learner = find_learner("sgd-linear").create(seed=0)
-    learner.compile()
-    compiled, on_a_gpu = learner._compiled_call_impl, Execution(torch.device("cuda"), 1)
-    with torch.inference_mode(), quick_steps(learner, on_a_gpu, RECORD_AFTER):
-        assert learner._compiled_call_impl is None and isinstance(learner.forward, RecordedStep)
-    assert learner._compiled_call_impl is compiled and "forward" not in vars(learner)
-    with quick_steps(learner, on_a_gpu, RECORD_AFTER - 1):
-        assert not isinstance(learner.forward, RecordedStep)
+def test_with_gradients_no_recording_is_used() -> None:
+    """It would know nothing of them."""
+    learner, state, inputs, labels = prepared("vsml-layer-norm", CPU.device)
+
+    def never(*arguments: Any) -> Any:
+        raise AssertionError("recorded")
+
+    runner = Runner(learner, learner.forward, RecordedStep(never, compiled=False), None)
+    assert runner.unroll(state, inputs, labels)[0].requires_grad
+    with pytest.raises(AssertionError, match="recorded"), torch.no_grad():
+        runner.unroll(state, inputs, labels)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -139,12 +174,10 @@ class TestOnAGpu:
         before = pytree.tree_map(torch.clone, state)
         with torch.inference_mode():
             logits, end = learner.unroll(state, inputs, labels)
-            with quick_steps(learner, GPU, COMPILE_AFTER if compiled else RECORD_AFTER):
-                assert isinstance(learner.forward, RecordedStep)
-                found, found_end = learner.unroll(state, inputs, labels)
-                assert learner.forward.in_use or name == "maml"
-                again, _ = learner.unroll(state, inputs, labels)
-        assert "forward" not in vars(learner)
+            runner = accelerate(learner, GPU, COMPILE_AFTER if compiled else RECORD_AFTER)
+            found, found_end = runner.unroll(state, inputs, labels)
+            assert runner.recorded is not None and (runner.recorded.in_use or name == "maml")
+            again, _ = runner.unroll(state, inputs, labels)
         tolerance = {"rtol": 1e-4, "atol": 1e-5} if compiled else {"rtol": 0, "atol": 0}
         torch.testing.assert_close((found, found_end), (logits, end), **tolerance)
         torch.testing.assert_close(again, found, rtol=0, atol=0)
@@ -153,11 +186,12 @@ class TestOnAGpu:
     def test_nothing_waits_for_the_gpu(self, name: str, compiled: bool) -> None:
         learner, state, inputs, labels = prepared(name, GPU.device)
         steps = COMPILE_AFTER if compiled else RECORD_AFTER
-        with torch.inference_mode(), quick_steps(learner, GPU, steps):
-            learner.unroll(state, inputs, labels)
+        runner = accelerate(learner, GPU, steps)
+        with torch.inference_mode():
+            runner.unroll(state, inputs, labels)
             torch.cuda.set_sync_debug_mode("error")
             try:
-                learner.unroll(state, inputs, labels)
+                runner.unroll(state, inputs, labels)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
 

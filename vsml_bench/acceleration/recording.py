@@ -1,16 +1,9 @@
-"""How the step of a learner is made quick for many calls: compiled, and on a GPU recorded as a CUDA
-graph, so that it is queued at once instead of operator by operator. Code that a learner names for
-whole lifetimes on a device goes before (`quick_unroll`).
-
-None of these changes what a learner computes, beyond the order of its sums. Where one of them is
-not possible, or gives something else, the step runs as it is written.
-"""
+"""Steps recorded as CUDA graphs, so that each is queued at once instead of operator by operator."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,56 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench.execution import Execution, compiles_named_tuples
-from vsml_bench.learner import Learner, State
-from vsml_bench.protocols.agreement import agree
-from vsml_bench.protocols.quick_unroll import quick_unroll, use_quick_unroll
+from vsml_bench.acceleration.agreement import agree
+from vsml_bench.learner import State, Step
 
 RECORD_AFTER = 25
 """Steps below which a CUDA graph is not worth its recording."""
 _WARM_UPS = 3  # as PyTorch's documentation of CUDA graphs advises
 _GRAPHS = 8  # of different shapes
-
-
-@contextmanager
-def quick_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[None]:
-    """Within it, without gradients, calls of the learner are as quick as `steps` of them pay
-    for."""
-    with quick_unroll(learner, execution, steps):
-        if execution.device.type != "cuda":
-            compile_step(learner, execution, steps)
-            yield
-        elif steps < RECORD_AFTER:
-            yield
-        else:
-            with _recorded_steps(learner, execution, steps):
-                yield
-
-
-@contextmanager
-def _recorded_steps(learner: Learner, execution: Execution, steps: int) -> Iterator[None]:
-    compiled = learner._compiled_call_impl  # a step that meta-training compiled
-    learner._compiled_call_impl = None
-    recorded = RecordedStep(learner.forward, compiled=execution.worth_compiling(steps))
-    learner.forward = recorded  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del learner.forward
-        learner._compiled_call_impl = compiled
-
-
-def quicken(learner: Learner, execution: Execution, steps: int) -> None:
-    """Makes the learner's lifetimes, with or without gradients, as quick as `steps` steps of them
-    pay for."""
-    compile_step(learner, execution, steps)
-    use_quick_unroll(learner, execution, steps)
-
-
-def compile_step(learner: Learner, execution: Execution, steps: int) -> None:
-    """Compiles the learner's step if `steps` calls pay for it and this PyTorch can."""
-    if execution.worth_compiling(steps) and compiles_named_tuples():
-        learner.compile(dynamic=False)
 
 
 @dataclass(frozen=True)
@@ -95,9 +45,7 @@ class RecordedStep:
     the caller, as with any step: it is copied into and out of the graph's own memory.
     """
 
-    def __init__(
-        self, step: Callable[[State, Tensor, Tensor], tuple[Tensor, State]], *, compiled: bool
-    ) -> None:
+    def __init__(self, step: Step, *, compiled: bool) -> None:
         """compiled: whether Inductor fuses the operators before they are recorded."""
         self._step, self._compiled = step, compiled
         self._recordings: dict[Any, _Recording | None] = {}

@@ -1,70 +1,40 @@
-"""Whole lifetimes of a network with one dense layer in one call of the hand-written code, for one
-set of meta-parameters or, under `torch.func.vmap`, for a population of them."""
+"""Whole lifetimes in one call of the C++ code (`lifetimes.cpp`), for one set of meta-parameters or,
+under `torch.func.vmap`, for a population of them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch.autograd.function import once_differentiable
 
-from vsml_bench.vsml import native
-from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.fast import library
+from vsml_bench.vsml.fast.packing import Boundary, MetaParameters, Packed
+
+MAX_TICKS = library.MAX_TICKS
 
 
-class Boundary(NamedTuple):
-    """What lifetimes start from and end with."""
-
-    hidden: Tensor  # h [E, A, B, N]
-    cell: Tensor  # c [E, A, B, N]
-    error: Tensor  # dL/dlogits of the last example, which the next one meets [E, B]
-
-
-class _MetaParameters(NamedTuple):
-    """All that matters in a network with one layer: of its messages, input and error are on channel
-    0, and the logit is channel 1 of the forward message."""
-
-    from_input: Tensor  # [4N]
-    bias: Tensor  # [4N]
-    from_error: Tensor  # [4N]
-    weight: Tensor  # [N, 4N]
-    head: Tensor  # [N]
-    head_bias: Tensor  # []
-
-
-def applies(ticks: int, sub_rnn: SubRNN, start: Boundary, inputs: Tensor) -> bool:
+def takes(packed: Packed) -> bool:
     """Whether `run` can take these. A population must live the same inputs and needs no
     gradient."""
-    tensors = (*start, *sub_rnn.parameters())
-    if any(map(_functorch.is_batchedtensor, tensors)) and _need_gradient(tensors):
+    if any(map(_functorch.is_batchedtensor, packed.operands)) and packed.differentiated:
         return False
-    return sub_rnn.fits_kernel and native.applies(ticks, inputs, *map(_below_vmap, tensors))
-
-
-def run(
-    ticks: int, sub_rnn: SubRNN, start: Boundary, inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, Boundary]:
-    """Logits [T, E, B] of inputs [T, E, A] with labels int64 [T, E], and the end of the lifetimes.
-    Differentiable once."""
-    meta_parameters = _MetaParameters(
-        sub_rnn.gates_from_forward[0],
-        sub_rnn.gates_bias,
-        sub_rnn.gates_from_backward[0],
-        sub_rnn.gates_from_hidden,
-        sub_rnn.forward_head.weight[1],
-        sub_rnn.forward_head.bias[1],
+    numbers = (packed.inputs, *map(_below_vmap, packed.operands))
+    return (
+        packed.fits
+        and not _functorch.is_functorch_wrapped_tensor(packed.labels)
+        and library.reads(packed.ticks, *numbers)
     )
-    tensors = (*meta_parameters, *start)
+
+
+def run(packed: Packed) -> tuple[Tensor, Boundary]:
+    """Logits [T, E, B] and the end of the lifetimes. Differentiable once."""
     logits, hidden, cell, error, *_ = _Lifetimes.apply(
-        ticks, _need_gradient(tensors), inputs, labels, *tensors
+        packed.ticks, packed.differentiated, packed.inputs, packed.labels, *packed.operands
     )
     return logits, Boundary(hidden, cell, error)
-
-
-def _need_gradient(tensors: tuple[Tensor, ...]) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _below_vmap(tensor: Tensor) -> Tensor:
@@ -75,7 +45,7 @@ def _below_vmap(tensor: Tensor) -> Tensor:
 
 class _Lifetimes(torch.autograd.Function):
     """The lifetimes, their gradient, and what `torch.func.vmap` makes of them. Operands are the
-    fields of `_MetaParameters` and of `Boundary`."""
+    fields of `MetaParameters` and of `Boundary`."""
 
     @staticmethod
     def forward(
@@ -101,7 +71,7 @@ class _Lifetimes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, labels, *saved = ctx.saved_tensors
-        meta_parameters, (logits, *tape) = _MetaParameters(*saved[:6]), saved[6:]
+        meta_parameters, (logits, *tape) = MetaParameters(*saved[:6]), saved[6:]
         steps, lifetimes, size, outputs, _ = tape[0].shape
         start = (tape[0][0], tape[1][0], tape[2][0])
         into_logits, *into_end = (
@@ -110,7 +80,7 @@ class _Lifetimes(torch.autograd.Function):
         )
         into_start = [gradient.clone() for gradient in into_end]  # changed in place
         into_each = [p.new_empty(lifetimes, *p.shape) for p in meta_parameters]
-        native.call(
+        library.call(
             "vsml_lifetimes_backward",
             *(torch.get_num_threads(), steps, lifetimes, size, outputs, ctx.ticks),
             *(inputs.contiguous(), labels.contiguous()),
@@ -137,7 +107,7 @@ class _Lifetimes(torch.autograd.Function):
             operand.unsqueeze(0) if dim is None else operand.movedim(dim, 0)
             for operand, dim in zip(operands, in_dims[4:], strict=True)
         ]
-        for index in range(len(_MetaParameters._fields)):
+        for index in range(len(MetaParameters._fields)):
             with_axis[index] = with_axis[index].expand(info.batch_size, *with_axis[index].shape[1:])
         results = _live(ticks, False, inputs, labels, with_axis)
         return tuple(results), (0,) * len(results)
@@ -159,7 +129,7 @@ def _live(
     end = [empty(members, *grid), empty(members, *grid), empty(members, lifetimes, outputs)]
     kept = (grid, grid, (lifetimes, outputs), (lifetimes, outputs, states)) if with_tape else ()
     tape = [empty(steps, *shape) for shape in kept]
-    native.call(
+    library.call(
         "vsml_lifetimes",
         *(torch.get_num_threads(), members, steps, lifetimes, size, outputs, ticks),
         *(len(start.hidden), len(start.error)),

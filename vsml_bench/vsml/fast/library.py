@@ -1,9 +1,4 @@
-"""The hand-written code for CPUs: compiled once per machine by the C++ compiler found there, used
-where it applies, and equal to the plain form within float32 rounding.
-
-It computes in float32 on a CPU with N = 16, without LayerNorm and with at most 8 micro-ticks;
-everything else takes the plain path. Set VSML_BENCH_KERNEL=0 to never use it.
-"""
+"""The C++ library: compiled once per machine by the compiler found there."""
 
 from __future__ import annotations
 
@@ -29,12 +24,14 @@ _HEADERS = ("sub_rnn.h",)
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 
 
-def applies(ticks: int, *tensors: Tensor) -> bool:
-    """Whether the code, on this machine, now, can take sub-RNNs of so many micro-ticks and read
-    these tensors' memory."""
-    if torch.compiler.is_compiling() or ticks > MAX_TICKS:
-        return False
-    return all(map(_readable, tensors)) and load() is not None
+def reads(ticks: int, *tensors: Tensor) -> bool:
+    """Whether the code can take sub-RNNs of so many micro-ticks and these tensors' memory, now."""
+    return (
+        ticks <= MAX_TICKS
+        and all(map(_readable, tensors))
+        and not torch.is_autocast_enabled("cpu")  # it computes in float32
+        and load() is not None
+    )
 
 
 def _readable(tensor: Tensor) -> bool:
@@ -64,9 +61,7 @@ def _argument(value: int | Tensor | None) -> ctypes.c_int64 | ctypes.c_void_p:
 
 @lru_cache(maxsize=1)
 def load() -> ctypes.CDLL | None:
-    """The compiled code; None where there is no compiler, it fails, or it is switched off."""
-    if os.environ.get("VSML_BENCH_KERNEL") == "0":
-        return None
+    """The compiled code; None where there is no compiler, or it fails."""
     try:
         library = ctypes.CDLL(str(_library()))
     except (OSError, subprocess.CalledProcessError):

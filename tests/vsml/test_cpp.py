@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
-from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
+from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
-from vsml_bench.learner import Shape
-from vsml_bench.vsml import kernel, native
+from vsml_bench.learner import Learner, Shape
+from vsml_bench.vsml.fast import Lifetimes, fast_code, library
+from vsml_bench.vsml.fast.sweep import sweep
+from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.sub_rnn import SubRNN
 
-pytestmark = pytest.mark.skipif(native.load() is None, reason="no C++ compiler for the kernel")
+pytestmark = pytest.mark.skipif(library.load() is None, reason="no C++ compiler for the kernel")
 
 SHAPE = Shape((1, 2, 2), 3)
 LIFETIMES, STEPS = 2, 6
@@ -30,19 +34,6 @@ def stream(seed: int = 2, shape: Shape = SHAPE, steps: int = STEPS, count: int =
     return inputs.float(), labels
 
 
-@pytest.fixture
-def plain_path(monkeypatch):
-    """A context in which the kernel is switched off."""
-
-    @contextmanager
-    def switched_off():
-        with monkeypatch.context() as patch:
-            patch.setattr(native, "load", lambda: None)
-            yield
-
-    return switched_off
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -54,41 +45,42 @@ def plain_path(monkeypatch):
     ids=["default", "two layers", "three ticks, backward pass", "batch"],
 )
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 6, 11, 17])
-def test_kernel_and_its_gradient_equal_plain_form(config, classes, plain_path):
-    compare_with_plain_form(config, classes, plain_path)
+def test_kernel_and_its_gradient_equal_plain_form(config, classes):
+    compare_with_plain_form(config, classes)
 
 
 @pytest.fixture(params=["-mno-avx512f", "-mno-avx"])
 def fewer_instructions(request, monkeypatch, tmp_path):
     """The code as it is compiled on CPUs without AVX-512 and without AVX."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "_FLAGS", (*native._FLAGS, request.param))
-    native.load.cache_clear()
-    assert native.load() is not None
+    monkeypatch.setattr(library, "_FLAGS", (*library._FLAGS, request.param))
+    library.load.cache_clear()
+    assert library.load() is not None
     yield
-    native.load.cache_clear()
+    library.load.cache_clear()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 compilers")
 @pytest.mark.usefixtures("fewer_instructions")
-def test_code_for_other_cpus_equals_plain_form(plain_path):
+def test_code_for_other_cpus_equals_plain_form():
     for hidden in ((), (7,)):
         for classes in (11, 17):
-            compare_with_plain_form(VSMLConfig(hidden=hidden), classes, plain_path)
+            compare_with_plain_form(VSMLConfig(hidden=hidden), classes)
 
 
-def compare_with_plain_form(config: VSMLConfig, classes: int, plain_path) -> None:
+def compare_with_plain_form(config: VSMLConfig, classes: int) -> None:
     """Logits, last states and gradients."""
     learner = make(config, scale=1.5)
+    runner = on_cpu(learner)
     generator = torch.Generator().manual_seed(4)
     shape = Shape((9,), classes)
     inputs = torch.randn(12, 3, 9, generator=generator)
     labels = torch.randint(classes, (12, 3), generator=generator)
     state = learner.init_state(3, shape, generator)
 
-    def run():
+    def run(way):
         learner.zero_grad()
-        logits, last = learner.unroll(state, inputs, labels)
+        logits, last = way.unroll(state, inputs, labels)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         # the states' own gradients matter too, as where a lifetime is cut in two
         loss = loss + sum(layer.cell.sin().mean() + layer.hidden.mean() for layer in last.layers)
@@ -97,11 +89,11 @@ def compare_with_plain_form(config: VSMLConfig, classes: int, plain_path) -> Non
             torch.zeros_like(p) if p.grad is None else p.grad for p in learner.parameters()
         ]
 
-    fast, fast_gradients = run()
-    with plain_path():
-        plain, plain_gradients = run()
+    fast, fast_gradients = run(runner)
+    plain, plain_gradients = run(learner)
     with torch.inference_mode():
-        inferred, _ = learner.unroll(state, inputs, labels)
+        inferred, _ = runner.unroll(state, inputs, labels)
+    assert runner.fast is not None and runner.fast.in_use and not torch.equal(fast[0], plain[0])
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(inferred, fast[0].detach(), rtol=1e-6, atol=1e-6)
     largest = max(gradient.abs().max() for gradient in plain_gradients)
@@ -110,36 +102,133 @@ def compare_with_plain_form(config: VSMLConfig, classes: int, plain_path) -> Non
         torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5 * float(largest))
 
 
-def test_training_through_the_kernel_follows_the_plain_path(plain_path):
+def test_training_through_the_kernel_follows_the_plain_path():
     ends = []
-    for use_kernel in (True, False):
+    for way_of in (on_cpu, lambda learner: learner):
         learner = make(VSMLConfig(), scale=1.0)
+        way = way_of(learner)
         optimizer = torch.optim.SGD(learner.parameters(), lr=0.1)
-        with nullcontext() if use_kernel else plain_path():
-            for step in range(5):
-                inputs, labels = stream(step)
-                state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(step))
-                logits, _ = learner.unroll(state, inputs, labels)
-                optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
-                optimizer.step()
+        for step in range(5):
+            inputs, labels = stream(step)
+            state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(step))
+            logits, _ = way.unroll(state, inputs, labels)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
+            optimizer.step()
         ends.append(torch.cat([p.detach().flatten() for p in learner.parameters()]))
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-5)
 
 
-def test_kernel_saturates_and_keeps_nan(plain_path):
+def test_kernel_saturates_and_keeps_nan():
     learner = make(VSMLConfig(), scale=100.0)
     shape = Shape((4,), 3)
     state = learner.init_state(2, shape, torch.Generator().manual_seed(0))
     inputs = 50 * torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(5, 2, dtype=torch.int64)
-    with plain_path():
-        plain, _ = learner.unroll(state, inputs, labels)
+    plain, _ = learner.unroll(state, inputs, labels)
     inputs[3:, 1] = torch.nan
+    runner = on_cpu(learner)
     with torch.inference_mode():
-        fast, _ = learner.unroll(state, inputs, labels)
+        fast, _ = runner.unroll(state, inputs, labels)
+    assert runner.fast is not None and runner.fast.in_use
     torch.testing.assert_close(fast[:, 0], plain[:, 0], rtol=1e-4, atol=1e-4)
     assert fast[3:, 1].isnan().all() and fast[:3].isfinite().all()
+
+
+class OtherHeads(SubRNN):
+    """Sends twice of what a `SubRNN` sends up."""
+
+    def heads(self, over_inputs, over_outputs):
+        upward, downward = super().heads(over_inputs, over_outputs)
+        return 2 * upward, downward
+
+
+class OtherOutgoing(SubRNN):
+    """The same, but where the means are taken."""
+
+    def outgoing(self, hidden):
+        upward, downward = super().outgoing(hidden)
+        return 2 * upward, downward
+
+
+class OtherTick(SubRNN):
+    """Forgets half of its cell in each tick."""
+
+    def tick(self, incoming, hidden, cell):
+        return super().tick(incoming, hidden, 0.5 * cell)
+
+
+def with_sub_rnns(kind: type[SubRNN], config: VSMLConfig) -> VSML:
+    class Network(VSML):
+        def make_sub_rnn(self):
+            return kind(self.config.state_size, self.config.message_size)
+
+    return with_large_meta_parameters(Network(config), 1.5).float()
+
+
+@pytest.mark.parametrize("hidden", [(), (7,)], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("kind", [OtherHeads, OtherOutgoing, OtherTick])
+def test_other_sub_rnns_run_as_they_are_written(kind, hidden, caplog):
+    """And by the C++ code only as far as that computes them: there is nothing to warn of."""
+    config = VSMLConfig(hidden=hidden)
+    learner, own = with_sub_rnns(kind, config), make(config, scale=1.5)
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    expected, expected_end = learner.unroll(state, inputs, labels)
+    found, end = on_cpu(learner).unroll(state, inputs, labels)
+    torch.testing.assert_close((found, end), (expected, expected_end), rtol=1e-4, atol=1e-5)
+    usual, _ = own.unroll(state, inputs, labels)
+    assert not torch.allclose(usual, expected, atol=1e-3), "it must differ from VSML"
+    assert not caplog.records
+
+
+class OtherStep(VSML):
+    """Learns from the labels of another lifetime."""
+
+    def observe(self, state, labels):
+        return super().observe(state, labels.flip(0))
+
+
+def test_whole_lifetimes_are_those_of_vsml_alone():
+    assert isinstance(fast_code(make(VSMLConfig(), 1.0), CPU, 0), Lifetimes)
+    others: list[Learner] = [
+        OtherStep(VSMLConfig()),
+        VSML(VSMLConfig(hidden=(2,))),
+        VSML(VSMLConfig(batch=2)),
+    ]
+    others += [with_sub_rnns(OtherHeads, VSMLConfig()), LabelVSMLNetwork(LabelVSMLConfig())]
+    for other in others:
+        assert isinstance(fast_code(other, CPU, 0), type(other))  # by steps
+    for none in (
+        *(VSML(VSMLConfig(layer_norm=True)), VSML(VSMLConfig(state_size=8))),
+        *(VSML(VSMLConfig(ticks=9)), with_sub_rnns(OtherTick, VSMLConfig())),
+    ):
+        assert fast_code(none, CPU, 0) is None
+
+
+def test_mixed_precision_and_the_switch_turn_it_off(monkeypatch):
+    learner = make(VSMLConfig(), 1.0)
+    assert fast_code(learner, dataclasses.replace(CPU, precision="bfloat16"), 0) is None
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found, expected = (w.unroll(state, inputs, labels)[0] for w in (on_cpu(learner), learner))
+    assert torch.equal(found, expected)
+    monkeypatch.setenv("VSML_BENCH_KERNEL", "0")
+    assert fast_code(learner, CPU, 0) is None
+
+
+def test_gradients_of_inputs_are_not_lost():
+    learner = make(VSMLConfig(), scale=1.5)
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    gradients = []
+    for way in (on_cpu(learner), learner):
+        leaf = inputs.clone().requires_grad_()
+        logits, _ = way.unroll(state, leaf, labels)
+        gradients += torch.autograd.grad(logits.square().sum(), leaf)
+    assert gradients[1].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
 
 
 def test_a_lifetime_cut_in_two_equals_one_in_one_go_and_so_does_its_gradient():
@@ -149,10 +238,10 @@ def test_a_lifetime_cut_in_two_equals_one_in_one_go_and_so_does_its_gradient():
     for cut in (0, 2):
         learner.zero_grad()
         state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
-        parts = []
+        runner, parts = on_cpu(learner), []
         for part in (slice(0, cut), slice(cut, STEPS)):
             if labels[part].numel():
-                logits, state = learner.unroll(state, inputs[part], labels[part])
+                logits, state = runner.unroll(state, inputs[part], labels[part])
                 parts.append(logits)
         logits = torch.cat(parts)
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
@@ -168,10 +257,10 @@ class Unroll(torch.nn.Module):
 
     def __init__(self, learner: VSML) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner, self.runner = learner, on_cpu(learner)
 
     def forward(self, state, inputs, labels):
-        return self.learner.unroll(state, inputs, labels)
+        return self.runner.unroll(state, inputs, labels)
 
 
 @pytest.mark.parametrize("own_state", [False, True])
@@ -188,20 +277,20 @@ def test_a_population_equals_its_members_one_by_one(own_state, monkeypatch):
         for member in range(3)
     ]
     inputs, labels = stream()
-    calls, call = [], native.call
+    calls, call = [], library.call
 
     def counted(name, *arguments):
-        calls.append(name)
+        calls.append((name, arguments[2]))
         call(name, *arguments)
 
-    monkeypatch.setattr(native, "call", counted)
+    monkeypatch.setattr(library, "call", counted)
 
     def live(parameters, state):
         return functional_call(module, parameters, (state, inputs, labels))
 
     state = pytree.tree_map(lambda *parts: torch.stack(parts), *states) if own_state else states[0]
     together = vmap(live, in_dims=(0, 0 if own_state else None))(members, state)
-    assert calls == ["vsml_lifetimes"], "the population must go through the code in one call"
+    assert calls == [("vsml_lifetimes", 2), ("vsml_lifetimes", STEPS)], "a check, then all at once"
     for index, own_state_of in enumerate(states):
         alone = live({name: p[index] for name, p in members.items()}, own_state_of)
         own = pytree.tree_map(lambda part, index=index: part[index], together)
@@ -214,7 +303,7 @@ def lifetimes_gradients() -> list[torch.Tensor]:
     learner, shape = make(VSMLConfig(), scale=1.0), Shape((300,), 5)
     inputs, labels = stream(shape=shape, steps=3, count=3)
     state = learner.init_state(3, shape, torch.Generator().manual_seed(3))
-    logits, _ = learner.unroll(state, inputs, labels)
+    logits, _ = on_cpu(learner).unroll(state, inputs, labels)
     torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
     return [p.grad for p in learner.parameters() if p.grad is not None]
 
@@ -224,7 +313,7 @@ def sweep_gradients() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     sizes = ((3, 300, 64), (3, 5, 64), (16, 64), (3, 300, 5, 16), (3, 300, 5, 16))
     operands = [torch.randn(size, generator=generator).requires_grad_() for size in sizes]
-    swept = kernel.sweep(2, *operands)
+    swept = sweep(2, *operands)
     wanted = [torch.randn(part.shape, generator=generator) for part in swept]
     torch.autograd.backward(swept, wanted)
     return [operand.grad for operand in operands if operand.grad is not None]

@@ -1,12 +1,6 @@
-"""Whole lifetimes of a network with one dense layer on a CUDA GPU, by the kernels in
-`triton_lifetimes`: what `VSMLNetwork.quick_unroll` names. Differentiable once.
+"""Whole lifetimes on a CUDA GPU, by the kernels in `triton_kernels`. Differentiable once.
 
-They compute in float32, or without gradients in mixed precision under autocast, for `VSMLConfig()`
-with any number of micro-ticks up to 4 and at most 128 outputs, on GPUs of compute capability 8.0 or
-later. Everything else takes the plain path, and so does all with VSML_BENCH_KERNEL=0.
-
-Some lines stand in `VSMLNetwork.unroll` and in `lifetimes` as well: those belong to what a learner
-does, whose hash this module is no part of.
+They take up to 4 micro-ticks and 128 outputs, on GPUs of compute capability 8.0 or later.
 """
 
 from __future__ import annotations
@@ -14,7 +8,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import os
 from types import ModuleType
 from typing import Any
 
@@ -22,10 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vsml_bench.vsml.layers import LayerState
-from vsml_bench.vsml.lifetimes import Boundary, _MetaParameters
-from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork, VSMLState
-from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
+from vsml_bench.vsml.fast.packing import Boundary, MetaParameters, Packed
+from vsml_bench.vsml.sub_rnn import FORGET_OFFSET
 
 CAPABILITY = (8, 0)
 """Of a GPU whose matrix units read float32."""
@@ -42,42 +33,38 @@ RESIDENT_ROWS, SHARED_BYTES = 128, 1600
 """Rows that a multiprocessor has registers for, and the most shared memory that one takes."""
 
 
-def unroll(
-    learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, VSMLState] | None:
-    """As `learner.unroll`; None where the kernels cannot take it. Labels are not looked at, for
-    which the GPU would have to be waited for: they must be classes."""
-    if not (_applies(learner) and available(inputs.device)):
-        return None
-    layer, error = state.layers[0], state.feedback[0][:, 0, :, 0]
-    start = Boundary(layer.hidden[:, 0], layer.cell[:, 0], error)
-    row = inputs.flatten(2)
-    own = _meta_parameters(learner._sub_rnn(0))
-    mixed = torch.is_autocast_enabled(inputs.device.type)
-    with_gradients = torch.is_grad_enabled()
-    beyond_gradients = with_gradients and (mixed or inputs.requires_grad)
-    if beyond_gradients or not _fit(start, row, labels, own):
-        return None
-    with_tape = with_gradients and any(tensor.requires_grad for tensor in (*own, *start))
-    with torch.autocast(inputs.device.type, enabled=False):
-        logits, *parts = _Lifetimes.apply(
-            *(learner.config.ticks, mixed, with_tape, row.contiguous(), labels.contiguous()),
-            *own,
-            *start,
-        )
-    end = Boundary(*parts)
-    return logits, state._replace(
-        layers=(LayerState(end.hidden.unsqueeze(1), end.cell.unsqueeze(1)),),
-        feedback=(learner._message(end.error).unsqueeze(1),),
-        logits=logits[-1],
+def takes(packed: Packed) -> bool:
+    """Whether `run` can take these. Labels are not looked at, for the GPU would have to be waited
+    for: they must be classes."""
+    tensors = (packed.inputs, packed.labels, *packed.operands)
+    mixed = torch.is_autocast_enabled(packed.inputs.device.type)
+    return (
+        packed.fits
+        and packed.ticks <= MAX_TICKS
+        and packed.start.error.shape[1] <= ROWS[-1]
+        and not (mixed and torch.is_grad_enabled())
+        and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
     )
+
+
+def run(packed: Packed) -> tuple[Tensor, Boundary]:
+    """Logits [T, E, B] and the end of the lifetimes."""
+    device = packed.inputs.device.type
+    mixed, with_tape = torch.is_autocast_enabled(device), packed.differentiated
+    tensors = (packed.inputs, packed.labels, *packed.own)
+    with torch.autocast(device, enabled=False):
+        logits, *end = _Lifetimes.apply(
+            *(packed.ticks, mixed, with_tape),
+            *(tensor.contiguous() for tensor in tensors),
+            *packed.start,
+        )
+    return logits, Boundary(*end)
 
 
 def available(device: torch.device) -> bool:
     """Whether the kernels run on this device."""
     return (
-        os.environ.get("VSML_BENCH_KERNEL") != "0"
-        and device.type == "cuda"
+        device.type == "cuda"
         and torch.version.hip is None
         and torch.cuda.get_device_capability(device) >= CAPABILITY
         and importlib.util.find_spec("triton") is not None
@@ -86,56 +73,10 @@ def available(device: torch.device) -> bool:
 
 def kernels() -> ModuleType:
     """The module with the kernels, which needs Triton."""
-    return importlib.import_module("vsml_bench.vsml.triton_lifetimes")
+    return importlib.import_module("vsml_bench.vsml.fast.triton_kernels")
 
 
-def _applies(learner: VSMLNetwork) -> bool:
-    """Whether it is a network of one dense layer that runs as `VSMLNetwork` says."""
-    config = learner.config
-    plain = VSMLConfig(ticks=config.ticks, layerwise=config.layerwise)
-    as_written = all(
-        getattr(type(learner), step) is getattr(VSMLNetwork, step)
-        for step in ("forward", "predict", "observe", "unroll")
-    )
-    fits = learner._sub_rnn(0).fits_kernel and config.ticks <= MAX_TICKS
-    return config == plain and as_written and fits
-
-
-def _fit(start: Boundary, inputs: Tensor, labels: Tensor, own: _MetaParameters) -> bool:
-    """Whether the kernels read what they should from these; nothing else says so on a GPU."""
-    numbers = (*start, inputs, *own)
-    lifetimes, size, outputs, states = start.hidden.shape
-    shapes = (
-        (start.cell.shape, start.hidden.shape),
-        (start.error.shape, (lifetimes, outputs)),
-        (inputs.shape[1:], (lifetimes, size)),
-        (labels.shape, inputs.shape[:2]),
-        (own.weight.shape, (states, 4 * states)),
-    )
-    return (
-        all(found == right for found, right in shapes)
-        and inputs.numel() > 0
-        and outputs <= ROWS[-1]
-        and labels.dtype == torch.int64
-        and all(tensor.dtype == torch.float32 for tensor in numbers)
-        and all(tensor.device == inputs.device for tensor in (*numbers, labels))
-        and not any(map(torch._C._functorch.is_functorch_wrapped_tensor, (*numbers, labels)))
-    )
-
-
-def _meta_parameters(sub_rnn: SubRNN) -> _MetaParameters:
-    parts = (
-        sub_rnn.gates_from_forward[0],
-        sub_rnn.gates_bias,
-        sub_rnn.gates_from_backward[0],
-        sub_rnn.gates_from_hidden,
-        sub_rnn.forward_head.weight[1],
-        sub_rnn.forward_head.bias[1],
-    )
-    return _MetaParameters(*(part.contiguous() for part in parts))
-
-
-def _exponents(own: _MetaParameters) -> list[Tensor]:
+def _exponents(own: MetaParameters) -> list[Tensor]:
     """What gates are the sum of, scaled and shifted as the kernels take it: the shares of the
     input, the bias and the error, [4N], and W [N, 4N]."""
     factor = own.weight.new_full((4, len(own.weight)), -math.log2(math.e))
@@ -228,9 +169,9 @@ class _Lifetimes(torch.autograd.Function):
         labels: Tensor,
         *operands: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of inputs [T, E, A] with labels int64 [T, E]. operands: the fields of `_MetaParameters`
+        """Of inputs [T, E, A] with labels int64 [T, E]. operands: the fields of `MetaParameters`
         and of `Boundary`. with_tape: whether states of all steps are kept, for a gradient."""
-        own, start = _MetaParameters(*operands[:6]), Boundary(*operands[6:])
+        own, start = MetaParameters(*operands[:6]), Boundary(*operands[6:])
         steps = len(inputs)
         hidden, cell, error = (_begun(part, steps if with_tape else 0) for part in start)
         launch = _Launch(hidden[0], steps)
@@ -255,7 +196,7 @@ class _Lifetimes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         inputs, labels, *saved = ctx.saved_tensors
-        own, (hidden, cell, error, logits) = _MetaParameters(*saved[:6]), saved[6:]
+        own, (hidden, cell, error, logits) = MetaParameters(*saved[:6]), saved[6:]
         steps, size = len(inputs), inputs.shape[2]
         into_logits, *into_end = (gradient.contiguous() for gradient in gradients)
         into_hidden, into_cell = (gradient.clone() for gradient in into_end[:2])
@@ -277,7 +218,7 @@ class _Lifetimes(torch.autograd.Function):
         )
         into_error = launch.partials[(steps - 1) % 2].sum(1)[:, : error.shape[2]]
         of_input, of_bias, of_error, *_ = into_shares.sum((0, 1))
-        into_own = _MetaParameters(
+        into_own = MetaParameters(
             from_input=of_input,
             bias=of_bias,
             from_error=of_error,

@@ -1,0 +1,201 @@
+"""Replay: what is stored is run again with today's code, data and libraries, and compared.
+
+What results are of is declared: versions, configurations, recipes (`Plan.identity`). Replay guards
+the declarations. It sees what no declaration does: a change of an equation, of C++ code, of data, of
+a protocol, of PyTorch itself.
+
+Two float32 computations of the same equations may differ in their last bits, by the number of
+lifetimes side by side, by the CPU, or by the order of a sum, and a lifetime of learning lets such a
+difference grow. So losses are compared within `LOSS` and decisions within `DECISIONS`. Where a cell
+is replayed on the kind of device that it was run on the differences are 0 nearly always.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vsml_bench.config import build
+from vsml_bench.data.distributions import largest
+from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.worker import prepare
+from vsml_bench.execution import decide
+from vsml_bench.meta_training.artifact import load_artifact
+from vsml_bench.meta_training.checkpoint import Checkpoint
+from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
+from vsml_bench.meta_training.tuning import score
+from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.online import Online
+
+LOSS = 0.02
+"""How far the mean loss of a lifetime may be off, in nats, and each loss of its first steps."""
+FIRST = 50
+"""Steps in which no rounding has grown yet."""
+DECISIONS = 0.01
+"""Share of the decisions that may differ, rounded up to one."""
+META_LOSS = 1e-3
+"""How far a meta-loss may be off, relative to 1 + itself."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of one stored record."""
+
+    file: str
+    kind: str
+    """"cell", "meta-training" or "tuning"."""
+    lifetimes: int = 0
+    steps: int = 0
+    """Of each lifetime, or meta-updates."""
+    difference: float = 0.0
+    """The largest of a loss, in nats."""
+    decisions: int = 0
+    """That differ."""
+    reason: str = ""
+    """Why it does not replay; "" where it does."""
+    impossible: str = ""
+    """Why it cannot be replayed here; "" where it can."""
+
+
+@dataclass(frozen=True)
+class Beginning(Online):
+    """The first steps of longer lifetimes."""
+
+    whole: Online = Online(1)
+
+    def sample(self, sampler: EpisodeSampler, seeds: Sequence[int]) -> Episode:
+        """The beginnings of whole lifetimes, in which something may happen at half."""
+        episode = self.whole.sample(sampler, seeds)
+        targets = None if episode.targets is None else episode.targets[: self.steps]
+        return Episode(episode.inputs[: self.steps], episode.labels[: self.steps], targets)
+
+
+def replay_cell(
+    cell: Cell,
+    plan: Plan,
+    folders: tuple[Path, ...],
+    root: Path | None,
+    lifetimes: int,
+    steps: int | None = None,
+    file: str = "",
+) -> Replay:
+    """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's own
+    or today's for its place.
+
+    folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
+    """
+    assert cell.outcomes is not None
+    manner = cell.provenance
+    try:
+        execution = decide(manner.processor, 1, manner.precision)
+    except VsmlBenchError:
+        return Replay(file, "cell", impossible=f"it was run on {manner.device}")
+    found = prepare(plan, folders, root)
+    differing = sorted(
+        name
+        for name in {*found.data_hashes, *cell.provenance.data_hashes}
+        if found.data_hashes.get(name) != cell.provenance.data_hashes.get(name)
+    )
+    seeds, stored = found.seeds, cell.provenance.seeds["meta_test"]
+    if seeds != stored:
+        return Replay(file, "cell", reason="its lifetimes have other seeds")
+    protocol = plan.protocol.instance().fitted(found.sampler)
+    if steps is not None and isinstance(protocol, Online):
+        protocol = Beginning(min(steps, protocol.steps), protocol)
+    scores = evaluate(
+        found.learner.learner, found.sampler, seeds[:lifetimes], protocol, execution, plan.job.seed
+    )
+    count, length = scores.correct.shape
+    correct = cell.outcomes.correct[:count, :length]
+    loss = cell.outcomes.loss[:count, :length].astype(np.float64)
+    off = np.abs(np.clip(scores.loss, None, 65504.0).astype("<f2").astype(np.float64) - loss)
+    decisions = int((scores.correct != correct).sum())
+    result = Replay(file, "cell", count, length, round(float(off.max()), 6), decisions)
+    reasons = [f"its data are other than they were: {', '.join(differing)}"] if differing else []
+    allowed = np.ceil(DECISIONS * length)
+    if (scores.correct != correct).sum(1).max() > allowed:
+        reasons.append(f"{decisions} of {correct.size} decisions differ")
+    tolerance = LOSS * (1 + loss)
+    early = (off > tolerance)[:, :FIRST].any()
+    means = np.abs(off.mean(1)) > LOSS * (1 + loss.mean(1))
+    if not np.isfinite(scores.loss).all() or early or means.any():
+        reasons.append(f"a loss is off by {off.max():.3g} nats")
+    return replace(result, reason="; ".join(reasons))
+
+
+def replay_training(
+    checkpoint: Checkpoint, job: Job, root: Path | None, updates: int, file: str = ""
+) -> Replay:
+    """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
+    the meta-losses with those recorded. Of a checkpoint that recorded none, because it is older than
+    that, it repeats all updates up to the first validation, whose mean it recorded.
+    """
+    first = list(checkpoint.document.get("first_losses", ()))
+    history = checkpoint.document["history"]
+    count = min(updates, len(first)) if first else int(history[0]["step"])
+    losses = first_losses(job, root, count)
+    if first:
+        pairs = list(zip(losses, first, strict=False))
+    else:
+        pairs = [(sum(losses) / len(losses), history[0]["loss"])]
+    off = max(abs(found - stored) / (1 + abs(stored)) for found, stored in pairs)
+    reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
+    return Replay(file, "meta-training", steps=count, difference=round(off, 9), reason=reason)
+
+
+def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
+    """Meta-losses of the first meta-updates of a job from fresh meta-parameters, or from those that
+    it starts from."""
+    assert job.recipe is not None
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(job, job.recipe, Path(folder), decide("cpu", 1), root, "")
+        training.begin(progress=False)
+        return [training.update(step) for step in range(updates)]
+
+
+def replay_tuning(record: Checkpoint, job: Job, root: Path | None, file: str = "") -> Replay:
+    """Scores the best point of the grid again."""
+    document = record.document
+    (stored,) = [trial for trial in document["trials"] if trial["values"] == document["best"]]
+    sampler = EpisodeSampler(largest(job.side), root=root)
+    accuracy, _ = score(job, document["best"], sampler, decide("cpu", 1))
+    off = abs(accuracy - stored["accuracy"])
+    reason = f"the accuracy of its best point is off by {off:.3g}" if off > DECISIONS else ""
+    return Replay(file, "tuning", difference=round(off, 9), reason=reason)
+
+
+def replay_file(
+    path: Path,
+    setting: Setting,
+    lifetimes: int,
+    steps: int | None,
+    report: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
+    """Replays the cell, checkpoint or tuning record at `path` as it says that it was made. Returns
+    the fields of a `Replay`."""
+    return asdict(_replay(path, setting, lifetimes, steps))
+
+
+def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> Replay:
+    if path.parent.name == "cells":
+        cell = load_cell(path)
+        if cell.status != "ok":
+            return Replay(path.name, "cell", impossible=f"it is {cell.status}")
+        return replay_cell(
+            cell, cell.plan, setting.folders, setting.root, lifetimes, steps, path.name
+        )
+    record = load_artifact(path)
+    job = build(Job, record.document["job"], path.name)
+    if job.recipe is None:
+        return replay_tuning(record, job, setting.root, path.name)
+    return replay_training(record, job, setting.root, FIRST_LOSSES, path.name)
