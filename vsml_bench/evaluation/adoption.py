@@ -7,7 +7,7 @@ written differently. What was measured then still stands, if today's code gives 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,47 +36,35 @@ from vsml_bench.meta_training.artifact import load_artifact
 from vsml_bench.meta_training.checkpoint import save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.loop import FIRST_LOSSES
-from vsml_bench.meta_training.schedule import beginnings
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, unseal, write_atomically
 
 
 def adopt_file(
     path: Path,
-    plans: Sequence[Plan],
+    today: Sequence[Plan] | Sequence[Job],
     setting: Setting,
     lifetimes: int,
     report: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
     """Adopts the cell, checkpoint or tuning record at `path` if it is stale and replays. Returns the
-    fields of a `Replay`."""
+    fields of a `Replay`.
+
+    today: the plan for the cell's place, or the jobs that the artifact may be of.
+    """
     if path.parent.name == "cells":
+        plans = [plan for plan in today if isinstance(plan, Plan)]
         return asdict(_adopt_cell(path, plans, setting, lifetimes))
-    return asdict(_adopt_artifact(path, jobs_of(plans), setting.root))
+    jobs = [job for job in today if isinstance(job, Job)]
+    return asdict(_adopt_artifact(path, jobs, setting.root))
 
 
-def jobs_of(plans: Sequence[Plan]) -> dict[str, Job]:
-    """All meta-trainings and tunings behind these cells, by key: those that others go on from, and
-    those of shorter recipes that they take up, included."""
-
-    def behind(job: Job) -> Iterator[Job]:
-        if job.start is not None:
-            yield from behind(job.start)
-        if job.recipe is not None:
-            for recipe in beginnings(job.recipe):
-                yield replace(job, recipe=recipe)
-        yield job
-
-    found = (job for plan in plans for job in behind(plan.job) if job.makes_artifact)
-    return {job.key: job for job in found}
-
-
-def _adopt_artifact(path: Path, jobs: Mapping[str, Job], root: Path | None) -> Replay:
+def _adopt_artifact(path: Path, jobs: Sequence[Job], root: Path | None) -> Replay:
     """Files a checkpoint or tuning record under the identity of today's job that it is of, if it
     replays; the old file goes then."""
     record = load_artifact(path)
     document = record.document
-    candidates = [job for job in jobs.values() if _is_of(document, job)]
+    candidates = [job for job in jobs if _is_of(document, job)]
     kind = "tuning" if "trials" in document else "meta-training"
     if not candidates:
         return Replay(path.name, kind, reason="nothing in today's suites is made that way")
@@ -162,9 +150,9 @@ def _adopt_cell(path: Path, plans: Sequence[Plan], setting: Setting, lifetimes: 
     """Files a cell under the identity of today's plan for its place, if it replays; the old file
     goes then."""
     record = _read(path)
-    plan = next((p for p in plans if (p.suite, p.place) == record.where), None)
-    if plan is None:
+    if not plans:
         return Replay(path.name, "cell", reason="today's plan has no such cell")
+    (plan,) = plans
     if cell_path(path.parent, plan, plan.key, record.provenance.manner) == path:
         return Replay(path.name, "cell")
     artifact = find_artifact(plan.job, setting.folders)
@@ -187,7 +175,6 @@ def _adopt_cell(path: Path, plans: Sequence[Plan], setting: Setting, lifetimes: 
 class _Record:
     """A stored cell, whatever its format."""
 
-    where: tuple[str, tuple[str, str, int]]
     status: Any
     reason: str
     outcomes: Outcomes | None
@@ -199,14 +186,11 @@ def _read(path: Path) -> _Record:
     document = unseal(path.read_bytes(), f"cell {path.name}")
     if document.get("format") != 1:
         cell = load_cell(path)
-        where = (cell.plan.suite, cell.plan.place)
-        return _Record(where, cell.status, cell.reason, cell.outcomes, cell.provenance, cell.key)
-    own = document["id"]
+        return _Record(cell.status, cell.reason, cell.outcomes, cell.provenance, cell.key)
     outcomes = document["outcomes"]
     gone = ("hashes", "meta_train_hash", "learner_config", "recipe")
     provenance = {k: v for k, v in document["provenance"].items() if k not in gone}
     return _Record(
-        (own["suite"], (own["split"], own["learner"], own["seed"])),
         document["status"],
         document["reason"],
         None if outcomes is None else decode_outcomes(outcomes, path.name),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vsml_bench import cards, paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.evaluation.executors import Executor, Failure, Task
-from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
+from vsml_bench.evaluation.plan import EVERYTHING, Plan, plan_suite
 from vsml_bench.evaluation.runner import Setting
+from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.schedule import beginnings
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import unseal
 from vsml_bench.suites import find_suite, suite_names
@@ -79,7 +82,7 @@ def replay(
         command="",
         git=git_state(),
     )
-    plans = _todays_plans(_suites_in(records)) if adopt else []
+    today = _Today(records) if adopt else None
     reports = []
     for kind in ("artifact", "cell"):  # cells are replayed with checkpoints that are adopted
         tasks = [
@@ -87,32 +90,66 @@ def replay(
             for own, path in records
             if own == kind
             for function, arguments in [
-                (ADOPT, (path, plans, setting, lifetimes))
-                if adopt
+                (ADOPT, (path, today.like(kind, path), setting, lifetimes))
+                if today is not None
                 else (REPLAY, (path, setting, lifetimes, steps))
             ]
         ]
         for path, found in executor.run(tasks, f"{kind}s"):
             name = path.relative_to(folder).as_posix()
             if isinstance(found, Failure):
-                found = {"kind": kind, "reason": found.reason}
+                which = "impossible" if found.status == "unavailable" else "reason"
+                found = {"kind": kind, "reason": "", which: found.reason}
             reports.append({**found, "file": name})
     return sorted(reports, key=lambda report: str(report["file"]))
 
 
-def _suites_in(records: Sequence[tuple[str, Path]]) -> list[str]:
-    """Suites that a record below the folder is of; all where there are artifacts alone."""
-    found = set()
-    for kind, path in records:
+class _Today:
+    """What today's suites would make, to look stale records up in."""
+
+    def __init__(self, records: Sequence[tuple[str, Path]]) -> None:
+        """records: those whose suites are looked at; all suites where there are artifacts alone."""
+        self._where = {path: _place_of(path) for kind, path in records if kind == "cell"}
+        named = {suite for suite, _ in self._where.values()} & set(suite_names())
+        self._plans: dict[Place, Plan] = {}
+        for name in sorted(named) or suite_names():
+            suite = find_suite(name)
+            known = cards.find_all(EVERYTHING.references(suite))
+            self._plans.update({(name, p.place): p for p in plan_suite(suite, known)})
+        self._jobs = jobs_of(self._plans.values())
+
+    def like(self, kind: str, path: Path) -> list[Plan] | list[Job]:
+        """The plan for a cell's place, if there is one, or the jobs that an artifact may be of."""
         if kind == "cell":
-            document = unseal(path.read_bytes(), path.name)
-            found.add(document["id"]["suite"] if "id" in document else document["plan"]["suite"])
-    return sorted(found & set(suite_names())) or suite_names()
+            plan = self._plans.get(self._where[path])
+            return [plan] if plan is not None else []
+        return [job for job in self._jobs if path.name.startswith(job.name.partition("--")[0])]
 
 
-def _todays_plans(suites: Sequence[str]) -> list[Plan]:
-    plans = []
-    for name in suites:
-        suite = find_suite(name)
-        plans += plan_suite(suite, cards.find_all(Selection().references(suite)))
-    return plans
+Place: TypeAlias = tuple[str, tuple[str, str, int]]
+"""Suite, and place in it."""
+
+
+def _place_of(path: Path) -> Place:
+    document = unseal(path.read_bytes(), path.name)
+    if "id" in document:  # format 1
+        own = document["id"]
+        return own["suite"], (own["split"], own["learner"], own["seed"])
+    cell = load_cell(path)
+    return cell.plan.suite, cell.plan.place
+
+
+def jobs_of(plans: Iterable[Plan]) -> list[Job]:
+    """All meta-trainings and tunings behind these cells: those that others go on from, and those of
+    shorter recipes that they take up, included."""
+
+    def behind(job: Job) -> Iterator[Job]:
+        if job.start is not None:
+            yield from behind(job.start)
+        if job.recipe is not None:
+            for recipe in beginnings(job.recipe):
+                yield replace(job, recipe=recipe)
+        yield job
+
+    found = (job for plan in plans for job in behind(plan.job) if job.makes_artifact)
+    return list({job.key: job for job in found}.values())
