@@ -208,8 +208,8 @@ def leaderboard_command(options: argparse.Namespace) -> int:
         place = api.results_folder(options.suite, options.results)
         for form, ending in (("markdown", "md"), ("csv", "csv"), ("json", "json")):
             write_atomically(place / f"board.{ending}", texts[form].encode())
-        study = suites.find_suite(options.suite).study
-        for name, picture in drawings(study, board.sections).items():
+        track = suites.find_suite(options.suite).study
+        for name, picture in drawings(track, board.sections).items():
             write_atomically(place / name, picture)
     if options.compare:
         published = Path(options.compare)
