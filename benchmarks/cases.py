@@ -21,7 +21,8 @@ from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
 from vsml_bench.evaluation.work import WorkOrder, entry_of, run_cell
 from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import find_artifact, ready
-from vsml_bench.protocols.evaluation import fresh_states, from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.evaluation import fresh_states
+from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.suites import find_suite
 

@@ -262,12 +262,12 @@ def test_endless_nesting_is_refused():
 @pytest.mark.parametrize(
     ("hint", "value", "words"),
     [
-        (float, float("nan"), "expected float, found nan"),
-        (float, float("inf"), "expected float, found inf"),
-        (float, 10**400, "expected float, found 1000"),
-        (list[float], [16**9000], "expected float, found something too large"),
-        (int, 2**63, "expected int, found 9223372036854775808"),
-        (list[int], [16**9000], r"x\[0\]: expected int, found something too large"),
+        (float, float("nan"), "expected a finite float, found nan"),
+        (float, float("inf"), "expected a finite float, found inf"),
+        (float, 10**400, "expected a finite float, found 1000"),
+        (list[float], [16**9000], "expected a finite float, found something too large"),
+        (int, 2**63, "expected an int of 64 bits, found 9223372036854775808"),
+        (list[int], [16**9000], r"x\[0\]: expected an int of 64 bits, found something too large"),
         (str, "a" * 10, ""),
         (int, "a" * 1000, r"expected int, found 'a{76}\.\.\.\."),
         (tuple[int, str], [1], "expected 2 values, found 1"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -304,6 +305,20 @@ def test_two_splits_of_one_name_in_a_suite(own: Path) -> None:
     suite = Suite("s", "", ("chance",), ("digits-held-out", f"{own}/digits-held-out.toml"))
     with pytest.raises(VsmlBenchError, match="splits: two are called 'digits-held-out'"):
         splits_of(suite)
+
+
+def test_the_guides_examples_are_read(tmp_path: Path) -> None:
+    guide = Path(__file__).parent.parent.joinpath("CONTRIBUTING.md").read_text("utf-8")
+    for name, text in re.findall(r"```toml\n# my/(\w+\.toml)\n(.*?)```", guide, re.DOTALL):
+        (tmp_path / name).write_text(text)
+    first, *others = splits_of(find_suite(f"{tmp_path}/suite.toml"))
+    assert (first.name, first.meta_test.size) == ("split", 56)
+    names = [f"mine/{a}-to-{b}" for a in ("mnist5k", "kmnist") for b in ("inverted", "noisy")]
+    assert [split.name for split in others] == names
+    assert others[0].description == (
+        "Meta-trained on mnist5k; meta-tested on dark digits on bright ground."
+    )
+    assert [s.relation for s in others] == ["unseen_tasks"] * 2 + ["unseen_dataset"] * 2
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,10 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return value
     else:
         raise _unsupported(hint, where)
-    raise VsmlBenchError(f"{where}: expected {_name(hint)}, found {_shown(value)}.")
+    expected = _name(hint)
+    if type(value) in (int, float) and not _is_bounded(value):
+        expected = {int: "an int of 64 bits", float: "a finite float"}.get(hint, expected)
+    raise VsmlBenchError(f"{where}: expected {expected}, found {_shown(value)}.")
 
 
 def _first_that_fits(options: Sequence[Any], value: Any, where: str) -> Any:

@@ -99,7 +99,10 @@ def test_the_engine_is_part_of_the_identity_and_idle_fields_are_not(tmp_path: Pa
         ({"engine": "es", "pairs": 0}, "pairs: expected more than 0, found 0"),
         ({"engine": "es", "pairs": 2.5}, "pairs: expected int, found 2.5"),
         ({"engine": "es", "noise_std": -0.1}, "noise_std: expected more than 0, found -0.1"),
-        ({"engine": "es", "noise_std": float("nan")}, "noise_std: expected more than 0, found nan"),
+        (
+            {"engine": "es", "noise_std": float("nan")},
+            "expected a finite float, found nan",
+        ),
         ({"engine": "es", "chunk_mib": 0}, "chunk_mib: expected more than 0"),
         ({"engine": "es", "clip": -1.0}, "clip: expected a bound of more than 0, or 0 for none"),
         ({"engine": "ess"}, "'ess' is not a choice; did you mean 'es'?"),

@@ -25,9 +25,10 @@ from vsml_bench.meta_training.artifact import (
 )
 from vsml_bench.meta_training.job import MetaTrainingJob
 from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
-from vsml_bench.protocols.evaluation import evaluate, from vsml_bench.protocols.online import Online
-from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.storage import seal
 from vsml_bench.suites import find_split
 

@@ -16,10 +16,10 @@ from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training.bptt import meta_gradient
 from vsml_bench.meta_training.source import meta_loss
-from vsml_bench.protocols.evaluation import evaluate, fresh_states, from vsml_bench.protocols.few_shot import FewShot
-from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, fresh_states
+from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.seeds import derive_seed, generator, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")

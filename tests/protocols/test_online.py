@@ -14,10 +14,10 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.protocols import evaluation
-from vsml_bench.protocols.evaluation import evaluate, fresh_states, from vsml_bench.protocols.online import Online
-from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, fresh_states
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.seeds import derive_seed, generator, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 
 pytestmark = pytest.mark.usefixtures("one_thread")

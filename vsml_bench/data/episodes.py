@@ -23,7 +23,7 @@ from vsml_bench.data.datasets import load
 from vsml_bench.data.distributions import task_identity
 from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 from vsml_bench.seeds import derive_seed
 from vsml_bench.sides import TaskDistribution
 

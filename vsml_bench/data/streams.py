@@ -12,7 +12,7 @@ from vsml_bench.data import transforms
 from vsml_bench.data.dataset import Dataset, Subset, subset_rows
 from vsml_bench.data.source import Examples
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 from vsml_bench.sides import TaskDistribution
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Shape
+from vsml_bench.recipes import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import cos, pi
 from typing import NamedTuple
 
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.recipes import Phase, Recipe
 
 
 class Update(NamedTuple):

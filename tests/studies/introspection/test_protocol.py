@@ -17,10 +17,10 @@ from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
-from vsml_bench.protocols.evaluation import evaluate, fresh_states, from vsml_bench.protocols.online import Online
-from vsml_bench.seeds import lifetime_seeds
+from vsml_bench.protocols.evaluation import evaluate, fresh_states
+from vsml_bench.protocols.online import Online
 from vsml_bench.registry import find_learner
-from vsml_bench.seeds import derive_seed
+from vsml_bench.seeds import derive_seed, lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
