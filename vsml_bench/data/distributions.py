@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench.config import as_plain, compact
-from vsml_bench.data import datasets
+from vsml_bench.data import datasets, transforms
 from vsml_bench.data.dataset import Dataset
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import CHANGES, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.suites import Split
-
-TRANSFORMS_VERSION = 1
-"""Raised when what a task does to examples (`data.transforms`, `data.episodes`) changes: results of
-the earlier code are then stale."""
-
 
 def identity(side: TaskDistribution) -> dict[str, Any]:
     """What the tasks of a side depend on: every field, defaults included, its data sources with
@@ -29,7 +24,7 @@ def identity(side: TaskDistribution) -> dict[str, Any]:
     return {
         **as_plain(side),
         "datasets": [[e.name, e.source.version, e.code] for e in entries],
-        "transforms": TRANSFORMS_VERSION,
+        "transforms": transforms.VERSION,
     }
 
 
