@@ -113,7 +113,7 @@ class Recipe:
     side's tasks."""
     shared: str = ""
     """With `source`: the field of the configuration that the meta-parameters depend on alone.
-    Learners of one recipe for which it is equal share one meta-training."""
+    Variants of one class for which it is equal share one meta-training."""
 
     @property
     def steps(self) -> int:
@@ -160,7 +160,8 @@ class Learner(nn.Module, ABC):
     source: ClassVar[str]
     """The paper or book it comes from."""
     protocols: ClassVar[frozenset[str]] = frozenset({"online", "few_shot"})
-    """What it can be run under; `adapt` below makes every online learner a few-shot learner."""
+    """What it can be run under: a protocol says which of these it `needs`. `adapt` below makes
+    every online learner a few-shot learner."""
     input_kinds: ClassVar[frozenset[str]] = frozenset({"image", "vector"})
     invariances: ClassVar[frozenset[str]] = frozenset()
     """What it claims to ignore: "inputs" (their order), "labels" (their naming), or both."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsml_bench.config import identity, replace
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.learner import Recipe
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.registry import LearnerEntry, find_learner
@@ -50,7 +50,14 @@ class MetaTrainingJob:
         if self.episodes is not None:
             recipe = _for_episodes(self.recipe, self.episodes.examples)
             object.__setattr__(self, "recipe", recipe)
-        _check_recipe(self.recipe, f"recipe of '{self.entry.name}'")
+        where = f"recipe of '{self.entry.name}'"
+        _check_recipe(self.recipe, where)
+        shared = self.recipe.shared
+        if shared and not hasattr(self.entry.config, shared):
+            known = closest(shared, [field.name for field in dataclasses.fields(self.entry.config)])
+            raise VsmlBenchError(f"{where}: shared: no field '{shared}' to configure; {known}")
+        if self.recipe.starts_from == self.entry.name:
+            raise VsmlBenchError(f"{where}: starts_from: a learner cannot go on from itself.")
 
     def identity(self) -> dict[str, Any]:
         """Everything the result depends on, but for the code and the data."""
@@ -62,7 +69,12 @@ class MetaTrainingJob:
             recipe = {k: v for k, v in identity(self.recipe).items() if k not in left_out}
         if self.recipe is not None and self.recipe.shared:
             shared = getattr(self.entry.config, self.recipe.shared)
-            return {"shared": identity(shared), "recipe": recipe, "seed": self.seed}
+            return {
+                "learner": self.entry.cls.__name__,
+                "shared": identity(shared),
+                "recipe": recipe,
+                "seed": self.seed,
+            }
         found = {
             "learner": self.entry.name,
             "config": identity(self.entry.config),
@@ -98,7 +110,7 @@ class MetaTrainingJob:
         learner, data = self.entry.name, "+".join(self.meta_train.datasets)
         if self.recipe is not None and self.recipe.source:
             data = self.recipe.source.rpartition(":")[2].lower()
-            learner = self.recipe.shared or learner
+            learner = self.entry.cls.__name__.lower() if self.recipe.shared else learner
         return f"{learner}--{data}--seed{self.seed}--{self.key[:8]}"
 
 

@@ -183,7 +183,7 @@ def test_meta_training_goes_on_from_a_clone(
     )
     trained = MetaTrainingJob(entry, side, 3, recipe)
     path = meta_train(trained, tmp_path, decide("cpu", 1), progress=False)
-    found, clone = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
+    clone, found = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
     assert path.name.startswith("clone-meta-trained--digits")
     assert found.document["begun_by"]["checkpoint"] == clone.sha256
     for name, tensor in clone.tensors.items():
@@ -233,7 +233,7 @@ def test_one_meta_training_serves_networks_of_any_depth(tmp_path: Path) -> None:
     assert one.code == other.code == 0, (one, other)
     (path,) = folder.iterdir()
     assert one.out.strip() == other.out.strip() == str(path)
-    assert path.name.startswith("synapse--imitation--seed4--")
+    assert path.name.startswith("clone--imitation--seed4--")
     split = ["--split", "digits-held-out"]
     assert call("meta-train", "--learner", "clone-1", *split, *options).out == one.out
     said = call("explain", path).out
@@ -246,10 +246,17 @@ def test_a_split_is_needed_where_there_are_tasks() -> None:
     assert "'clone-meta-trained' is meta-trained on tasks; say with --split on which" in said
 
 
-def test_what_is_shared_needs_a_source() -> None:
-    recipe = dataclasses.replace(RECIPE, source="")
-    with pytest.raises(VsmlBenchError, match="shared: has no effect without `source`"):
-        MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 0, recipe)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"source": ""}, "shared: has no effect without `source`"),
+        ({"shared": "synapses"}, "no field 'synapses' to configure; did you mean 'synapse'"),
+        ({"starts_from": "clone-1"}, "a learner cannot go on from itself"),
+    ],
+)
+def test_recipes_that_make_no_sense(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(VsmlBenchError, match=words):
+        MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 0, dataclasses.replace(RECIPE, **fields))
 
 
 def test_a_source_of_another_package(tmp_path: Path) -> None:
