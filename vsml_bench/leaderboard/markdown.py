@@ -23,7 +23,7 @@ _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary b
 
 def to_markdown(board: Board) -> str:
     """A matrix of learners and splits, best mean rank first; then each split in detail; then what
-    the suite's track adds, notes, what failed or is missing, and stale or damaged records."""
+    the suite's study adds, notes, what failed or is missing, and stale or damaged records."""
     labels = _labels(board)
     metrics = dict.fromkeys(row.metric for row in board.rows)
     means = "; ".join(_MEANS[metric] for metric in metrics) or "Accuracy in %"

@@ -28,7 +28,7 @@ def to_frame(board: Board) -> pd.DataFrame:
 def to_json(board: Board) -> str:
     """`{"suite", "board_hash", "rows": [...], "stale": [...], "problems": [...],
     "commits": [...]}`; each row has the fields of `Row`, null where there is no number. The boards
-    of tracks have "sections" as well, with the fields of `Section`."""
+    of studies have "sections" as well, with the fields of `Section`."""
     document = asdict(board)
     if not board.sections:
         del document["sections"]
