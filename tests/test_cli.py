@@ -21,7 +21,8 @@ from tests.conftest import Finished
 from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
-from vsml_bench import api, registry
+from vsml_bench import registry
+from vsml_bench.studies.introspection import look
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -316,7 +317,7 @@ def test_introspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = refusal(call("introspect", *command))
     assert "sgd-linear on digits-held-out, seed 0: neither meta-trained nor tuned yet" in said
     assert "meta-train --split digits-held-out --learner sgd-linear --seed 0" in said
-    monkeypatch.setattr(api, "BESIDE", ("ridge", "1-nn"))
+    monkeypatch.setattr(look, "BESIDE", ("ridge", "1-nn"))
     call("meta-train", "--split", "digits-held-out", "--learner", "ridge", "--quiet")
     drawn = call("introspect", *command, "--out", tmp_path / "out", "--seed", 4)
     assert drawn.code == 0, drawn

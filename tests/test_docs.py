@@ -30,7 +30,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.protocols.evaluation import evaluate, from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Relation

@@ -58,6 +58,7 @@ class Card:
     reference: str
     """What finds it again in another process: its name, "path/to/file.py:ClassName:NAME", or the
     same with "package.module"."""
+    class_name: str = ""
     code: str = ""
     """SHA-256 over the author's files that it loads; "" where vsml-bench's own version counts."""
     package: str = ""

@@ -112,11 +112,12 @@ class Recipe:
     """Name of the learner whose finished meta-training, on the same side with the same seed, this
     one goes on from; "" begins with fresh meta-parameters."""
     source: str = ""
-    """"module:Class" of the `meta_training.source.Source` that meta-updates are taken from; "" is
-    lifetimes of the meta-train side's tasks."""
+    """"package.module:Class", or ":Class" of the learner's own file: the `Source` (see
+    meta_training/source.py) that meta-updates are taken from; "" is lifetimes of the meta-train
+    side's tasks."""
     shared: str = ""
-    """With `source`: the configuration field that the meta-parameters depend on alone. Learners
-    whose values are equal share one meta-training."""
+    """With `source`: the field of the configuration that the meta-parameters depend on alone.
+    Variants of one class for which it is equal share one meta-training."""
 
     def __post_init__(self) -> None:
         if not self.phases:
@@ -127,6 +128,8 @@ class Recipe:
             for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
                 if getattr(phase, name) is not None:
                     _require_positive(f"phases[{index}].{name}", getattr(phase, name))
+        if self.shared and not self.source:
+            raise VsmlBenchError("shared: has no effect without `source`; leave it out.")
         if not (self.clip >= 0 and math.isfinite(self.clip)):
             raise VsmlBenchError(
                 f"clip: expected a bound of more than 0, or 0 for none, found {self.clip}."

@@ -151,6 +151,7 @@ class LearnerEntry:
             requires=dict(cls.requires),
             origin=self.origin,
             reference=self.reference,
+            class_name=cls.__name__,
             code=files_hash(relative_files(self.place.home)),
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",

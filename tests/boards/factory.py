@@ -66,7 +66,7 @@ def make_plan(
     return Plan(
         suite=suite,
         split=Split(split, "made by hand", relation, train, test, unchanged),
-        job=Job(make_card(learner, recipe, version), train, seed, protocol, recipe),
+        job=Job(make_card(learner, recipe, version), train, seed, recipe),
         protocol=protocol,
         lifetimes=lifetimes,
         time_limit=60.0,

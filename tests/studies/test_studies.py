@@ -96,7 +96,7 @@ def test_each_folder_is_a_study_and_what_it_declares_is_there() -> None:
             assert not declared or callable(load(declared, "study"))
         if study.protocol:
             assert find_protocol(name).__module__ == f"vsml_bench.studies.{name}.protocol"
-    assert {find_suite(name).track for name in suite_names()} == {"", *folders}
+    assert {find_suite(name).study for name in suite_names()} == {"", *folders}
 
 
 def test_boards_of_studies_need_neither_torch_nor_matplotlib() -> None:

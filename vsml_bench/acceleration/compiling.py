@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 
+from vsml_bench.errors import VsmlBenchError
+
 COMPILE_AFTER = 1_000
 """Calls with one set of shapes below which the eager path is quicker than compiling first."""
 
@@ -33,6 +35,8 @@ def compiled(function: Function) -> Function:
             return chosen[0](*arguments)
         try:
             result = quick(*arguments)
+        except VsmlBenchError:  # the function's own
+            raise
         except Exception as error:  # Dynamo and Inductor have kinds of their own
             logging.getLogger(__name__).warning("running uncompiled: %s", error)
             result = function(*arguments)

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from vsml_bench.acceleration.agreement import Outcome, agree, close
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State
 
@@ -96,6 +97,8 @@ class CheckedCode:
                     _warn(self._learner, "it gives something else")
                     return None
             return run(state, *examples)
+        except VsmlBenchError:  # a time limit's, say
+            raise
         except Exception as error:  # compilers and drivers have kinds of their own
             self._agreed[key] = False
             _warn(self._learner, error)

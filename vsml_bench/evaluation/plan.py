@@ -17,6 +17,7 @@ from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
 from vsml_bench.protocols.registry import protocol_of
+from vsml_bench.recipes import Recipe
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
@@ -161,6 +162,7 @@ def plan_job(
         own = suite.recipes.get(card.name, {})
         recipe = recipe.changed(own, f"suite '{suite.name}': recipes.{card.name}")
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
+        _check_recipe(card, recipe)
     if recipe is not None and recipe.source:
         return Job(card, NO_TASKS, seed, recipe)
     assert side is not None
@@ -211,6 +213,17 @@ def check_protocol(card: Card, suite: Suite) -> None:
             f"learner '{card.name}' cannot be run in suite '{suite.name}', whose protocol is "
             f"'{protocol.name}': it knows only {', '.join(card.protocols)}."
         )
+
+
+def _check_recipe(card: Card, recipe: Recipe) -> None:
+    where = f"recipe of '{card.name}'"
+    if recipe.shared and recipe.shared not in card.config:
+        raise VsmlBenchError(
+            f"{where}: shared: no field '{recipe.shared}' to configure; "
+            f"{closest(recipe.shared, card.config)}"
+        )
+    if recipe.starts_from == card.name:
+        raise VsmlBenchError(f"{where}: starts_from: a learner cannot go on from itself.")
 
 
 def _check_tables(suite: Suite, cards: Mapping[str, Sequence[Card]]) -> None:

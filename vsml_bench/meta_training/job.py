@@ -92,6 +92,7 @@ class Job:
                 del recipe["size"]
             if self.recipe.shared:
                 learner = {
+                    "class": self.learner.class_name,
                     self.recipe.shared: self.learner.config[self.recipe.shared],
                     **{part: learner[part] for part in ("version", "code", "package")},
                 }
@@ -113,10 +114,11 @@ class Job:
     @property
     def name(self) -> str:
         """A file name without ending, readable and unique."""
-        if self.recipe is not None and self.recipe.shared:
-            return f"{self.learner.family.replace(' ', '-')}--seed{self.seed}--{self.key[:8]}"
-        datasets = "+".join(self.side.datasets)
-        return f"{self.learner.name}--{datasets}--seed{self.seed}--{self.key[:8]}"
+        learner, data = self.learner.name, "+".join(self.side.datasets)
+        if self.recipe is not None and self.recipe.source:
+            data = self.recipe.source.rpartition(":")[2].lower()
+            learner = self.learner.class_name.lower() if self.recipe.shared else learner
+        return f"{learner}--{data}--seed{self.seed}--{self.key[:8]}"
 
 
 def artifact_path(folder: Path, job: Job) -> Path:

@@ -93,6 +93,7 @@ class TaskLifetimes(Source):
         inner = [derive_seed(job.seed, "inner", seed) for seed in seeds]
 
         def objective(learner: Learner) -> MetaLoss:
+            assert learner is self._learner, "the runner is of one learner"
             state = fresh_states(learner, inner, shape, device)
             return meta_loss(self._runner, state, episode, protocol)
 

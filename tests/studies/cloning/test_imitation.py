@@ -214,3 +214,83 @@ def test_long_imitations_are_compiled(steps: int, monkeypatch: pytest.MonkeyPatc
     job = MetaTrainingJob(entry, NO_TASKS, 0, recipe)
     Imitation(job, recipe, learner, decide("cpu"), None)
     assert asked == ([imitate] if steps >= COMPILE_AFTER else [])
+
+
+def test_one_meta_training_serves_networks_of_any_depth(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    options = ["--out", folder, "--threads", 1, "--quiet", "--device", "cpu", "--seed", 4]
+    phase = "{steps=2, lifetime=1, learning_rate=0.01}"
+    options += ["--recipe", f"phases=[{phase}]", "--recipe", "lifetimes=8"]
+    one, other = (call("meta-train", "--learner", f"clone-{layers}", *options) for layers in (1, 2))
+    assert one.code == other.code == 0, (one, other)
+    (path,) = folder.iterdir()
+    assert one.out.strip() == other.out.strip() == str(path)
+    assert path.name.startswith("clone--imitation--seed4--")
+    split = ["--split", "digits-held-out"]
+    assert call("meta-train", "--learner", "clone-1", *split, *options).out == one.out
+    said = call("explain", path).out
+    assert re.search(r"^steps +2$", said, re.MULTILINE)
+    assert re.search(r'^history +\[{"accuracy": .*"validation_loss": ', said, re.MULTILINE)
+
+
+def test_a_split_is_needed_where_there_are_tasks() -> None:
+    said = refusal(call("meta-train", "--learner", "clone-meta-trained"))
+    assert "'clone-meta-trained' is meta-trained on tasks; say with --split on which" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"source": ""}, "shared: has no effect without `source`"),
+        ({"shared": "synapses"}, "no field 'synapses' to configure; did you mean 'synapse'"),
+        ({"starts_from": "clone-1"}, "a learner cannot go on from itself"),
+    ],
+)
+def test_recipes_that_make_no_sense(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(VsmlBenchError, match=words):
+        MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 0, dataclasses.replace(RECIPE, **fields))
+
+
+def test_a_source_of_another_package(tmp_path: Path) -> None:
+    """A learner in a file names a source of its own, and shares nothing."""
+    file = write(
+        tmp_path / "mine.py",
+        LEARNER.replace("import Learner", "import Learner, Phase, Recipe")
+        + """
+from vsml_bench.meta_training.source import MetaLoss, Source, Validation
+
+
+class Towards(Source):
+    # The parameter is pulled towards 3.
+    def __init__(self, job, recipe, learner, execution, root):
+        self.data_hashes, self.carried, self.steps_of_one_shape = {}, {}, False
+        self.learner = learner
+
+    def objective(self, planned, step, *, largest=False):
+        def objective(learner):
+            loss = (learner.weight - 3).square().sum()
+            return MetaLoss(loss, torch.zeros(()))
+        return objective
+
+    def validate(self):
+        return Validation((self.learner.weight - 3).square().item(), 0.0)
+
+
+class Mine(Base):
+    variants = {"mine": Config("")}
+    recipe = Recipe((Phase(200, lifetime=1, learning_rate=0.1),), source=":Towards")
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def init_meta_parameters(self, generator):
+        torch.nn.init.zeros_(self.weight)
+""",
+    )
+    options = ["--out", tmp_path / "out", "--quiet", "--device", "cpu", "--threads", 1]
+    done = call("meta-train", "--learner", f"{file}:Mine", *options)
+    assert done.code == 0, done
+    path = Path(done.out.strip())
+    assert path.name.startswith("mine--towards--seed0--")
+    assert load_checkpoint(path).tensors["weight"].item() == pytest.approx(3, abs=0.1)

@@ -1,4 +1,4 @@
-"""The track `cloning` on its board: how close clones are to the algorithm that they imitate."""
+"""The study `cloning` on its board: how close clones are to the algorithm that they imitate."""
 
 from __future__ import annotations
 

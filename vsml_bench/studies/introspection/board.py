@@ -1,4 +1,4 @@
-"""The introspection track's numbers: what the traces of its protocol say, with intervals."""
+"""The introspection study's numbers: what the traces of its protocol say, with intervals."""
 
 from __future__ import annotations
 
