@@ -111,8 +111,8 @@ def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) 
 def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
     """The board of a suite: a pure function of the cells in the folder and today's plan.
 
-    Where PyTorch is not installed, learners' cards cannot be read. The newest ones in the cells then
-    stand for them, so that a board of stored cells needs nothing else.
+    Where PyTorch is not installed, learners' cards cannot be read. The newest ones in the cells
+    then stand for them, so that a board of stored cells needs nothing else.
     """
     from vsml_bench.boards.board import build_board
 
@@ -158,7 +158,8 @@ def meta_train(
     there is one, and returns the path of the result.
 
     split: "" where the learner's recipe has a source of its own. suite: use that suite's protocol
-    and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to change.
+    and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to
+    change.
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
     if not job.makes_artifact:
@@ -208,8 +209,8 @@ def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetSta
 
 
 def unavailable(plan: Plan, root: Path) -> str:
-    """Why a cell cannot be run here, as far as headers of files and lists of packages tell; "" where
-    nothing speaks against it."""
+    """Why a cell cannot be run here, as far as headers of files and lists of packages tell; ""
+    where nothing speaks against it."""
     for side in (plan.split.meta_train, plan.split.meta_test):
         for name in side.datasets:
             found = datasets.status(side.location(name), root)

@@ -1,9 +1,10 @@
-"""What learners say of themselves, as plain data, so that planning, listing, pricing and boards need
-neither their code nor PyTorch.
+"""What learners say of themselves, as plain data, so that planning, listing, pricing and boards
+need neither their code nor PyTorch.
 
-A card is read from the learner's file in a child process (`registry.write_cards`), which imports the
-file, tries the learner on made-up data, and sees which of the author's own files that loaded. Cards
-are kept in the user's cache folder and count as long as all of these files have the same bytes.
+A card is read from the learner's file in a child process (`registry.write_cards`), which imports
+the file, tries the learner on made-up data, and sees which of the author's own files that loaded.
+Cards are kept in the user's cache folder and count as long as all of these files have the same
+bytes.
 """
 
 from __future__ import annotations
@@ -186,7 +187,8 @@ def _folder_of(reference: str) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _surroundings() -> tuple[Any, ...]:
-    """What every card depends on: Python, vsml-bench itself, and the plug-ins that are installed."""
+    """What every card depends on: Python, vsml-bench itself, and the plug-ins that are
+    installed."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):
         for file in sorted(folder.rglob("*.py")):
@@ -237,8 +239,8 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
             )
         except subprocess.TimeoutExpired as error:
             raise VsmlBenchError(
-                f"{what}: two steps on made-up data took more than {SECONDS:g} s; does a loop never "
-                "end?"
+                f"{what}: two steps on made-up data took more than {SECONDS:g} s; does a loop "
+                "never end?"
             ) from error
         if not answer.is_file():
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

@@ -1,7 +1,7 @@
 """How a learner gets ready: the recipe of its meta-training, or the grid that it is tuned on.
 
-Plain frozen dataclasses without PyTorch, so that planning, pricing and boards need none. A learner's
-file finds all of them in `vsml_bench.learner`.
+Plain frozen dataclasses without PyTorch, so that planning, pricing and boards need none. A
+learner's file finds all of them in `vsml_bench.learner`.
 """
 
 from __future__ import annotations

@@ -114,9 +114,9 @@ class LearnerEntry:
         return learner
 
     def probe(self) -> dict[str, Any]:
-        """Tries it on made-up data and returns what a card says of its sizes, nothing where it lacks
-        a package. VsmlBenchError, naming learner and method, where a method fails or gives something
-        else than the contract says."""
+        """Tries it on made-up data and returns what a card says of its sizes, nothing where it
+        lacks a package. VsmlBenchError, naming learner and method, where a method fails or gives
+        something else than the contract says."""
         from vsml_bench.contract.claims import measure_state
         from vsml_bench.contract.forms import exercise, usual_shapes
 

@@ -1,5 +1,5 @@
-"""What the sides of a split stand for: their identity, the shapes of a mixture, which tasks they have,
-and that meta-testing is not on what meta-training has seen. Imports no PyTorch."""
+"""What the sides of a split stand for: their identity, the shapes of a mixture, which tasks they
+have, and that meta-testing is not on what meta-training has seen. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import CHANGES, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.suites import Split
+
 
 def identity(side: TaskDistribution) -> dict[str, Any]:
     """What the tasks of a side depend on: every field, defaults included, its data sources with

@@ -47,8 +47,8 @@ def adopt_file(
     lifetimes: int,
     report: Callable[[float], None] = lambda share: None,
 ) -> dict[str, Any]:
-    """Adopts the cell, checkpoint or tuning record at `path` if it is stale and replays. Returns the
-    fields of a `Replay`.
+    """Adopts the cell, checkpoint or tuning record at `path` if it is stale and replays. Returns
+    the fields of a `Replay`.
 
     today: the plan for the cell's place, or the jobs that the artifact may be of.
     """

@@ -59,7 +59,8 @@ class Executor(ABC):
 @dataclass(frozen=True)
 class LocalExecutor(Executor):
     """Processes of this machine, side by side. Each task has a process of its own, which is forked
-    from a clean server and can be killed: a hung learner costs its own time limit, nobody else's."""
+    from a clean server and can be killed: a hung learner costs its own time limit, nobody
+    else's."""
 
     jobs: int | None = None
     """Processes side by side, one thread each; None is one per core that this process may use."""

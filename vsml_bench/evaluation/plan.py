@@ -178,7 +178,8 @@ def plan_job(
 
 
 def protocol_card(suite: Suite, side: TaskDistribution, where: str) -> ProtocolCard:
-    """The suite's protocol with its numbers on one side of a split; where: what errors call that."""
+    """The suite's protocol with its numbers on one side of a split; where: what errors call
+    that."""
     instance = protocol_of(suite).of(suite, side, where)
     return ProtocolCard(
         reference=suite.protocol,

@@ -1,8 +1,8 @@
 """Replay: what is stored is run again with today's code, data and libraries, and compared.
 
 What results are of is declared: versions, configurations, recipes (`Plan.identity`). Replay guards
-the declarations. It sees what no declaration does: a change of an equation, of C++ code, of data, of
-a protocol, of PyTorch itself.
+the declarations. It sees what no declaration does: a change of an equation, of C++ code, of data,
+of a protocol, of PyTorch itself.
 
 Two float32 computations of the same equations may differ in their last bits, by the number of
 lifetimes side by side, by the CPU, or by the order of a sum, and a lifetime of learning lets such a
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class Replay:
 class Beginning(Online):
     """The first steps of longer lifetimes."""
 
-    whole: Online = Online(1)
+    whole: Online = field(default_factory=lambda: Online(1))
+    """They are the beginnings of these."""
 
     def sample(self, sampler: EpisodeSampler, seeds: Sequence[int]) -> Episode:
         """The beginnings of whole lifetimes, in which something may happen at half."""
@@ -89,8 +90,8 @@ def replay_cell(
     steps: int | None = None,
     file: str = "",
 ) -> Replay:
-    """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's own
-    or today's for its place.
+    """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
+    own or today's for its place.
 
     folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
     """
@@ -137,8 +138,8 @@ def replay_training(
     checkpoint: Checkpoint, job: Job, root: Path | None, updates: int, file: str = ""
 ) -> Replay:
     """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
-    the meta-losses with those recorded. Of a checkpoint that recorded none, because it is older than
-    that, it repeats all updates up to the first validation, whose mean it recorded.
+    the meta-losses with those recorded. Of a checkpoint that recorded none, because it is older
+    than that, it repeats all updates up to the first validation, whose mean it recorded.
     """
     first = list(checkpoint.document.get("first_losses", ()))
     history = checkpoint.document["history"]

@@ -42,7 +42,7 @@ class RunOptions:
     policy: Policy = "only-missing"
     """always: every cell again. only-missing: those without a valid result. only-cached: of these,
     those that need no meta-training or tuning first. never: none."""
-    executor: Executor = LocalExecutor()
+    executor: Executor = field(default_factory=LocalExecutor)
     command: str = ""
 
 

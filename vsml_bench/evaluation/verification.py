@@ -68,8 +68,8 @@ def replay(
     """Runs what is stored below `folder` again and compares; one report per record, as the fields
     of `replay.Replay`.
 
-    lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay under
-    today's identity, checkpoints first.
+    lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay
+    under today's identity, checkpoints first.
     """
     records = list(stored(folder))
     setting = Setting(

@@ -34,7 +34,8 @@ class ProtocolCard:
     metric: str
     """What the means of a board are, such as "cumulative_accuracy"."""
     stream: bool
-    """Whether predictions follow one another, so that the first and the last ones mean something."""
+    """Whether predictions follow one another, so that the first and the last ones mean
+    something."""
     numbers: dict[str, Any] = field(default_factory=dict)
     """Fields of the protocol's instance."""
 

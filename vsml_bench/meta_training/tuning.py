@@ -109,8 +109,8 @@ def score(
 
 
 def load_tuning(path: Path) -> Checkpoint:
-    """What `tune` wrote, as a checkpoint without tensors; VsmlBenchError where it is torn or tampered
-    with."""
+    """What `tune` wrote, as a checkpoint without tensors; VsmlBenchError where it is torn or
+    tampered with."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.harness import LEARNER, call, refusal, write
 from vsml_bench.acceleration import COMPILE_AFTER, compiled
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import decide

@@ -70,8 +70,8 @@ class Imitation(Source):
         assert isinstance(learner, Clone)
         if recipe.engine.name != "bptt":
             raise VsmlBenchError(
-                f"recipe of '{job.learner.name}': engine: a clone imitates by gradients alone; leave "
-                "it out."
+                f"recipe of '{job.learner.name}': engine: a clone imitates by gradients alone; "
+                "leave it out."
             )
         self.data_hashes = {}
         self._seed, self._device = job.seed, execution.device
