@@ -19,7 +19,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from vsml_bench import api
 
-        # All at once: importing `api` puts the subpackage `leaderboard` where its function belongs.
-        globals().update({each: getattr(api, each) for each in __all__})
-        return globals()[name]
+        return getattr(api, name)
     raise AttributeError(f"module 'vsml_bench' has no attribute '{name}'")

@@ -12,7 +12,7 @@ import pytest
 from tests.boards.factory import RECIPE, make_cell, make_plan, run
 from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
-from vsml_bench.boards.formats import formats, to_csv, to_frame, to_json, to_markdown
+from vsml_bench.boards.formats import find_format, formats, to_csv, to_frame, to_json, to_markdown
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Problem
 
@@ -201,8 +201,19 @@ def test_a_format_of_another_package(
         install(tmp_path / "one", "strange_format", FORMAT, formats=f"text = {where}")
     )
     assert list(formats()) == ["markdown", "csv", "json", "text"]
-    assert formats()["text"].ending == "txt"
-    assert formats()["text"].text(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
+    assert find_format("text").ending == "txt"
+    assert find_format("text").text(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
     monkeypatch.syspath_prepend(install(tmp_path / "two", "other", "", formats=f"json = {where}"))
     with pytest.raises(VsmlBenchError, match="two formats are called 'json'"):
         formats()
+
+
+def test_a_format_that_nobody_brings() -> None:
+    with pytest.raises(VsmlBenchError, match="unknown format 'markdwn'; did you mean 'markdown'"):
+        find_format("markdwn")
+
+
+def test_the_function_for_notebooks_is_no_package() -> None:
+    import vsml_bench.boards.formats
+
+    assert callable(vsml_bench.leaderboard)

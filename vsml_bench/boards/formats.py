@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.markdown import to_markdown
+from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Format", "formats", "to_csv", "to_frame", "to_json", "to_markdown"]
+__all__ = ["Format", "find_format", "formats", "to_csv", "to_frame", "to_json", "to_markdown"]
 
 ENTRY_POINT_GROUP = "vsml_bench.formats"
 
@@ -64,3 +65,11 @@ def formats() -> dict[str, Format]:
     Raises VsmlBenchError where two have the same name.
     """
     return with_installed(FORMATS, ENTRY_POINT_GROUP, "format", Format)
+
+
+def find_format(name: str) -> Format:
+    """The format of that name; VsmlBenchError naming the closest where there is none."""
+    known = formats()
+    if name not in known:
+        raise VsmlBenchError(f"unknown format '{name}'; {closest(name, known)}")
+    return known[name]
