@@ -328,7 +328,9 @@ def _discovered() -> Iterator[LearnerEntry]:
 def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
     """Learners that a module defines (not those it imports), or the one class given."""
     origin = place.origin
-    classes = [source] if isinstance(source, type) else classes_in(source, Learner)
+    classes: list[type[Learner]] = (
+        [source] if isinstance(source, type) else classes_in(source, Learner)  # type: ignore[type-abstract]
+    )
     for cls in classes:
         for attribute in ("variants", "family", "source"):
             if not hasattr(cls, attribute):
