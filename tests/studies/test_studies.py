@@ -45,7 +45,7 @@ class Coin(Base):
 
 def sections(finished):
     return [Section("Coins", "Steps.", ("learner", "steps"),
-                    tuple((f.learner, f.cells[0].steps) for f in finished))]
+                    tuple((f.learner, f.steps) for f in finished))]
 
 
 def pictures(shown):
@@ -61,7 +61,7 @@ def test_a_study_of_another_package_brings_everything(
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
     assert learners()["coin"].origin == "study coins"
-    more = 'protocol = "coins"\ntrack = "coins"\n'
+    more = 'protocol = "coins"\nstudy = "coins"\n'
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["coin", "chance"], more=more)
     out = tmp_path / "out"
     run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--quiet", "--device", "cpu")
