@@ -221,11 +221,10 @@ def content_hash(cell: Cell) -> str:
 
 
 def _document(cell: Cell) -> dict[str, Any]:
-    job = cell.plan.job.published()
     note = scrub(cell.provenance.note)
     return {
         "format": _FORMAT,
-        "plan": as_plain(dataclasses.replace(cell.plan, job=job)),
+        "plan": as_plain(cell.plan.published()),
         "identity": cell.identity,
         "status": cell.status,
         "reason": scrub(cell.reason),

@@ -9,8 +9,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from vsml_bench import paths
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity, pinned
@@ -50,6 +52,13 @@ class Plan:
 
     def __str__(self) -> str:
         return f"{self.learner} on {self.split.name}, seed {self.job.seed}"
+
+    def published(self) -> Plan:
+        """Without this machine's paths."""
+        file, inside = paths.parts(self.split.unchanged)
+        unchanged = inside or Path(file).stem or self.split.unchanged
+        split = dataclasses.replace(self.split, unchanged=unchanged)
+        return dataclasses.replace(self, split=split, job=self.job.published())
 
     def identity(self) -> dict[str, Any]:
         """Everything that is declared and that the outcome depends on, part by part, with every
