@@ -43,6 +43,8 @@ FIRST = 50
 """Steps in which no rounding has grown yet."""
 DECISIONS = 0.01
 """Share of the decisions that may differ, rounded up to one."""
+MOST_UPDATES = 100
+"""Of a meta-training that are repeated."""
 META_LOSS = 1e-3
 """How far a meta-loss may be off, relative to 1 + itself."""
 
@@ -135,23 +137,29 @@ def replay_cell(
 
 
 def replay_training(
-    checkpoint: Checkpoint, job: Job, root: Path | None, updates: int, file: str = ""
-) -> Replay:
+    checkpoint: Checkpoint, job: Job, root: Path | None, file: str = ""
+) -> tuple[Replay, list[float]]:
     """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
-    the meta-losses with those recorded. Of a checkpoint that recorded none, because it is older
-    than that, it repeats all updates up to the first validation, whose mean it recorded.
+    the meta-losses with those recorded; also these losses.
+
+    A checkpoint from before meta-losses were recorded has their mean up to the first validation: of
+    it all these updates are repeated, or, if they are more than `MOST_UPDATES`, nothing can be
+    compared and the replay has 0 steps.
     """
     first = list(checkpoint.document.get("first_losses", ()))
     history = checkpoint.document["history"]
-    count = min(updates, len(first)) if first else int(history[0]["step"])
+    count = len(first) or int(history[0]["step"])
+    found = Replay(file, "meta-training")
+    if count > MOST_UPDATES:
+        return found, first_losses(job, root, FIRST_LOSSES)
     losses = first_losses(job, root, count)
+    pairs = [(sum(losses) / len(losses), history[0]["loss"])]
     if first:
-        pairs = list(zip(losses, first, strict=False))
-    else:
-        pairs = [(sum(losses) / len(losses), history[0]["loss"])]
-    off = max(abs(found - stored) / (1 + abs(stored)) for found, stored in pairs)
+        pairs = list(zip(losses, first, strict=True))
+    off = max(abs(now - stored) / (1 + abs(stored)) for now, stored in pairs)
     reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
-    return Replay(file, "meta-training", steps=count, difference=round(off, 9), reason=reason)
+    found = replace(found, steps=count, difference=round(off, 9), reason=reason)
+    return found, losses[:FIRST_LOSSES]
 
 
 def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
@@ -199,4 +207,4 @@ def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> 
     job = build(Job, record.document["job"], path.name)
     if job.recipe is None:
         return replay_tuning(record, job, setting.root, path.name)
-    return replay_training(record, job, setting.root, FIRST_LOSSES, path.name)
+    return replay_training(record, job, setting.root, path.name)[0]
