@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
@@ -95,14 +95,13 @@ def replay_cell(
     """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
     own or today's for its place.
 
-    folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
+    A cell of a GPU is run on a CPU where there is no GPU. folders: of checkpoints. steps: run only so many
+    of each lifetime, of a stream.
     """
     assert cell.outcomes is not None
     manner = cell.provenance
-    try:
-        execution = decide(manner.processor, 1, manner.precision)
-    except VsmlBenchError:
-        return Replay(file, "cell", impossible=f"it was run on {manner.device}")
+    usable = manner.processor == "cpu" or torch.cuda.is_available()
+    execution = decide(manner.processor if usable else "cpu", 1, manner.precision)
     found = prepare(plan, folders, root)
     differing = sorted(
         name
