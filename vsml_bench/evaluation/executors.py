@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,6 +22,7 @@ from vsml_bench.evaluation.cell import Status
 from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1  # of prctl.h
 WORKER = "vsml_bench.evaluation.worker"
 """What processes have imported when they begin: PyTorch and the harness, and no learner."""
 
@@ -90,7 +94,7 @@ class LocalExecutor(Executor):
         with (
             bar,
             ProcessPool(
-                workers, max_tasks=1, context=context, initializer=_share, initargs=(shares,)
+                workers, max_tasks=1, context=context, initializer=_begin, initargs=(shares,)
             ) as pool,
         ):
             futures: dict[Future[Any], int] = {
@@ -149,9 +153,13 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
 _shares: Any = None
 
 
-def _share(shares: Any) -> None:
+def _begin(shares: Any) -> None:
+    """What a worker process does first: it ends when the server does that it was forked from, which
+    ends when the process that runs the tasks does, however that ends (Linux)."""
     global _shares
     _shares = shares
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:
