@@ -103,6 +103,6 @@ def test_vsml_reaches_its_equations():
 
     source_hash._reach(Path(inspect.getfile(VSML)), "VSML", reached)
     names = {name for _, name in reached}
-    assert {"SubRNN", "sweep", "fast_tanh", "FORGET_OFFSET", "cross_entropy_error"} <= names
+    assert {"SubRNN", "DenseLayer", "fast_tanh", "FORGET_OFFSET", "cross_entropy_error"} <= names
     assert not {"Recipe", "TuningGrid"} & names, "declarations have hashes of their own"
     assert sub_rnn.FORGET_OFFSET == 5.0
