@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import multiprocessing
 import os
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -22,9 +19,9 @@ from vsml_bench.evaluation.cell import Status
 from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
-PR_SET_PDEATHSIG = 1  # of prctl.h
 WORKER = "vsml_bench.evaluation.worker"
-"""What processes have imported when they begin: PyTorch and the harness, and no learner."""
+SERVER = "vsml_bench.evaluation.server"
+"""What is imported before processes begin: PyTorch and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([WORKER])
+        context.set_forkserver_preload([SERVER])
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -154,12 +151,11 @@ _shares: Any = None
 
 
 def _begin(shares: Any) -> None:
-    """What a worker process does first: it ends when the server does that it was forked from, which
-    ends when the process that runs the tasks does, however that ends (Linux)."""
+    """What a worker process does first. It is to end with the server that it was forked from, which
+    ends with the process that runs the tasks."""
     global _shares
     _shares = shares
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    importlib.import_module(SERVER).end_with_parent()
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:
