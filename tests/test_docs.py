@@ -21,7 +21,7 @@ from tests.boards.factory import make_cell
 from tools import update_readme
 from vsml_bench import registry, suites
 from vsml_bench.boards.board import build_board
-from vsml_bench.boards.markdown import to_markdown
+from vsml_bench.boards.formats import to_markdown
 from vsml_bench.cli import build_parser, main
 from vsml_bench.config import as_plain
 from vsml_bench.data import datasets

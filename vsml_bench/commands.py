@@ -19,7 +19,7 @@ from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.privacy import scrub
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import write_atomically
 
 
