@@ -42,8 +42,8 @@ def shown(board: Mapping[str, Any]) -> str:
     headers = ["learner", "mean rank", *SPLITS.values()]
     table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
     legend = (
-        "Cumulative accuracy in %, ± half the 95 % interval; **bold**: no other learner is decidedly "
-        f"better. Mean rank over all {len({row['split'] for row in rows})} splits: "
+        "Cumulative accuracy in %, ± half the 95 % interval; **bold**: no other learner is "
+        f"decidedly better. Mean rank over all {len({row['split'] for row in rows})} splits: "
         "[whole board](results/desk/board.md)."
     )
     if "†" in table:
