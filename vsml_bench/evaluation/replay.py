@@ -125,7 +125,8 @@ def replay_cell(
 
 
 def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
-    """How far today's scores [E, T] are from the first E lifetimes and T steps of what is stored."""
+    """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
+    stored."""
     count, length = scores.correct.shape
     loss = outcomes.loss[:count, :length].astype(np.float64)
     today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0)).loss
@@ -172,7 +173,8 @@ def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
     it starts from."""
     assert job.recipe is not None
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(job, job.recipe, Path(folder), decide("cpu", 1), root, "")
+        cpu = decide("cpu", 1)
+        training = Training(job, job.recipe, Path(folder), cpu, root, "", compiling=False)
         training.begin(progress=False)
         return [training.update(step) for step in range(updates)]
 
