@@ -57,10 +57,21 @@ def plan(
     overrides: dict[str, Any] | None = None,
 ) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
-    selection = Selection(splits, learners, extra_learners, seeds)
     of = find_suite(suite)
+    chosen, besides = _places(learners, of), _places(extra_learners, of)
+    selection = Selection(splits, chosen, besides, seeds)
     known = cards.find_all(selection.references(of), overrides)
     return plan_suite(of, known, selection)
+
+
+def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
+    """The same with places for the names of learners that the suite names by their file."""
+    known = cards.shipped() if names else {}
+    if all(name in known or cards.is_place(name) for name in names):
+        return names
+    files = filter(cards.is_place, suite.learners)
+    own = {card.name: card.reference for file in files for card in cards.find(file)}
+    return [own.get(name, name) for name in names]
 
 
 def run(

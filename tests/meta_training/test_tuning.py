@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.harness import LEARNER, write
+from tests.harness import LEARNER, cards_in, write
 from vsml_bench import cards
 from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
@@ -64,7 +64,7 @@ class Tuned(Base):
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    card = cards.find_one(str(write(tmp_path_factory.mktemp("tuned") / "tuned.py", TUNED)))
+    (card,) = cards_in(write(tmp_path_factory.mktemp("tuned") / "tuned.py", TUNED))
     return Job(card, find_split("digits-held-out").meta_train, 0, None)
 
 

@@ -90,7 +90,11 @@ class LocalExecutor(Executor):
         with (
             bar,
             ProcessPool(
-                workers, max_tasks=1, context=context, initializer=_share, initargs=(shares,)
+                workers,
+                max_tasks=1,
+                context=context,
+                initializer=_begin,
+                initargs=(shares, dict(os.environ)),
             ) as pool,
         ):
             futures: dict[Future[Any], int] = {
@@ -149,9 +153,13 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
 _shares: Any = None
 
 
-def _share(shares: Any) -> None:
+def _begin(shares: Any, environment: dict[str, str]) -> None:
+    """environment: today's, since the server that processes are forked from keeps that of the first
+    run."""
     global _shares
     _shares = shares
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:

@@ -234,10 +234,21 @@ class _Run:
             result = failed_cell(plan, self.setting, result.status, result.reason)
         folder = self.options.folder / "cells"
         path = path_of(folder, result)
+        stored = load_cell(path) if result.status in RETRIED and path.is_file() else None
+        if stored is not None and _still_unavailable(stored, result):
+            self.report.reused += 1
         # A failure that may be the machine's fault takes nothing away that was measured.
-        if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
+        elif stored is None or stored.status != "ok":
             save_cell(folder, result)
         self.report.cells.append(result)
+
+
+def _still_unavailable(stored: Cell, found: Cell) -> bool:
+    """Whether today's look at data and packages has found nothing new."""
+    return found.status == "unavailable" and (stored.status, stored.reason) == (
+        found.status,
+        found.reason,
+    )
 
 
 def _price(job: Job) -> float:

@@ -136,7 +136,10 @@ def test_samples_are_as_described() -> None:
 
 
 def job(recipe: Recipe) -> Job:
-    return Job(cards.find_one("clone-1"), NO_TASKS, 3, recipe)
+    card = cards.find_one("clone-1")
+    assert card.recipe is not None
+    own = dataclasses.replace(recipe, source=card.recipe.source, shared=card.recipe.shared)
+    return Job(card, NO_TASKS, 3, own)
 
 
 def test_it_learns_and_an_interruption_changes_nothing(
