@@ -34,6 +34,7 @@ from vsml_bench.execution import device_name
 from vsml_bench.meta_training.artifact import load_artifact
 from vsml_bench.meta_training.checkpoint import save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.meta_training.tuning import combinations
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, unseal, write_atomically
 
@@ -99,6 +100,11 @@ _OF_FORMAT_1 = ("learner_hash", "config", "recipe", "meta_train", "lifetimes", "
 
 def _is_of(document: Mapping[str, Any], job: Job) -> bool:
     """Whether an artifact came from what the job declares, versions and new fields left out."""
+    grid = job.learner.tuning
+    if "trials" in document:
+        tried = [trial["values"] for trial in document["trials"]]
+        if grid is None or job.recipe is not None or tried != as_plain(list(combinations(grid))):
+            return False
     if document.get("format") == 1:
         return _is_of_format_1(document, job)
     found, today = document["identity"], as_plain(job.identity())

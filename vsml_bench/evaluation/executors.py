@@ -20,7 +20,8 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-"""What processes have imported when they begin: PyTorch and the harness, and no learner."""
+SERVER = "vsml_bench.evaluation.server"
+"""What is imported before processes begin: PyTorch and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([WORKER])
+        context.set_forkserver_preload([SERVER])
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -154,12 +155,14 @@ _shares: Any = None
 
 
 def _begin(shares: Any, environment: dict[str, str]) -> None:
-    """environment: today's, since the server that processes are forked from keeps that of the first
-    run."""
+    """What a worker process does first. It takes over today's environment, since the server that it
+    was forked from keeps that of the first run, and is to end with the server, which ends with the
+    process that runs the tasks."""
     global _shares
     _shares = shares
     os.environ.clear()
     os.environ.update(environment)
+    importlib.import_module(SERVER).end_with_parent()
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:

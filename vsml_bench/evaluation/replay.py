@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.worker import prepare
@@ -34,7 +35,7 @@ from vsml_bench.meta_training.checkpoint import Checkpoint
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
 from vsml_bench.meta_training.tuning import score
-from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online
 
 LOSS = 0.02
@@ -95,14 +96,13 @@ def replay_cell(
     """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
     own or today's for its place.
 
-    folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
+    A cell of a GPU is run on a CPU where there is no GPU. folders: of checkpoints. steps: run only
+    so many of each lifetime, of a stream.
     """
     assert cell.outcomes is not None
     manner = cell.provenance
-    try:
-        execution = decide(manner.processor, 1, manner.precision)
-    except VsmlBenchError:
-        return Replay(file, "cell", impossible=f"it was run on {manner.device}")
+    usable = manner.processor == "cpu" or torch.cuda.is_available()
+    execution = decide(manner.processor if usable else "cpu", 1, manner.precision)
     found = prepare(plan, folders, root)
     differing = sorted(
         name
@@ -118,22 +118,28 @@ def replay_cell(
     scores = evaluate(
         found.learner.learner, found.sampler, seeds[:lifetimes], protocol, execution, plan.job.seed
     )
+    compared = _compared(scores, cell.outcomes)
+    if differing:
+        compared = replace(compared, reason=f"other data than then: {', '.join(differing)}")
+    return replace(compared, file=file)
+
+
+def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
+    """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
+    stored."""
     count, length = scores.correct.shape
-    correct = cell.outcomes.correct[:count, :length]
-    loss = cell.outcomes.loss[:count, :length].astype(np.float64)
-    off = np.abs(np.clip(scores.loss, None, 65504.0).astype("<f2").astype(np.float64) - loss)
-    decisions = int((scores.correct != correct).sum())
-    result = Replay(file, "cell", count, length, round(float(off.max()), 6), decisions)
-    reasons = [f"its data are other than they were: {', '.join(differing)}"] if differing else []
-    allowed = np.ceil(DECISIONS * length)
-    if (scores.correct != correct).sum(1).max() > allowed:
-        reasons.append(f"{decisions} of {correct.size} decisions differ")
-    tolerance = LOSS * (1 + loss)
-    early = (off > tolerance)[:, :FIRST].any()
-    means = np.abs(off.mean(1)) > LOSS * (1 + loss.mean(1))
-    if not np.isfinite(scores.loss).all() or early or means.any():
+    loss = outcomes.loss[:count, :length].astype(np.float64)
+    today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0)).loss
+    off = np.abs(today.astype(np.float64) - loss)
+    differ = (scores.correct != outcomes.correct[:count, :length]).sum(1)
+    reasons = []
+    if differ.max() > np.ceil(DECISIONS * length):
+        reasons.append(f"{differ.sum()} of {differ.size * length} decisions differ")
+    early = (off > LOSS * (1 + loss))[:, :FIRST].any()
+    if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
-    return replace(result, reason="; ".join(reasons))
+    found = Replay("", "cell", count, length, round(float(off.max()), 6), int(differ.sum()))
+    return replace(found, reason="; ".join(reasons))
 
 
 def replay_training(
@@ -167,7 +173,8 @@ def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
     it starts from."""
     assert job.recipe is not None
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(job, job.recipe, Path(folder), decide("cpu", 1), root, "")
+        cpu = decide("cpu", 1)
+        training = Training(job, job.recipe, Path(folder), cpu, root, "", compiling=False)
         training.begin(progress=False)
         return [training.update(step) for step in range(updates)]
 

@@ -108,7 +108,9 @@ class Training:
         execution: Execution,
         root: Path | None,
         command: str,
+        compiling: bool = True,
     ) -> None:
+        """compiling: whether steps are compiled where all the updates together pay for that."""
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder, self.root = folder, root
         self.partial = folder / f"{job.name}.partial.safetensors"
@@ -127,7 +129,7 @@ class Training:
             self.population = es.prepare(
                 self.learner.train(), tried, recipe.engine, job.learner.name
             )
-        else:
+        elif compiling:
             self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
