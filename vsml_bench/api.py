@@ -17,7 +17,7 @@ from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
 from vsml_bench.evaluation.executors import LocalExecutor
-from vsml_bench.evaluation.plan import Plan, Selection, plan_job, plan_suite
+from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
 from vsml_bench.storage import check_writable
@@ -203,7 +203,10 @@ def meta_training_job(
     if len(known[learner]) != 1:
         cards.find_one(learner, overrides)
     (card,) = known[learner]
-    of = find_suite(suite) if suite else Suite("", "", ())
+    of = Suite("", "", ())
+    if suite:
+        of = find_suite(suite)
+        check_protocol(card, of)
     sourced = card.recipe is not None and card.recipe.source
     if not split and not sourced:
         raise VsmlBenchError(

@@ -204,7 +204,7 @@ def run_command(options: argparse.Namespace) -> int:
         )
         for cell in report.failed:
             reason = cell.reason.strip().splitlines()[-1]
-            print(f"{', '.join(map(str, _place(cell.plan).values()))}: {cell.status}: {reason}")
+            print(f"{cell.plan}: {cell.status}: {reason}")
     return 1 if report.failed or report.missing else 0
 
 

@@ -187,9 +187,9 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
             "steps: the protocol 'few_shot' has none; leave it out",
         ),
         ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
-        ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
+        ({"train": ""}, "meta_train does not say how many classes a task has"),
         ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),
-        ({"more": "shots = 2\nqueries = 300"}, "3-way episodes with 2 support and 300 query"),
+        ({"more": "shots = 2\nqueries = 300"}, "episodes with 2 support and 300 query"),
     ],
 )
 def test_suites_that_make_no_sense(tmp_path: Path, change: dict[str, str], words: str) -> None:

@@ -108,7 +108,8 @@ def test_a_run_reuses_cells_of_its_own_kind_of_device(
 
 def test_another_precision_is_refused(finished: Finished) -> None:
     with pytest.raises(VsmlBenchError, match="unknown precision 'float8'; did you"):
-        vsml_bench.run(str(finished.suite), precision="float8")
+        vsml_bench.run(str(finished.suite), precision="float8", out=finished.folder / "none")
+    assert not (finished.folder / "none").exists()
 
 
 def _loss(cell: Cell) -> np.ndarray:

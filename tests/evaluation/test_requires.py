@@ -37,7 +37,7 @@ REASON = (
 def test_without_its_package_a_learner_is_unavailable_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needy = write(tmp_path / "needy.py", NEEDY)
+    needy = write(tmp_path / "mine" / "needy.py", NEEDY)
     suite = write_suite(
         tmp_path / "suite.toml", ["digits-held-out"], ["nearest-mean", needy], lifetimes=2
     )

@@ -80,10 +80,14 @@ def test_cells_record_where_they_come_from(finished: Finished) -> None:
 
 
 def test_a_second_run_reuses_everything(finished: Finished) -> None:
-    before = {p.name: p.stat().st_mtime_ns for p in finished.folder.rglob("*")}
+    def written() -> dict[Path, tuple[int, int]]:
+        found = ((path, path.stat()) for path in finished.folder.rglob("*") if path.is_file())
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found}
+
+    before = written()
     again = call("run", "--suite", finished.suite, "--out", finished.folder, "--json")
     assert again.code == 0 and again.json["reused"] == len(again.json["cells"]) == 18
-    assert {p.name: p.stat().st_mtime_ns for p in finished.folder.rglob("*")} == before
+    assert written() == before
 
 
 def test_a_second_run_from_empty_gives_the_same_board(finished: Finished, tmp_path: Path) -> None:
@@ -130,7 +134,7 @@ def test_a_failing_learner_costs_its_own_cell_only(
     assert cells["kills"].reason == "its process ended with exit code -9"
     assert cells["lacks"].reason == "no such package here"
     for name in ("diverges", "crashes", "kills"):
-        assert f"digits-held-out, {name}, seed 0: {cells[name].status}: " in run.out
+        assert f"{name} on digits-held-out, seed 0: {cells[name].status}: " in run.out
     board = call("leaderboard", "--suite", suite, "--results", out, "--format", "json").json
     rows = {row["learner"]: row for row in board["rows"]}
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -156,7 +160,7 @@ def test_what_loops_is_killed_when_its_time_is_up(tmp_path: Path) -> None:
     loops = write(tmp_path / "loops.py", LOOPS)
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], [loops], time_limit=3.0)
     run = call("run", "--suite", suite, "--out", tmp_path / "out", "--jobs", 1, "--quiet")
-    assert run.code == 1 and "loops, seed 0: timeout: " in run.out
+    assert run.code == 1 and "loops on digits-held-out, seed 0: timeout: " in run.out
     (cell,) = load_cells(tmp_path / "out" / "cells")[0]
     assert (cell.status, cell.outcomes) == ("timeout", None)
     assert cell.reason == "killed after its time limit of 3 s"

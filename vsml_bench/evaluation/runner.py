@@ -130,7 +130,7 @@ def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> R
 
 def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, list[Plan]]:
     report, due = RunReport(), []
-    how = manner(_processor(options.device), options.precision)
+    how = manner(_processor(options), options.precision)
     for plan in plans:
         path = cell_path(options.folder / "cells", plan, plan.key, how)
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
@@ -142,12 +142,13 @@ def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, li
     return report, due
 
 
-def _processor(device: str) -> str:
-    if device == "cpu":
-        return device
+def _processor(options: RunOptions) -> str:
+    """Its kind; VsmlBenchError for an unknown device or precision."""
+    if (options.device, options.precision) == ("cpu", "float32"):
+        return "cpu"
     from vsml_bench.execution import decide
 
-    return decide(device).device.type
+    return decide(options.device, precision=options.precision).device.type
 
 
 class _Run:
