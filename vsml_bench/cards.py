@@ -30,6 +30,7 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
+from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
 
 ENTRY_POINTS = "vsml_bench.learners"
 """Group of the entry points by which packages bring learners."""
@@ -164,7 +165,8 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
     folder = _folder_of(reference)
     beside = sorted(path.name for path in folder.glob("*.py")) if folder is not None else []
-    depends = [reference, str(folder), beside, as_plain(dict(overrides)), *_surroundings()]
+    depends = [reference, str(folder), beside, as_plain(dict(overrides))]
+    depends += [platform.python_version(), _own_code(), _plugins()]
     place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
@@ -182,16 +184,20 @@ def _folder_of(reference: str) -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def _surroundings() -> tuple[Any, ...]:
-    """What every card depends on: Python, vsml-bench itself, and the plug-ins that are
-    installed."""
+def _own_code() -> str:
+    """SHA-256 of vsml-bench itself, on which every card depends."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):
         for file in sorted(folder.rglob("*.py")):
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    plugins = sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
-    return platform.python_version(), digest.hexdigest(), plugins
+    return digest.hexdigest()
+
+
+def _plugins() -> list[str]:
+    """What is installed that may bring learners, with its versions."""
+    groups = (ENTRY_POINTS, STUDIES)
+    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
+    return sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
 
 
 def _cache() -> Path:

@@ -55,10 +55,10 @@ def adopt_file(
         plans = [plan for plan in today if isinstance(plan, Plan)]
         return asdict(_adopt_cell(path, plans, setting, lifetimes))
     jobs = [job for job in today if isinstance(job, Job)]
-    return asdict(_adopt_artifact(path, jobs, setting.root))
+    return asdict(_adopt_artifact(path, jobs, setting))
 
 
-def _adopt_artifact(path: Path, jobs: Sequence[Job], root: Path | None) -> Replay:
+def _adopt_artifact(path: Path, jobs: Sequence[Job], setting: Setting) -> Replay:
     """Files a checkpoint or tuning record under the identity of today's job that it is of, if it
     replays; the old file goes then."""
     record = load_artifact(path)
@@ -71,10 +71,10 @@ def _adopt_artifact(path: Path, jobs: Sequence[Job], root: Path | None) -> Repla
     if path == artifact_path(path.parent, job):
         return Replay(path.name, kind)
     if kind == "tuning":
-        found = replay_tuning(record, job, root, path.name)
+        found = replay_tuning(record, job, setting.root, path.name)
         first: list[float] = []
     else:
-        found, first = replay_training(record, job, root, path.name)
+        found, first = replay_training(record, job, setting.folders, setting.root, path.name)
         first = document.get("first_losses") or first
     if found.reason:
         return found

@@ -24,6 +24,7 @@ import torch
 from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.errors import UnavailableError
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
@@ -32,7 +33,7 @@ from vsml_bench.evaluation.worker import prepare
 from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import load_artifact
 from vsml_bench.meta_training.checkpoint import Checkpoint
-from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
 from vsml_bench.meta_training.tuning import score
 from vsml_bench.protocols.evaluation import Scores, evaluate
@@ -143,7 +144,7 @@ def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
 
 
 def replay_training(
-    checkpoint: Checkpoint, job: Job, root: Path | None, file: str = ""
+    checkpoint: Checkpoint, job: Job, folders: tuple[Path, ...], root: Path | None, file: str = ""
 ) -> tuple[Replay, list[float]]:
     """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
     the meta-losses with those recorded; also these losses.
@@ -157,8 +158,8 @@ def replay_training(
     count = len(first) or int(history[0]["step"])
     found = Replay(file, "meta-training")
     if count > MOST_UPDATES:
-        return found, first_losses(job, root, FIRST_LOSSES)
-    losses = first_losses(job, root, count)
+        return found, first_losses(job, folders, root, FIRST_LOSSES)
+    losses = first_losses(job, folders, root, count)
     pairs = [(sum(losses) / len(losses), history[0]["loss"])]
     if first:
         pairs = list(zip(losses, first, strict=True))
@@ -168,14 +169,22 @@ def replay_training(
     return found, losses[:FIRST_LOSSES]
 
 
-def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
-    """Meta-losses of the first meta-updates of a job from fresh meta-parameters, or from those that
-    it starts from."""
+def first_losses(
+    job: Job, folders: tuple[Path, ...], root: Path | None, updates: int
+) -> list[float]:
+    """Meta-losses of the first meta-updates of a job, from fresh meta-parameters or from those that
+    it starts from, which must be in one of the folders."""
     assert job.recipe is not None
+    start = find_artifact(job.start, folders) if job.start is not None else None
+    if job.start is not None and start is None:
+        raise UnavailableError(
+            f"the meta-training that it goes on from, {job.start.name}, is not here"
+        )
     with tempfile.TemporaryDirectory() as folder:
         cpu = decide("cpu", 1)
         training = Training(job, job.recipe, Path(folder), cpu, root, "", compiling=False)
-        training.begin(progress=False)
+        if start is not None:
+            training.start_from(start)
         return [training.update(step) for step in range(updates)]
 
 
@@ -214,4 +223,4 @@ def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> 
     job = build(Job, record.document["job"], path.name)
     if job.recipe is None:
         return replay_tuning(record, job, setting.root, path.name)
-    return replay_training(record, job, setting.root, path.name)[0]
+    return replay_training(record, job, setting.folders, setting.root, path.name)[0]
