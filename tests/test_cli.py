@@ -346,6 +346,19 @@ def test_verify(finished: Finished, tmp_path: Path) -> None:
     assert "is not a folder" in refusal(call("verify", tmp_path / "nowhere"))
 
 
+def test_verify_replays(finished: Finished, tmp_path: Path) -> None:
+    out = copied(finished, tmp_path / "out")
+    for path in out.rglob("*.*"):
+        if not path.name.startswith("digits-held-out--chance"):
+            path.unlink()
+    found = call("verify", out, "--replay", 1, "--steps", 5, "--jobs", 1, "--json")
+    assert found.code == 0, found
+    (report,) = found.json["replayed"]
+    assert (report["lifetimes"], report["steps"], report["reason"]) == (1, 5, "")
+    assert report["difference"] < 1e-5
+    assert "add --replay" in refusal(call("verify", out, "--adopt"))
+
+
 def test_explain(finished: Finished) -> None:
     cell = next(finished.cells.glob("digits-held-out--vsml--seed1*"))
     said = call("explain", cell)
