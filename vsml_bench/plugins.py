@@ -3,12 +3,14 @@ datasets, protocols and studies of other people are imported. Imports no torch b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,10 +19,15 @@ from typing import Any, TypeVar
 
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.storage import file_hash
 
 T = TypeVar("T")
 
 _PREFIX = "vsml_bench_plugin_"
+_OF_LEARNERS = ("learner", "source")
+imported_for_others: set[str] = set()
+"""Names of modules that were first imported by datasets, protocols and the like: they are in the
+process of a learner, and no part of it."""
 
 
 def is_place(reference: str) -> bool:
@@ -102,12 +109,13 @@ def _import_file(file: Path, kind: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     folder = str(file.parent)
     if folder not in sys.path and file.parent != paths.baselines():
         sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        with _noted(kind):
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise VsmlBenchError(
@@ -119,11 +127,21 @@ def _import_file(file: Path, kind: str) -> ModuleType:
 def import_module(name: str, kind: str) -> ModuleType:
     """The module of that name; VsmlBenchError where it cannot be imported."""
     try:
-        return importlib.import_module(name)
+        with _noted(kind):
+            return importlib.import_module(name)
     except Exception as error:
         raise VsmlBenchError(
             f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
+
+
+@contextlib.contextmanager
+def _noted(kind: str) -> Iterator[None]:
+    """Notes what is imported inside, unless it is for a learner."""
+    before = set(sys.modules)
+    yield
+    if kind not in _OF_LEARNERS:
+        imported_for_others.update(set(sys.modules) - before)
 
 
 def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
@@ -133,3 +151,43 @@ def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
         for _, cls in inspect.getmembers(module, inspect.isclass)
         if cls.__module__ == module.__name__ and issubclass(cls, base)
     ]
+
+
+def real(file: str | Path) -> Path:
+    """The file in the folder that its folder really is. A link to a file stays one: what it imports
+    is looked for beside the link."""
+    folder, name = os.path.split(os.path.abspath(file))
+    return _real_folder(folder) / name
+
+
+@lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> Path:
+    return Path(folder).resolve()
+
+
+def loaded_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[Path, str]:
+    """The files below `home` that this process has imported -> SHA-256 of their bytes. Packages
+    that are installed there, as in a virtual environment, are not the author's.
+
+    leave_out: names of modules.
+    """
+    if home is None:
+        return {}
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name in leave_out:
+            continue
+        path = real(file)
+        if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
+            continue
+        if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
+            found[path] = file_hash(path)
+    return dict(sorted(found.items()))
+
+
+def relative_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[str, str]:
+    """`loaded_files`, named from `home` on."""
+    if home is None:
+        return {}
+    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home, leave_out).items()}

@@ -25,12 +25,26 @@ from typing import Any
 import torch
 
 from vsml_bench import paths
-from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, files_hash, missing_package
+from vsml_bench.cards import (
+    ENTRY_POINTS,
+    Card,
+    files_hash,
+    missing_package,
+    neighbours,
+)
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
-from vsml_bench.plugins import classes_in, import_file, import_module
-from vsml_bench.storage import write_atomically
+from vsml_bench.plugins import (
+    classes_in,
+    import_file,
+    import_module,
+    imported_for_others,
+    loaded_files,
+    real,
+    relative_files,
+)
+from vsml_bench.storage import file_hash, write_atomically
 from vsml_bench.studies import studies
 
 OWN = "vsml-bench"
@@ -136,7 +150,7 @@ class LearnerEntry:
     def card(self, sizes: Mapping[str, Any]) -> Card:
         """What it says of itself. sizes: what `probe` has found, after which all of the author's
         files that are imported late have been imported."""
-        cls = self.cls
+        cls, files = self.cls, relative_files(self.place.home)
         return Card(
             name=self.name,
             version=cls.version,
@@ -152,7 +166,8 @@ class LearnerEntry:
             origin=self.origin,
             reference=self.reference,
             class_name=cls.__name__,
-            code=files_hash(relative_files(self.place.home)),
+            code=files_hash(files),
+            files=files,
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
             **{"fixed_shape": None, **sizes},
@@ -170,14 +185,22 @@ def entry_of(card: Card) -> LearnerEntry:
 
 
 def check_code(entry: LearnerEntry, card: Card) -> None:
-    """VsmlBenchError where the author's files that this process has loaded, or the version, are not
-    those of the card: a score must not be filed under what it is not of."""
-    loaded = files_hash(relative_files(entry.place.home))
-    if (loaded or card.code, entry.cls.version) != (card.code, card.version):
+    """VsmlBenchError where the author's files, the version, or the package's, are not those of the
+    card: a score must not be filed under what it is not of. Files that are imported late may not be
+    loaded yet; a file that the card does not have must not be."""
+    home = entry.place.home or Path()
+    same = all(file_hash(home / name) == digest for name, digest in card.files.items())
+    declared = entry.cls.version, entry.place.package
+    if declared != (card.version, card.package) or not same:
         raise VsmlBenchError(
             f"the code of learner '{card.name}' ({card.origin}) is not what was planned: it was "
-            "changed since, or imports one of its files only later on; run the command again, and "
-            "import all files at the top."
+            "changed since; run the command again."
+        )
+    new = sorted(set(relative_files(entry.place.home, imported_for_others)) - set(card.files))
+    if new:
+        raise VsmlBenchError(
+            f"the code of learner '{card.name}' ({card.origin}) is not what was planned: {new[0]} "
+            "is imported only later on; import it at the top."
         )
 
 
@@ -190,42 +213,19 @@ def write_cards() -> None:
         found = find_learners(request["reference"]) if request["reference"] else learners().values()
         entries = [entry.overridden(request["overrides"]) for entry in found]
         sizes = [entry.probe() for entry in entries]
+        files = {
+            str(file): digest
+            for home in {entry.place.home for entry in entries}
+            for file, digest in loaded_files(home).items()
+        }
         answer: dict[str, Any] = {
             "cards": [as_plain(entry.card(own)) for entry, own in zip(entries, sizes, strict=True)],
-            "files": {
-                str(file): digest
-                for entry in entries
-                for file, digest in loaded_files(entry.place.home).items()
-            },
+            "files": files,
+            "folders": {str(f): neighbours(f) for f in {Path(file).parent for file in files}},
         }
     except VsmlBenchError as error:
         answer = {"error": str(error)}
     write_atomically(Path(request["to"]), json.dumps(answer).encode())
-
-
-def loaded_files(home: Path | None) -> dict[Path, str]:
-    """The files below `home` that this process has imported -> SHA-256 of their bytes. Packages
-    that are installed there, as in a virtual environment, are not the author's."""
-    if home is None:
-        return {}
-    found = {}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str):
-            continue
-        path = Path(file).resolve()
-        if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
-            continue
-        if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
-            found[path] = file_hash(path)
-    return dict(sorted(found.items()))
-
-
-def relative_files(home: Path | None) -> dict[str, str]:
-    """`loaded_files`, named from `home` on."""
-    if home is None:
-        return {}
-    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home).items()}
 
 
 def learners() -> dict[str, LearnerEntry]:
@@ -251,7 +251,7 @@ def find_learners(reference: str) -> list[LearnerEntry]:
     path, _, inside = reference.partition(".py:")
     if reference.endswith(".py") or inside:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
-        place = Place(file.name, str(file), file.absolute().resolve().parent)
+        place = Place(file.name, str(file), real(file).parent)
         return _chosen(import_file(file, "learner"), place, inside)
     name, _, inside = reference.partition(":")
     if "." in name and all(part.isidentifier() for part in name.split(".")):
@@ -270,8 +270,8 @@ def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -
     if top == paths.PACKAGE.name:
         return Place(f"package {OWN}" if by_name else f"module {name}", where)
     module = sys.modules[top]
-    file = Path(module.__file__ or "").resolve()
-    home = file.parent if hasattr(module, "__path__") else file
+    folders = list(getattr(module, "__path__", ()))  # a namespace package has no file
+    home = Path(folders[0]).resolve() if folders else real(module.__file__ or "")
     if not distribution:
         distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), "")
     package = f"{distribution} {importlib.metadata.version(distribution)}" if distribution else ""

@@ -20,7 +20,9 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-"""What processes have imported when they begin: PyTorch and the harness, and no learner."""
+PRELOADED = (WORKER, "torch._dynamo")
+"""What processes have imported when they begin: PyTorch, with a part that the first gradient or
+compilation imports, and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([WORKER])
+        context.set_forkserver_preload(list(PRELOADED))
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
