@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,13 @@ from typing import Any
 import pytest
 
 from tests.asking import ask
+from tests.copies import copy_of_package, replace
 from tests.harness import LEARNER, call, install, write, write_suite
-from vsml_bench import api, cards, paths
-from vsml_bench.cards import Card
+from vsml_bench import cards, paths
 from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.evaluation.executors import LocalExecutor
 from vsml_bench.evaluation.plan import Plan, plan_suite
+from vsml_bench.evaluation.runner import CostModel, RunOptions, run_cells
 from vsml_bench.suites import find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -215,3 +215,134 @@ def test_and_so_does_one_of_an_installed_package(
     old, new = before.job.learner, after.job.learner
     assert (old.code == new.code) == (what == "version")
     assert (old.package == new.package) == (what != "version")
+
+
+def board_of(suite: Path, folder: Path) -> dict[str, Any]:
+    found = call("leaderboard", "--suite", suite, "--results", folder, "--format", "json")
+    assert found.code == 0, found
+    board: dict[str, Any] = found.json
+    return board
+
+
+@pytest.mark.usefixtures("quick_cards")
+def test_whoever_edits_an_idea_is_not_shown_old_numbers(tmp_path: Path) -> None:
+    """A helper that is imported late."""
+    mine = write(tmp_path / "his" / "mine.py", learner(late="from h import f"))
+    write(tmp_path / "his" / "h.py", F)
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], [mine], lifetimes=2)
+    command = ("run", "--suite", suite, "--out", tmp_path / "out", "--jobs", 1, "--json")
+    first, again = call(*command), call(*command)
+    assert (first.code, again.code) == (0, 0), first
+    assert (first.json["reused"], again.json["reused"]) == (0, 1)
+    (old,) = board_of(suite, tmp_path / "out")["rows"]
+    edit(tmp_path / "his" / "h.py")
+    stale = board_of(suite, tmp_path / "out")
+    assert [row["status"] for row in stale["rows"]] == ["missing"]
+    (listed,) = stale["stale"]
+    assert "learner" in json.dumps(listed) and "mine" in json.dumps(listed)
+    after = call(*command)
+    assert after.code == 0 and after.json["reused"] == 0
+    cells, problems = load_cells(tmp_path / "out" / "cells")
+    assert len({cell.key for cell in cells}) == 2 and not problems
+    (new,) = board_of(suite, tmp_path / "out")["rows"]
+    assert new["status"] == "ok" and new["mean"] != old["mean"]
+
+
+def run_plans(plans: list[Plan], folder: Path) -> list[Any]:
+    options = RunOptions(
+        folder, paths.results() / "checkpoints", device="cpu", executor=LocalExecutor(1, False)
+    )
+    return run_cells(plans, options, CostModel(())).cells
+
+
+LATER = """
+class Mine(Base):
+    variants = {"mine": Config("x")}
+
+    def predict(self, state, inputs):
+        if state.steps.max() >= 20:
+            import h
+        return state.logits, state._replace(steps=state.steps + 1)
+"""
+
+
+@pytest.mark.usefixtures("quick_cards")
+def test_new_code_is_not_filed_under_the_old_key(tmp_path: Path) -> None:
+    """Edited after it was planned; and a file that nobody could know of when it was."""
+    mine = write(tmp_path / "his" / "mine.py", learner(late="from h import f"))
+    write(tmp_path / "his" / "h.py", F)
+    plan = plan_of(tmp_path, mine)
+    edit(tmp_path / "his" / "h.py")
+    later = write(tmp_path / "later" / "mine.py", LEARNER + LATER)
+    write(tmp_path / "later" / "h.py", F)
+    for planned, words in (
+        (plan, "is not what was planned: it was changed since"),
+        (plan_of(tmp_path, later), "is not what was planned: h.py is imported only later on"),
+    ):
+        (cell,) = run_plans([planned], tmp_path / "out")
+        assert cell.status == "crashed" and words in cell.reason
+        assert str(tmp_path) not in cell.reason
+    cells, _ = load_cells(tmp_path / "out" / "cells")
+    assert {cell.status for cell in cells} == {"crashed"}
+
+
+@pytest.mark.usefixtures("quick_cards")
+def test_a_link_to_a_learner_counts_with_what_is_beside_the_link(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "idea.py", learner(top="from h import f"))
+    write(tmp_path / "his" / "h.py", F)
+    mine = tmp_path / "his" / "mine.py"
+    mine.symlink_to(tmp_path / "elsewhere" / "idea.py")
+    keys = [plan_of(tmp_path, mine).key]
+    for file in (tmp_path / "his" / "h.py", tmp_path / "elsewhere" / "idea.py"):
+        file.write_text(file.read_text() + "\n# edited\n")
+        keys.append(plan_of(tmp_path, mine).key)
+    assert len(set(keys)) == 3
+
+
+IDENTITIES = """
+import json
+from vsml_bench import cards, paths
+print(json.dumps({name: card.identity() for name, card in cards.shipped().items()}))
+"""
+
+
+def identities(copy: Path) -> dict[str, dict[str, Any]]:
+    """Of all shipped learners, as the copy of the package says."""
+    done = subprocess.run(
+        [sys.executable, "-c", IDENTITIES],
+        env={**os.environ, "PYTHONPATH": str(copy), "XDG_CACHE_HOME": str(copy / "cache")},
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_harmless_edits_of_shipped_learners_make_nothing_stale(tmp_path: Path) -> None:
+    """Their versions and every resolved value of their configurations count, and no bytes."""
+    copy = copy_of_package(tmp_path / "copy")
+    for file, old, new in (
+        ("vsml_bench/vsml/network.py", "Size and options of a VSML network", "Options"),
+        ("vsml_bench/vsml/fast/lifetimes.cpp", "SPANS = 16", "SPANS = 24"),
+        ("vsml_bench/registry.py", "_discovered", "_found_everywhere"),
+        ("vsml_bench/plugins.py", "does not exist where it was looked for", "is not there"),
+    ):
+        replace(copy / file, old, new)
+    with (copy / "baselines/ridge.py").open("a") as ridge:
+        ridge.write("\n# A remark.\n")
+    before = {name: card.identity() for name, card in cards.shipped().items()}
+    assert identities(copy) == json.loads(json.dumps(before))
+    assert {identity["code"] for identity in before.values()} == {""}
+
+
+def test_a_default_that_is_changed_makes_stale_whoever_has_it(tmp_path: Path) -> None:
+    copy = copy_of_package(tmp_path / "copy")
+    replace(copy / "vsml_bench/vsml/network.py", "    ticks: int = 2", "    ticks: int = 4")
+    replace(copy / "baselines/gradient_descent.py", "beta1: float = 0.9", "beta1: float = 0.5")
+    before = {name: card.identity() for name, card in cards.shipped().items()}
+    after = identities(copy)
+    stale = {name for name in before if after[name] != json.loads(json.dumps(before[name]))}
+    assert {"vsml", "vsml-conv", "adam-linear", "adam-mlp"} <= stale
+    assert not stale & {"sgd-linear", "ridge", "chance", "gpicl", "ablation-ticks-1"}
