@@ -210,7 +210,8 @@ def _stored(place: Path) -> dict[str, Any] | None:
     except (OSError, VsmlBenchError):
         return None
     same = (
-        all(file_hash(file) == digest for file, digest in answer["files"].items())
+        answer.keys() == {"cards", "files", "folders"}
+        and all(file_hash(file) == digest for file, digest in answer["files"].items())
         and all(neighbours(folder) == names for folder, names in answer["folders"].items())
         and all(_is_installed(card["package"]) for card in answer["cards"])
     )

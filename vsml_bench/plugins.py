@@ -181,6 +181,8 @@ def loaded_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[P
         path = real(file)
         if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
             continue
+        if not path.is_file():  # some of PyTorch's modules say that they are in the working folder
+            continue
         if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
             found[path] = file_hash(path)
     return dict(sorted(found.items()))

@@ -299,6 +299,19 @@ def test_a_link_to_a_learner_counts_with_what_is_beside_the_link(tmp_path: Path)
     assert len(set(keys)) == 3
 
 
+@pytest.mark.usefixtures("quick_cards")
+def test_where_one_stands_and_what_one_calls_the_file_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = write(tmp_path / "his" / "mine.py", learner(top="from h import f"))
+    write(tmp_path / "his" / "h.py", F)
+    away = cards.find_one(str(mine))
+    monkeypatch.chdir(tmp_path / "his")
+    for reference in ("mine.py", "./mine.py:Mine", f"{mine}:Mine:mine", "../his/mine.py"):
+        assert cards.find_one(reference).identity() == away.identity()
+    assert set(away.files) == {"mine.py", "h.py"}
+
+
 IDENTITIES = """
 import json
 from vsml_bench import cards, paths

@@ -34,6 +34,7 @@ from vsml_bench.meta_training.checkpoint import Checkpoint
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
 from vsml_bench.meta_training.tuning import score
+from vsml_bench.paths import parts
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 
@@ -96,6 +97,9 @@ def replay_cell(
     folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
     """
     assert cell.outcomes is not None
+    absent = _absent(plan.job)
+    if absent:
+        return Replay(file, "cell", impossible=absent)
     manner = cell.provenance
     try:
         execution = decide(manner.processor, 1, manner.precision)
@@ -123,6 +127,8 @@ def replay_cell(
     decisions = int((scores.correct != correct).sum())
     result = Replay(file, "cell", count, length, round(float(off.max()), 6), decisions)
     reasons = [f"its data are other than they were: {', '.join(differing)}"] if differing else []
+    if scores.refused:
+        reasons.append("the learner's fast code gives something else than its written steps")
     allowed = np.ceil(DECISIONS * length)
     if (scores.correct != correct).sum(1).max() > allowed:
         reasons.append(f"{decisions} of {correct.size} decisions differ")
@@ -132,6 +138,15 @@ def replay_cell(
     if not np.isfinite(scores.loss).all() or early or means.any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
     return replace(result, reason="; ".join(reasons))
+
+
+def _absent(job: Job) -> str:
+    """Which file of the learner's is not here; "" where none is missing. What is stored names no
+    folder, so that it is looked for in the working folder."""
+    file, _ = parts(job.learner.reference)
+    if not file or Path(file).is_file():
+        return ""
+    return f"the file of learner '{job.learner.name}', {file}, is not in the working folder"
 
 
 def replay_training(
@@ -197,6 +212,10 @@ def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> 
         )
     record = load_artifact(path)
     job = build(Job, record.document["job"], path.name)
+    absent = _absent(job)
+    if absent:
+        kind = "tuning" if job.recipe is None else "meta-training"
+        return Replay(path.name, kind, impossible=absent)
     if job.recipe is None:
         return replay_tuning(record, job, setting.root, path.name)
     return replay_training(record, job, setting.root, FIRST_LOSSES, path.name)
