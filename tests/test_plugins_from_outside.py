@@ -178,6 +178,6 @@ def test_one_of_each_makes_a_board(tmp_path: Path) -> None:
     (right,) = found["right"]
     assert 0 < right < 2 * 7 and found["same"] == [True]
     assert found["lines"] == f"idea late_accuracy {right}\n"
-    assert found["sections"] == [["Of strangers", [["idea", 20]]]]
+    assert found["sections"] == [["Of strangers", [["idea", 7]]]]
     (row,) = found["document"]
     assert row["right"] == right and row["mean"] == pytest.approx(right / 14)

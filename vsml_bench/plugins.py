@@ -26,8 +26,8 @@ T = TypeVar("T")
 _PREFIX = "vsml_bench_plugin_"
 _OF_LEARNERS = ("learner", "source")
 imported_for_others: set[str] = set()
-"""Names of modules that were first imported by datasets, protocols and the like: they are in the
-process of a learner, and no part of it."""
+"""Names of modules that were imported by datasets, protocols and the like, or by the program that
+runs all: they are in the process of a learner, and no part of it."""
 
 
 def is_place(reference: str) -> bool:
@@ -113,7 +113,7 @@ def _import_file(file: Path, kind: str) -> ModuleType:
     if folder not in sys.path and file.parent != paths.baselines():
         sys.path.insert(0, folder)
     try:
-        with _noted(kind):
+        with _noted(kind, name):
             sys.modules[name] = module
             spec.loader.exec_module(module)
     except Exception as error:
@@ -127,7 +127,7 @@ def _import_file(file: Path, kind: str) -> ModuleType:
 def import_module(name: str, kind: str) -> ModuleType:
     """The module of that name; VsmlBenchError where it cannot be imported."""
     try:
-        with _noted(kind):
+        with _noted(kind, name):
             return importlib.import_module(name)
     except Exception as error:
         raise VsmlBenchError(
@@ -136,12 +136,14 @@ def import_module(name: str, kind: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _noted(kind: str) -> Iterator[None]:
-    """Notes what is imported inside, unless it is for a learner."""
+def _noted(kind: str, name: str) -> Iterator[None]:
+    """Notes what is not imported for a learner: what is inside, if it is of another kind, else what
+    was there before, such as the modules of a program that runs it."""
     before = set(sys.modules)
     yield
-    if kind not in _OF_LEARNERS:
-        imported_for_others.update(set(sys.modules) - before)
+    if name not in before:
+        is_learners = kind in _OF_LEARNERS
+        imported_for_others.update(before if is_learners else set(sys.modules) - before)
 
 
 def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
