@@ -27,7 +27,6 @@ from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate
@@ -108,7 +107,7 @@ def check_names(options: argparse.Namespace) -> None:
             find(_from_root(name))
     for learner in _given(options, "learner"):
         for entry in registry.find_learners(_from_root(learner)):
-            configuration, recipe = entry.plain_config(), as_plain(entry.cls.recipe)
+            configuration, recipe = as_plain(entry.config), as_plain(entry.cls.recipe)
             for option, fields in (("set", configuration), ("recipe", recipe)):
                 for pair in _given(options, option):
                     assert pair.partition("=")[0] in fields, pair
@@ -184,7 +183,6 @@ def test_the_example_keeps_the_contract_and_beats_chance(tmp_path: Path) -> None
     file = tmp_path / "from_the_readme.py"
     file.write_text(code, encoding="utf-8")
     (example,) = registry.find_learners(f"{file}:FadingMean")
-    probe(example)
     (chance,) = registry.find_learners("chance")
     sampler = EpisodeSampler(TaskDistribution(("digits",), "test"))
     seeds = lifetime_seeds(4, "test of the documents")

@@ -53,7 +53,10 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, tasks: Sequence[Task], title: str) -> Iterator[tuple[Any, Any]]:
-        """Yields each task's `what` with its result, or with a `Failure`, as they finish."""
+        """Yields each task's `what` with its result, or with a `Failure`, as they finish.
+
+        title: of the progress bar; "" shows none.
+        """
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class LocalExecutor(Executor):
         bar = progress_bar(
             total,
             title,
-            self.progress,
+            self.progress and bool(title),
             smoothing=0,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
