@@ -20,7 +20,9 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-"""What processes have imported when they begin: PyTorch and the harness, and no learner."""
+PRELOADED = [WORKER, "torch._dynamo"]
+"""What processes have imported when they begin: PyTorch and the harness, and no learner. Every
+evaluation asks PyTorch for a gradient, which imports its compiler and takes a second."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([WORKER])
+        context.set_forkserver_preload(PRELOADED)
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
