@@ -272,7 +272,7 @@ def explain_command(options: argparse.Namespace) -> int:
 
         checkpoint = load_checkpoint(Path(what))
         printing.mapping({**checkpoint.document, "sha256": checkpoint.sha256})
-    elif what in suites.split_names() or what.endswith(".toml"):
+    elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
         printing.mapping(as_plain(suites.find_split(what)))
     elif what in suites.suite_names():
         printing.mapping(as_plain(suites.find_suite(what)))
