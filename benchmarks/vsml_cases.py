@@ -17,7 +17,8 @@ from benchmarks.case import (
 )
 from benchmarks.textbook import textbook_unroll
 from vsml_bench.learner import ES, Shape
-from vsml_bench.meta_training import bptt, es
+from vsml_bench.meta_training import es
+from vsml_bench.meta_training.source import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
@@ -72,7 +73,7 @@ def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | No
             stepwise_loss(logits, episode.labels).mean().backward()
 
         objective = objective_of(runner_of(learner), episode, Online(steps), lambda: state)
-        return lambda: lambda: bptt.meta_gradient(learner, objective), lambda: reference
+        return lambda: lambda: backpropagate(learner, objective), lambda: reference
 
     flops = lifetimes * steps * inputs * 10 * (2 * _FORWARD + _BACKWARD)  # the way back starts anew
     return Case(

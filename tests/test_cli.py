@@ -93,11 +93,14 @@ def test_list_for_people() -> None:
 
 
 def test_a_learner_that_lacks_a_package_is_described(tmp_path: Path) -> None:
-    lacking = LEARNER + """
+    lacking = (
+        LEARNER
+        + """
 class Lacking(Base):
     variants = {"lacking": Config("")}
     requires = {"nothing_like_it": "it is only made up"}
 """
+    )
     path = write(tmp_path / "lacking.py", lacking)
     said = call("explain", path).out
     assert re.search(r'^family +"test"$', said, re.MULTILINE)

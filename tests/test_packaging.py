@@ -114,7 +114,8 @@ def test_a_wheel_claims_one_import_name(built: Built) -> None:
 
 def test_a_wheel_ships_baselines_tasks_and_published_results_unchanged(built: Built) -> None:
     expected = _shipped(built.project)
-    for folder in ("baselines", "tasks/sides", "tasks/splits", "tasks/suites", "results/checkpoints"):
+    folders = ("sides", "splits", "suites")
+    for folder in ("baselines", *(f"tasks/{f}" for f in folders), "results/checkpoints"):
         assert any(name.startswith(f"vsml_bench/shipped/{folder}/") for name in expected), folder
     with zipfile.ZipFile(built.wheel) as wheel:
         shipped = {name for name in wheel.namelist() if name.startswith("vsml_bench/shipped/")}

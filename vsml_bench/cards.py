@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,9 @@ class Card:
     """What finds it again in another process: its name, "path/to/file.py:ClassName:NAME", or the
     same with "package.module"."""
     class_name: str = ""
-    code: str = ""
-    """SHA-256 over the author's files that it loads; "" where vsml-bench's own version counts."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The author's files that it loads, from their folder on -> SHA-256 of their bytes; none where
+    vsml-bench's own `version` counts."""
     package: str = ""
     """Name and version of the package that it comes in; "" where that is vsml-bench, or none."""
     meta_parameters: int | None = None
@@ -78,7 +79,7 @@ class Card:
             "name": self.name,
             "version": self.version,
             "config": self.config,
-            "code": self.code,
+            "code": sha256_hex(canonical_json(self.files)) if self.files else "",
             "package": self.package,
         }
 
@@ -157,11 +158,6 @@ def find_all(
 def is_place(reference: str) -> bool:
     """Whether it says where the learner is, by file or module, instead of naming it."""
     return reference.endswith(".py") or ".py:" in reference or "." in reference.partition(":")[0]
-
-
-def files_hash(files: Mapping[str, str]) -> str:
-    """One SHA-256 over relative names and hashes of files; "" for none."""
-    return sha256_hex(canonical_json(dict(files))) if files else ""
 
 
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:

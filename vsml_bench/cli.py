@@ -122,7 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
     _selection(board)
     board.add_argument("--results", help="folder of the cells (default: runs/SUITE, or published)")
     board.add_argument(
-        "--format", default="markdown", choices=("markdown", "csv", "json"), help="what to print"
+        "--format",
+        default="markdown",
+        help="markdown, csv, json, or what a plug-in brings (default: %(default)s)",
     )
     board.add_argument(
         "--write",

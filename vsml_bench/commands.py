@@ -15,7 +15,7 @@ from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cell
-from vsml_bench.evaluation.privacy import scrub
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import write_atomically
 
 
@@ -179,12 +179,12 @@ def run_command(options: argparse.Namespace) -> int:
 def leaderboard_command(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
     from vsml_bench.boards import compare
-    from vsml_bench.boards.formats import formats
+    from vsml_bench.boards.formats import find_format, formats
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
     known = formats()
-    print(known[options.format].text(board))
+    print(find_format(options.format).text(board))
     if options.write:
         place = api.results_folder(options.suite, options.results)
         for form in known.values():

@@ -21,6 +21,7 @@ from vsml_bench.errors import VsmlBenchError, closest
 T = TypeVar("T")
 
 _PREFIX = "vsml_bench_plugin_"
+_KINDS: dict[str, str] = {}
 
 
 def is_place(reference: str) -> bool:
@@ -106,6 +107,7 @@ def _import_file(file: Path, kind: str) -> ModuleType:
     folder = str(file.parent)
     if folder not in sys.path and file.parent != paths.baselines():
         sys.path.insert(0, folder)
+    before = set(sys.modules)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -113,17 +115,26 @@ def _import_file(file: Path, kind: str) -> ModuleType:
         raise VsmlBenchError(
             f"{kind} file {file.name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
+    _KINDS.update(dict.fromkeys({*set(sys.modules) - before, name}, kind))
     return module
 
 
 def import_module(name: str, kind: str) -> ModuleType:
     """The module of that name; VsmlBenchError where it cannot be imported."""
+    before = set(sys.modules)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except Exception as error:
         raise VsmlBenchError(
             f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
+    _KINDS.update(dict.fromkeys(set(sys.modules) - before, kind))
+    return module
+
+
+def imported_for(module: str) -> str:
+    """The kind of plug-in that a loaded module came with, such as "dataset"; "" for others."""
+    return _KINDS.get(module, "")
 
 
 def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:

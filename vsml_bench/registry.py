@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from vsml_bench import paths
-from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, files_hash, missing_package
+from vsml_bench import paths, plugins
+from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, missing_package
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
@@ -152,7 +152,7 @@ class LearnerEntry:
             origin=self.origin,
             reference=self.reference,
             class_name=cls.__name__,
-            code=files_hash(relative_files(self.place.home)),
+            files=relative_files(self.place.home),
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
             **{"fixed_shape": None, **sizes},
@@ -170,14 +170,21 @@ def entry_of(card: Card) -> LearnerEntry:
 
 
 def check_code(entry: LearnerEntry, card: Card) -> None:
-    """VsmlBenchError where the author's files that this process has loaded, or the version, are not
-    those of the card: a score must not be filed under what it is not of."""
-    loaded = files_hash(relative_files(entry.place.home))
-    if (loaded or card.code, entry.cls.version) != (card.code, card.version):
+    """VsmlBenchError where a file of the author's that this process has loaded, or the version, is
+    not that of the card: a score must not be filed under what it is not of."""
+    loaded = relative_files(entry.place.home)
+    changed = sorted(name for name, found in loaded.items() if card.files.get(name, found) != found)
+    late = sorted(loaded.keys() - card.files.keys())
+    if changed or entry.cls.version != card.version:
+        what = ", ".join(changed) or f"its version is {entry.cls.version} and was {card.version}"
         raise VsmlBenchError(
-            f"the code of learner '{card.name}' ({card.origin}) is not what was planned: it was "
-            "changed since, or imports one of its files only later on; run the command again, and "
-            "import all files at the top."
+            f"the code of learner '{card.name}' ({card.origin}) is not what was planned ({what}); "
+            "run the command again."
+        )
+    if late:
+        raise VsmlBenchError(
+            f"learner '{card.name}' ({card.origin}) imports {', '.join(late)} so late that no "
+            "trial of it sees that; import it at the top of the file."
         )
 
 
@@ -209,7 +216,9 @@ def loaded_files(home: Path | None) -> dict[Path, str]:
     if home is None:
         return {}
     found = {}
-    for module in list(sys.modules.values()):
+    for name, module in list(sys.modules.items()):
+        if plugins.imported_for(name) not in ("", "learner"):
+            continue  # a dataset's or a protocol's
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             continue

@@ -12,7 +12,7 @@ from tests.harness import LEARNER, call, install, write_suite
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import load
-from vsml_bench.protocols.registry import find_protocol
+from vsml_bench.protocols.protocol import find_protocol
 from vsml_bench.registry import learners
 from vsml_bench.studies import Study, find_study, studies
 from vsml_bench.suites import find_suite, suite_names
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 COINS = (
     LEARNER
     + """
-from vsml_bench.boards.sections import Section
+from vsml_bench.studies import Section
 from vsml_bench.protocols.online import Online
 from vsml_bench.studies import Study
 
@@ -45,7 +45,7 @@ class Coin(Base):
 
 def sections(finished):
     return [Section("Coins", "Steps.", ("learner", "steps"),
-                    tuple((f.learner, f.cells[0].steps) for f in finished))]
+                    tuple((f.learner, f.steps) for f in finished))]
 
 
 def pictures(shown):
@@ -61,7 +61,7 @@ def test_a_study_of_another_package_brings_everything(
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
     assert learners()["coin"].origin == "study coins"
-    more = 'protocol = "coins"\ntrack = "coins"\n'
+    more = 'protocol = "coins"\nstudy = "coins"\n'
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["coin", "chance"], more=more)
     out = tmp_path / "out"
     run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--quiet", "--device", "cpu")

@@ -21,7 +21,7 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.privacy import scrub
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
 Status: TypeAlias = Literal["ok", "diverged", "timeout", "crashed", "out_of_memory", "unavailable"]
@@ -221,11 +221,10 @@ def content_hash(cell: Cell) -> str:
 
 
 def _document(cell: Cell) -> dict[str, Any]:
-    job = cell.plan.job.published()
     note = scrub(cell.provenance.note)
     return {
         "format": _FORMAT,
-        "plan": as_plain(dataclasses.replace(cell.plan, job=job)),
+        "plan": as_plain(cell.plan.published()),
         "identity": cell.identity,
         "status": cell.status,
         "reason": scrub(cell.reason),

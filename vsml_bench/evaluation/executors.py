@@ -20,9 +20,8 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-PRELOADED = [WORKER, "torch._dynamo"]
-"""What processes have imported when they begin: PyTorch and the harness, and no learner. Every
-evaluation asks PyTorch for a gradient, which imports its compiler and takes a second."""
+SERVER = "vsml_bench.evaluation.server"
+"""What is imported before processes begin: PyTorch and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([SERVER])
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -95,7 +94,7 @@ class LocalExecutor(Executor):
         with (
             bar,
             ProcessPool(
-                workers, max_tasks=1, context=context, initializer=_share, initargs=(shares,)
+                workers, max_tasks=1, context=context, initializer=_begin, initargs=(shares,)
             ) as pool,
         ):
             futures: dict[Future[Any], int] = {
@@ -154,9 +153,12 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
 _shares: Any = None
 
 
-def _share(shares: Any) -> None:
+def _begin(shares: Any) -> None:
+    """What a worker process does first. It is to end with the server that it was forked from, which
+    ends with the process that runs the tasks."""
     global _shares
     _shares = shares
+    importlib.import_module(SERVER).end_with_parent()
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:

@@ -9,14 +9,16 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from vsml_bench import paths
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
-from vsml_bench.protocols.registry import protocol_of
+from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.recipes import Recipe
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
@@ -50,6 +52,13 @@ class Plan:
 
     def __str__(self) -> str:
         return f"{self.learner} on {self.split.name}, seed {self.job.seed}"
+
+    def published(self) -> Plan:
+        """Without this machine's paths."""
+        file, inside = paths.parts(self.split.unchanged)
+        unchanged = inside or Path(file).stem or self.split.unchanged
+        split = dataclasses.replace(self.split, unchanged=unchanged)
+        return dataclasses.replace(self, split=split, job=self.job.published())
 
     def identity(self) -> dict[str, Any]:
         """Everything that is declared and that the outcome depends on, part by part, with every
