@@ -15,9 +15,8 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Learner, NoConfig, Phase, Recipe, Shape, cross_entropy_error
 from vsml_bench.meta_training import es
-from vsml_bench.meta_training.source import backpropagate
 from vsml_bench.meta_training.es import Population
-from vsml_bench.meta_training.source import MetaLoss, Objective, meta_loss
+from vsml_bench.meta_training.source import MetaLoss, Objective, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import generator
 from vsml_bench.vsml.learner import VSML, VSMLConfig

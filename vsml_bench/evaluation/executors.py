@@ -54,7 +54,10 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, tasks: Sequence[Task], title: str) -> Iterator[tuple[Any, Any]]:
-        """Yields each task's `what` with its result, or with a `Failure`, as they finish."""
+        """Yields each task's `what` with its result, or with a `Failure`, as they finish.
+
+        title: of the progress bar; "" shows none.
+        """
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class LocalExecutor(Executor):
         bar = progress_bar(
             total,
             title,
-            self.progress,
+            self.progress and bool(title),
             smoothing=0,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )

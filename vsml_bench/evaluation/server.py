@@ -7,6 +7,9 @@ import contextlib
 import ctypes
 import signal
 
+# The first gradient in a process would import it, which takes a second.
+import torch._dynamo  # noqa: F401
+
 import vsml_bench.evaluation.worker  # noqa: F401
 
 PR_SET_PDEATHSIG = 1
