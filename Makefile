@@ -126,7 +126,7 @@ asv-pages: .venv/.installed ## make web pages of the stored results, in results/
 	@$(ASV) publish
 	@cp .venv/lib/python*/site-packages/asv-*.dist-info/licenses/LICENSE.rst results/speed/pages/
 
-readme: .venv/.installed ## copy the published boards into README.md and docs/
+readme: .venv/.installed ## copy columns of the published board into README.md
 	@.venv/bin/python tools/update_readme.py
 
 lock: .venv/.installed ## bring constraints.txt up to the newest versions, for all Pythons

@@ -15,12 +15,11 @@ import torch
 from benchmarks.case import CPU, Case, Run, runner_of, without_gradients
 from benchmarks.learner_cases import gpicl_lifetime, maml_meta_step, sgd_online
 from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
-from vsml_bench import paths
-from vsml_bench.data.episodes import EpisodeSampler
-from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
-from vsml_bench.evaluation.work import WorkOrder, entry_of, run_cell
+from vsml_bench import api, paths
+from vsml_bench.evaluation import worker
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import decide
-from vsml_bench.meta_training.artifact import find_artifact, ready
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import lifetime_seeds
@@ -31,26 +30,22 @@ def runner_overhead(lifetimes: int, goal: float | None) -> Case:
     """A cell of the desk suite, from its plan to its record, against the `unroll` in it."""
     steps = find_suite("desk").steps
 
-    def plan() -> CellPlan:
-        desk = find_suite("desk")
-        planned = plan_suite(desk, splits=["mnist5k-held-out"], learners=["vsml"], seeds=[0])
-        return dataclasses.replace(planned[0], lifetimes=lifetimes)
+    def plan() -> Plan:
+        (planned,) = api.plan("desk", splits=["mnist5k-held-out"], learners=["vsml"], seeds=[0])
+        return dataclasses.replace(planned, lifetimes=lifetimes)
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
         folders = (paths.results() / "checkpoints",)
 
         def ours() -> Run:
-            order = WorkOrder(plan(), folders, None, "cpu", 1, "", ("", False))
-            return lambda: run_cell(order)
+            planned, setting = plan(), Setting(folders, None, "cpu", "", ("", False))
+            return lambda: worker.test(planned, setting)
 
         def reference() -> Run:
-            planned = plan()
-            job = job_of(planned, entry_of(planned))
-            train = EpisodeSampler(planned.split.meta_train)
-            made = ready(job, find_artifact(job, folders), train.content_hashes).learner
-            sampler, protocol = EpisodeSampler(planned.split.meta_test), Online(steps)
+            found = worker.prepare(plan(), folders, None)
+            made, sampler = found.learner.learner, found.sampler
             seeds = lifetime_seeds(lifetimes, "speed")
-            episode = protocol.sample(sampler, seeds)
+            episode = Online(steps).sample(sampler, seeds)
             state = fresh_states(made, seeds, sampler.shape, CPU)
             runner = runner_of(made)
             return without_gradients(lambda: runner.unroll(state, episode.inputs, episode.labels))

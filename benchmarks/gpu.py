@@ -34,7 +34,7 @@ from vsml_bench.execution import (
     without_gradients,
 )
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.meta_training import bptt
+from vsml_bench.meta_training.source import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
@@ -88,7 +88,7 @@ def meta_gradient(lifetimes: int) -> dict[str, Any]:
         learner, state, placed = _placed(episode, shape, execution.device)
         runner = accelerate(learner, execution, steps)
         objective = objective_of(runner, placed, Online(META_STEPS), lambda: state)
-        run = partial(bptt.meta_gradient, learner, objective)
+        run = partial(backpropagate, learner, objective)
         run()
         _check_use(runner)
         return episode.labels.numel() / _quickest(run, execution.device)

@@ -16,7 +16,7 @@ from baselines.maml import ConvConfig, ConvMAML, MAMLConfig, ModelAgnostic
 from benchmarks.case import Case, Run, objective_of, random_episode, runner_of, without_gradients
 from vsml_bench.acceleration import COMPILE_AFTER
 from vsml_bench.learner import Shape
-from vsml_bench.meta_training import bptt
+from vsml_bench.meta_training.source import backpropagate
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
 
@@ -68,7 +68,7 @@ def maml_meta_step(widths: tuple[int, ...] | None, goal: float | None) -> Case:
                 protocol,
                 lambda: maml.init_state(tasks, shape, torch.Generator().manual_seed(0)),
             )
-            return lambda: bptt.meta_gradient(maml, objective)
+            return lambda: backpropagate(maml, objective)
 
         def reference() -> Run:
             from learn2learn.algorithms import MAML

@@ -16,8 +16,9 @@ from benchmarks.case import (
     without_gradients,
 )
 from benchmarks.textbook import textbook_unroll
-from vsml_bench.learner import Recipe, Shape
-from vsml_bench.meta_training import bptt, es
+from vsml_bench.learner import ES, Shape
+from vsml_bench.meta_training import es
+from vsml_bench.meta_training.source import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
@@ -72,7 +73,7 @@ def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | No
             stepwise_loss(logits, episode.labels).mean().backward()
 
         objective = objective_of(runner_of(learner), episode, Online(steps), lambda: state)
-        return lambda: lambda: bptt.meta_gradient(learner, objective), lambda: reference
+        return lambda: lambda: backpropagate(learner, objective), lambda: reference
 
     flops = lifetimes * steps * inputs * 10 * (2 * _FORWARD + _BACKWARD)  # the way back starts anew
     return Case(
@@ -97,22 +98,22 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
             *(runner_of(learner), episode, Online(steps)),
             lambda: fresh_states(learner, [0], shape, CPU),
         )
-        recipe = Recipe(phases=(), engine="es", pairs=pairs)
+        engine = ES(pairs=pairs)
 
         def reference() -> None:
             """The same members, one after the other."""
             own = {name: p.detach().clone() for name, p in learner.named_parameters()}
             gradient = {name: torch.zeros_like(p) for name, p in own.items()}
-            one_by_one = es.Population(pairs, recipe.noise_std, pairs_at_once=1)
+            one_by_one = es.Population(pairs, engine.noise_std, pairs_at_once=1)
             for noise in es.draw_noise(own, one_by_one, seed=0):
                 losses = []
                 for sign in (1, -1):
                     for name, p in learner.named_parameters():
-                        p.copy_(own[name] + sign * recipe.noise_std * noise[name][0])
+                        p.copy_(own[name] + sign * engine.noise_std * noise[name][0])
                     state = fresh_states(learner, [0], shape, CPU)
                     logits, _ = textbook_unroll(learner, state, episode.inputs, episode.labels)
                     losses.append(stepwise_loss(logits, episode.labels).mean())
-                slope = (losses[0] - losses[1]) / (2 * recipe.noise_std)
+                slope = (losses[0] - losses[1]) / (2 * engine.noise_std)
                 for name, eps in noise.items():
                     gradient[name] += slope * eps[0] / pairs
             for name, p in learner.named_parameters():
@@ -120,7 +121,7 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
                 p.grad = gradient[name]
 
         def ours() -> Run:
-            prepared = es.prepare(learner, objective, recipe, "vsml")
+            prepared = es.prepare(learner, objective, engine, "vsml")
             return lambda: es.meta_gradient(learner, objective, prepared, seed=0)
 
         return ours, lambda: torch.no_grad()(reference)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.executors import PRELOADED
+from vsml_bench.evaluation.executors import SERVER
 
 
 def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What `cards._ask` gives, by the same program."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload([SERVER])
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})

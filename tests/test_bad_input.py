@@ -16,6 +16,8 @@ import pytest
 from tests.conftest import Finished
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
+from vsml_bench import registry
+from vsml_bench.errors import VsmlBenchError
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -104,7 +106,7 @@ def test_unknown_names_and_values(arguments: list[str], words: str) -> None:
         ("lifetimes = 3.5", "lifetimes: expected int, found 3.5"),
         ("lifetimes = true", "lifetimes: expected int, found True"),
         ("protocol = 'offline'", "unknown protocol 'offline'; did you mean 'online'?"),
-        ("track = 'cloing'", "unknown study 'cloing'; did you mean 'cloning'?"),
+        ("study = 'cloing'", "unknown study 'cloing'; did you mean 'cloning'?"),
         ("lifetimes = 0", "lifetimes: expected more than 0, found 0"),
         ("steps = -1", "steps: expected more than 0, found -1"),
         ("[recipes.vmsl]", "'vmsl' is not among its learners"),
@@ -145,25 +147,35 @@ def test_splits_that_make_no_sense(tmp_path: Path, change: dict[str, str], words
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("verb", ["run", "meta-train"])
-def test_faulty_learner_files(tmp_path: Path, fault: str, verb: str) -> None:
+def faulty(folder: Path, fault: str) -> tuple[Path, str]:
+    """A learner with the fault, and the words in which it is refused."""
     old, new, words = FAULTS[fault]
     assert MINE.count(old) == 1
-    learner = write(tmp_path / "mine.py", MINE.replace(old, new))
-    if verb == "run":
-        command = ["run", "--suite", "smoke", "--split", "digits-held-out"]
-    else:
-        tuned = learner.read_text().replace(
-            "class Mine(", "from vsml_bench.learner import TuningGrid\n\n\nclass Mine("
-        )
-        write(
-            learner,
-            tuned.replace(
-                '    variants = {"mine"', '    tuning = TuningGrid()\n    variants = {"mine"'
-            ),
-        )
-        command = TRAIN[:3]
+    return write(folder / "mine.py", MINE.replace(old, new)), words
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_learner_files(tmp_path: Path, fault: str) -> None:
+    """What a process that reads cards finds."""
+    learner, words = faulty(tmp_path, fault)
+    with pytest.raises(VsmlBenchError, match=words) as refused:
+        for entry in registry.find_learners(str(learner)):
+            entry.probe()
+    assert "mine.py" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "command"),
+    [
+        ("a method that fails", ["run", "--suite", "smoke", "--split", "digits-held-out"]),
+        ("missing attribute", TRAIN[:3]),
+    ],
+    ids=["run", "meta-train"],
+)
+def test_nothing_is_written_for_a_faulty_learner(
+    tmp_path: Path, fault: str, command: list[str]
+) -> None:
+    learner, words = faulty(tmp_path, fault)
     said = refusal(call(*command, "--learner", learner, "--out", tmp_path / "out"))
     assert "mine.py" in said and re.search(words, said), said
     assert not (tmp_path / "out").exists()

@@ -21,7 +21,6 @@ from tests.conftest import Finished
 from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
-from vsml_bench import registry
 from vsml_bench.studies.introspection import look
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -93,21 +92,20 @@ def test_list_for_people() -> None:
     )
 
 
-def test_a_learner_that_cannot_be_made_here_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lacking = LEARNER.replace(
-        "    variants = {}\n",
-        '    variants = {"lacking": Config("")}\n\n    def __init__(self, config):\n'
-        '        raise UnavailableError("no such package here")\n',
+def test_a_learner_that_lacks_a_package_is_described(tmp_path: Path) -> None:
+    lacking = (
+        LEARNER
+        + """
+class Lacking(Base):
+    variants = {"lacking": Config("")}
+    requires = {"nothing_like_it": "it is only made up"}
+"""
     )
-    (entry,) = registry.find_learners(str(write(tmp_path / "lacking.py", lacking)))
-    known = {"chance": registry.find_learner("chance"), entry.name: entry}
-    monkeypatch.setattr(registry, "learners", lambda: known)
-    rows = {row["name"]: row for row in call("list", "learners", "--json").json["learners"]}
-    assert rows["lacking"]["state_floats"] is None and rows["lacking"]["family"] == "test"
-    assert rows["chance"]["state_floats"] == 11
-    assert "no such package here" in refusal(call("check", entry.reference))
+    path = write(tmp_path / "lacking.py", lacking)
+    said = call("explain", path).out
+    assert re.search(r'^family +"test"$', said, re.MULTILINE)
+    assert re.search(r"^state_floats +null$", said, re.MULTILINE)
+    assert "needs the package nothing_like_it" in refusal(call("check", path))
 
 
 def test_check(tmp_path: Path) -> None:
@@ -335,14 +333,15 @@ def test_introspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verify(finished: Finished, tmp_path: Path) -> None:
     out = copied(finished, tmp_path / "out")
     intact = call("verify", out, "--json")
-    assert intact.code == 0 and intact.json == {"intact": 20, "damaged": []}
+    assert intact.code == 0 and intact.json == {"intact": 20, "damaged": {}, "replayed": []}
     assert call("verify", out).out == "20 files intact, 0 damaged.\n"
     for path in (next(out.glob("cells/*chance*")), next(out.glob("checkpoints/*seed1*"))):
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
     damaged = call("verify", out, "--json")
     assert damaged.code == 1 and damaged.json["intact"] == 18
-    assert [d["file"].split("/")[0] for d in damaged.json["damaged"]] == ["cells", "checkpoints"]
+    folders = [file.partition("/")[0] for file in damaged.json["damaged"]]
+    assert folders == ["cells", "checkpoints"]
     assert "2 damaged" in call("verify", out).out
     assert "is not a folder" in refusal(call("verify", tmp_path / "nowhere"))
 

@@ -9,9 +9,8 @@ import pytest
 
 from tests.harness import call, write_few_shot
 from tools.compare_with_learn2learn import compare
+from vsml_bench import api
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.planning import plan_suite
-from vsml_bench.suites import find_suite
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_here", "one_thread"),
@@ -32,7 +31,7 @@ def test_a_meta_trained_initialisation_answers_alike(tmp_path: Path) -> None:
     suite = write_few_shot(tmp_path, ["maml"], more=TRAINED)
     run = call("run", "--suite", suite, "--out", tmp_path / "out", "--jobs", 1, "--device", "cpu")
     assert run.code == 0, run
-    (plan,) = plan_suite(find_suite(str(suite)))
+    (plan,) = api.plan(str(suite))
     ours, theirs, differing, count = compare(plan, tmp_path / "out" / "checkpoints", 8)
     assert (differing, count) == (0, 8 * 12) and ours == theirs
     assert ours > 0.5  # of four classes: it has learned something that could differ

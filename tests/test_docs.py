@@ -17,21 +17,18 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from tests.boards.factory import make_cell
 from tools import update_readme
 from vsml_bench import registry, suites
-from vsml_bench.boards.board import build_board
-from vsml_bench.boards.markdown import to_markdown
 from vsml_bench.cli import build_parser, main
 from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.conformance import probe
 from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
+from vsml_bench.recipes import ES
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Relation
@@ -108,7 +105,8 @@ def check_names(options: argparse.Namespace) -> None:
             find(_from_root(name))
     for learner in _given(options, "learner"):
         for entry in registry.find_learners(_from_root(learner)):
-            configuration, recipe = entry.plain_config(), as_plain(entry.cls.recipe)
+            configuration = as_plain(entry.config)
+            recipe = {**as_plain(ES()), **as_plain(entry.cls.recipe or {})}
             for option, fields in (("set", configuration), ("recipe", recipe)):
                 for pair in _given(options, option):
                     assert pair.partition("=")[0] in fields, pair
@@ -184,7 +182,7 @@ def test_the_example_keeps_the_contract_and_beats_chance(tmp_path: Path) -> None
     file = tmp_path / "from_the_readme.py"
     file.write_text(code, encoding="utf-8")
     (example,) = registry.find_learners(f"{file}:FadingMean")
-    probe(example)
+    example.probe()
     (chance,) = registry.find_learners("chance")
     sampler = EpisodeSampler(TaskDistribution(("digits",), "test"))
     seeds = lifetime_seeds(4, "test of the documents")
@@ -213,59 +211,88 @@ def test_the_python_api_works_as_shown(tmp_path: Path) -> None:
 
 def test_the_readme_shows_the_published_board() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    published = ROOT / "results" / "desk" / "board.md"
-    text = published.read_text("utf-8") if published.is_file() else None
-    assert update_readme.updated(readme, text) == readme, "run `make readme`"
-    if text is not None:
-        (block,) = update_readme.BLOCK.findall(readme)
-        assert block.strip() == update_readme.matrix_part(text).strip()
-        for line in text.split("\n## ")[0].splitlines():
-            assert line in block or line.startswith("# ")
+    assert update_readme.updated(readme, update_readme.published()) == readme, "run `make readme`"
+
+
+def row(learner: str, split: str, rank: int | None, mean: float | None, **more: Any) -> Any:
+    low, high = (None, None) if mean is None else (mean - 0.01, mean + 0.02)
+    return {
+        **{"learner": learner, "split": split, "rank": rank, "mean": mean, "rank_low": rank},
+        **{"ci_low": low, "ci_high": high, "device": "CPU", "status": "ok"},
+        **{"seed_variance": "measured", **more},
+    }
+
+
+def test_four_columns_of_a_board_by_hand() -> None:
+    held_out, fashion = update_readme.SPLITS
+    rows = [
+        row("a", held_out, 1, 0.9),
+        row("b", held_out, 2, 0.8, rank_low=1, seed_variance="not measured"),
+        row("a", fashion, None, None, status="crashed"),
+        row("b", fashion, 1, 0.7),
+        row("a", "another", 3, 0.1),
+        row("b", "another", 1, 0.2),
+        row("a", "of nobody", None, None),
+    ]
+    board = {"rows": rows, "board_hash": "x1"}
+    shown = update_readme.shown(board)
+    lines = [re.split(r" *\| *", line)[1:-1] for line in shown.splitlines() if "|" in line]
+    assert lines[2:] == [
+        ["b", "1.3", "**80.0 ± 1.5 †**", "**70.0 ± 1.5**"],
+        ["a", "2.0", "**90.0 ± 1.5**", "crashed"],
+    ]
+    assert "all 4 splits" in shown and "Board hash: `x1`" in shown
+    readme = "before\n<!-- board:desk -->\nold\n<!-- /board:desk -->\nafter\n"
+    once = update_readme.updated(readme, board)
+    assert shown in once and "old\n" not in once
+    assert once.startswith("before\n") and once.endswith("\nafter\n")
+    assert update_readme.updated(once, board) == once
+    assert update_readme.NO_BOARD in update_readme.updated(once, None)
+    with pytest.raises(ValueError, match="0 blocks"):
+        update_readme.updated("no block", board)
+
+
+def functions(path: Path) -> set[str]:
+    """Functions and methods that a file defines, as `function` and `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            methods = (each for each in node.body if isinstance(each, ast.FunctionDef))
+            found |= {f"{node.name}.{method.name}" for method in methods}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
+
+
+def equations() -> list[Any]:
+    """Of each line in the README's table: file and function of the equation, and of its test."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = readme.split("## The paper's equations")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    place = r"\[[^]]+\]\((\S+)\) `([\w.]+)`"
+    return [pytest.param(re.findall(place, line), id=line.split(" | ")[0][2:]) for line in lines]
+
+
+@pytest.mark.parametrize("places", equations())
+def test_every_equation_has_its_function_and_its_test(places: list[tuple[str, str]]) -> None:
+    (code, function), (test, name) = places
+    assert function in functions(ROOT / code), f"{code} has no {function}"
+    assert name in functions(ROOT / test), f"{test} has no {name}"
+    assert name.startswith("test_") and not code.startswith("tests/")
+
+
+def prose(text: str) -> int:
+    """Words of a page without code, formulas and tables."""
+    text = re.sub(r"<!--.*?-->", "", FENCE.sub("", text), flags=re.DOTALL)
+    text = re.sub(r"^(\||    ).*$", "", text, flags=re.MULTILINE)
+    return len(re.sub(r"\]\([^)]*\)", "]", text).split())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_document_shows_sections_as_published(document: Path) -> None:
-    text = document.read_text("utf-8")
-    assert update_readme.with_sections(text, update_readme.published) == text, "run `make readme`"
-    for block in update_readme.SECTION.finditer(text):
-        suites.find_suite(block["suite"])
-
-
-def test_sections_of_boards_are_copied_into_documents() -> None:
-    board = "# Leaderboard: s\n\nmatrix\n\n## One\n\nText 1.\n\ntable 1\n\n"
-    board += "## Two\n\nText 2.\n\ntable 2\n\nRun by.\n\nBoard hash: `x`\n"
-    page = "a\n<!-- section:s Two -->\nold\n<!-- /section -->\nb\n<!-- section:s One -->\n"
-    page += "<!-- /section -->\n"
-    once = update_readme.with_sections(page, lambda suite: board if suite == "s" else None)
-    assert once == update_readme.with_sections(once, lambda suite: board)
-    assert once.startswith(
-        "a\n<!-- section:s Two -->\n\nText 2.\n\ntable 2\n\n<!-- /section -->\nb\n"
-    )
-    assert "Text 1.\n\ntable 1\n" in once and "old" not in once and "Run by" not in once
-    assert update_readme.section_part(board, "Leaderboard") == "matrix\n\nBoard hash: `x`\n"
-    assert update_readme.NO_SECTION in update_readme.with_sections(page, lambda suite: None)
-    with pytest.raises(ValueError, match="0 sections 'Two'"):
-        update_readme.with_sections(page, lambda suite: "# Leaderboard: s\n")
-
-
-def test_the_board_is_copied_without_its_details() -> None:
-    names = ("vsml", "ridge")
-    cells = [make_cell(learner=name, accuracies=[0.5, 0.6]) for name in names]
-    board = build_board("desk", cells, [cell.plan for cell in cells])
-    text = to_markdown(board)
-    assert "\n## " in text
-    part = update_readme.matrix_part(text)
-    assert part.startswith("| learner ") and "#" not in part.split("`")[0]
-    assert "| vsml " in part and "| ridge " in part and "Cumulative accuracy in %" in part
-    assert part.endswith(f"\n\nBoard hash: `{board.board_hash}`\n")
-    readme = "before\n<!-- board:desk -->\nold\n<!-- /board:desk -->\nafter\n"
-    once = update_readme.updated(readme, text)
-    assert part in once and "-->\nold" not in once
-    assert once.startswith("before\n") and once.endswith("\nafter\n")
-    assert update_readme.updated(once, text) == once
-    assert update_readme.NO_BOARD in update_readme.updated(once, None)
-    with pytest.raises(ValueError, match="0 blocks"):
-        update_readme.updated("no block", text)
+def test_pages_have_at_most_1000_words_of_prose(document: Path) -> None:
+    assert prose("one [two](three four)\n\n    code\n| a | b |\n```bash\nx\n```\nthree") == 3
+    if document.name != "CHANGELOG.md":
+        assert prose(document.read_text("utf-8")) <= 1000
 
 
 def test_the_picture_shows_every_package_and_nothing_that_is_not_there() -> None:

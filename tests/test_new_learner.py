@@ -21,7 +21,7 @@ def test_it_keeps_the_contract_and_runs_on_the_smoke_suite(tmp_path: Path, meta:
     assert written.code == 0 and "vsml-bench check fading_mean.py" in written.out
     entry = registry.find_learner(str(Path("fading_mean.py").resolve()))
     assert (entry.name, entry.cls.__name__) == ("fading-mean", "FadingMean")
-    assert entry.has_meta_parameters == meta and bool(entry.cls.tuning) != meta
+    assert bool(entry.cls.recipe) == meta and bool(entry.cls.tuning) != meta
     report = check_learner(entry)
     assert report.failed == ()
     assert {r.check for r in report.results if r.outcome == "skipped"} == (

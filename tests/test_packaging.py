@@ -114,7 +114,8 @@ def test_a_wheel_claims_one_import_name(built: Built) -> None:
 
 def test_a_wheel_ships_baselines_tasks_and_published_results_unchanged(built: Built) -> None:
     expected = _shipped(built.project)
-    for folder in ("baselines", "tasks/splits", "tasks/suites", "results/checkpoints"):
+    folders = ("sides", "splits", "suites")
+    for folder in ("baselines", *(f"tasks/{f}" for f in folders), "results/checkpoints"):
         assert any(name.startswith(f"vsml_bench/shipped/{folder}/") for name in expected), folder
     with zipfile.ZipFile(built.wheel) as wheel:
         shipped = {name for name in wheel.namelist() if name.startswith("vsml_bench/shipped/")}
@@ -190,9 +191,7 @@ def test_an_unpacked_wheel_finds_its_tasks_and_learners(built: Built, tmp_path: 
     assert Path(home) == (tmp_path / "site" / "vsml_bench" / "shipped").resolve()
     assert suites == sorted(path.stem for path in (ROOT / "tasks/suites").glob("*.toml"))
     files = [path.name for path in (ROOT / "baselines").glob("*.py") if path.name[0] != "_"]
-    assert origins == sorted(
-        ["package vsml-bench", "study cloning", *(f"baselines/{name}" for name in files)]
-    )
+    assert origins == sorted(["package vsml-bench", *(f"baselines/{name}" for name in files)])
 
 
 STRANGER = """

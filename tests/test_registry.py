@@ -43,7 +43,6 @@ def test_all_shipped_learners_are_found_once():
     assert found["ridge"].origin == "baselines/ridge.py"
     for name, entry in found.items():
         assert registry.find_learner(name).cls is entry.cls
-        assert len(entry.source_hash()) == 64
 
 
 def test_unknown_names_are_answered_with_the_closest():

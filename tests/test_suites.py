@@ -14,8 +14,8 @@ import pytest
 from tests.harness import LEARNER, call
 from vsml_bench import paths, registry
 from vsml_bench.config import as_plain, compact
+from vsml_bench.data.distributions import pinned
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.evaluation.planning import meta_test_axes
 from vsml_bench.sides import sides
 from vsml_bench.storage import canonical_json
 from vsml_bench.suites import Suite, find_split, find_suite, split_names, splits_of, suite_names
@@ -85,7 +85,7 @@ def test_pinned_lifetimes_have_not_moved() -> None:
     assert len(splits) == 120
     identities = {name: [compact(s.meta_train), compact(s.meta_test)] for name, s in splits.items()}
     assert sha256(identities).startswith("eb136a7bbf33c835")
-    axes = {name: meta_test_axes(split.meta_test) for name, split in splits.items()}
+    axes = {name: ("meta-test", pinned(split.meta_test)) for name, split in splits.items()}
     assert sha256(axes).startswith("006da68ea9eeae30")
 
 

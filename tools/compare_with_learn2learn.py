@@ -15,36 +15,33 @@ from pathlib import Path
 
 import numpy as np
 
-from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench import api
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.planning import CellPlan, job_of, plan_suite
-from vsml_bench.evaluation.work import entry_of
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.worker import prepare
 from vsml_bench.execution import decide
-from vsml_bench.meta_training.artifact import find_artifact, ready
 from vsml_bench.paths import results
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.registry import find_learner
-from vsml_bench.suites import find_suite
 
 PAIRS = {"maml-conv": "maml-conv-learn2learn", "maml": "maml-learn2learn"}
 POINT = 0.01
 
 
-def compare(plan: CellPlan, folder: Path, episodes: int) -> tuple[float, float, int, int]:
+def compare(plan: Plan, folder: Path, episodes: int) -> tuple[float, float, int, int]:
     """Our accuracy, learn2learn's, how many predictions are right in one of them only, and of how
     many.
 
     VsmlBenchError where `folder` has no checkpoint for the plan, or without data or learn2learn.
     """
-    job = job_of(plan, entry_of(plan))
-    trained_on = EpisodeSampler(plan.split.meta_train).content_hashes
-    learner = ready(job, find_artifact(job, [folder]), trained_on).learner
-    reference = find_learner(PAIRS[plan.id.learner]).create()
+    found = prepare(plan, (folder,), None)
+    learner = found.learner.learner
+    reference = find_learner(PAIRS[plan.learner]).create()
     reference.load_state_dict(learner.state_dict())
-    sampler = EpisodeSampler(plan.split.meta_test)
-    seeds, execution = plan.meta_test_seeds[:episodes], decide("cpu")
+    protocol = plan.protocol.instance().fitted(found.sampler)
+    seeds, execution = found.seeds[:episodes], decide("cpu")
     ours, theirs = (
-        evaluate(one, sampler, seeds, plan.meta_test_protocol, execution, plan.id.seed).correct
+        evaluate(one, found.sampler, seeds, protocol, execution, plan.job.seed).correct
         for one in (learner, reference)
     )
     return ours.mean(), theirs.mean(), int(np.sum(ours != theirs)), ours.size
@@ -63,16 +60,18 @@ def main() -> int:
     if options.episodes < 1:
         parser.error(f"--episodes: expected at least 1, found {options.episodes}")
     try:
-        suite = find_suite(options.suite)
-        (plan,) = plan_suite(
-            suite, splits=[options.split], learners=[options.learner], seeds=[options.seed]
+        (plan,) = api.plan(
+            options.suite,
+            splits=[options.split],
+            learners=[options.learner],
+            seeds=[options.seed],
         )
         ours, theirs, differing, count = compare(plan, options.artifacts, options.episodes)
     except VsmlBenchError as error:
         print(error, file=sys.stderr)
         return 2
     print(
-        f"{plan.id}: {100 * ours:.2f} %, through learn2learn {100 * theirs:.2f} %; {differing} of "
+        f"{plan}: {100 * ours:.2f} %, through learn2learn {100 * theirs:.2f} %; {differing} of "
         f"{count} predictions are right in one of them only"
     )
     return 0 if abs(ours - theirs) <= POINT else 1

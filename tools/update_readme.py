@@ -1,4 +1,4 @@
-"""Copies the published boards into the README and the pages of docs/, between two comments each.
+"""Copies a few columns of the published desk board into the README, between two comments.
 
 python tools/update_readme.py            rewrites what is due
 python tools/update_readme.py --check    exits 1 where it would change anything
@@ -7,96 +7,114 @@ python tools/update_readme.py --check    exits 1 where it would change anything
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+BOARD = ROOT / "results" / "desk" / "board.json"
+SPLITS: Mapping[str, str] = {
+    "mnist5k-held-out": "held-out digits",
+    "mnist5k-to-fashion_mnist": "Fashion-MNIST",
+}
+"""The splits that the README shows, beside the mean rank over all -> what it calls them."""
 BLOCK = re.compile(r"(?<=<!-- board:desk -->\n).*?(?=<!-- /board:desk -->)", re.DOTALL)
-SECTION = re.compile(
-    r"(?P<begin><!-- section:(?P<suite>\S+) (?P<title>.+?) -->\n).*?(?P<end><!-- /section -->)",
-    re.DOTALL,
-)
-NO_SECTION = "*Not published yet.*\n"
-NO_BOARD = "*No board is published yet: `make leaderboard` prints one.*\n"
+NO_BOARD = "\n*No board is published yet: `make leaderboard` prints one.*\n\n"
+
+Row = Mapping[str, Any]
 
 
-def matrix_part(board: str) -> str:
-    """What the README shows of a board.md: the table of all learners and splits with its legend,
-    and the board's hash, but neither the title nor the sections on single splits."""
-    body = re.split(r"^## ", board, maxsplit=1, flags=re.MULTILINE)[0]
-    shown = [part for part in body.strip().split("\n\n") if not part.startswith("# ")]
-    hashes = re.findall(r"^Board hash: .*$", board, flags=re.MULTILINE)
-    return "\n\n".join([*(part for part in shown if part not in hashes), *hashes]) + "\n"
+def shown(board: Mapping[str, Any]) -> str:
+    """What the README shows of a board.json: a table of four columns, its legend, and the hash."""
+    rows = board["rows"]
+    ranks = mean_ranks(rows)
+    by_place = {(label(row, rows), row["split"]): row for row in rows}
+    lines = [
+        [name, f"{rank:.1f}", *(_score(by_place.get((name, split))) for split in SPLITS)]
+        for name, rank in sorted(ranks.items(), key=lambda item: (item[1], item[0]))
+    ]
+    headers = ["learner", "mean rank", *SPLITS.values()]
+    table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
+    legend = (
+        "Cumulative accuracy in %, ± half the 95 % interval; **bold**: no other learner is "
+        f"decidedly better. Mean rank over all {len({row['split'] for row in rows})} splits: "
+        "[whole board](results/desk/board.md)."
+    )
+    if "†" in table:
+        legend += " †: one meta-train seed alone."
+    return f"\n{table}\n\n{legend}\n\nBoard hash: `{board['board_hash']}`\n\n"
 
 
-def updated(readme: str, board: str | None) -> str:
-    """The README's text with the block that `board`, the text of a board.md, asks for; None where
-    there is no board. Raises ValueError unless the README has exactly one such block."""
+def label(row: Row, rows: Sequence[Row]) -> str:
+    """The learner, with its device where the board has several."""
+    several = len({other["device"] for other in rows} - {""}) > 1
+    return f"{row['learner']} ({row['device']})" if several else str(row["learner"])
+
+
+def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
+    """Label -> mean rank over the splits that anyone has a score on. A learner without a score
+    takes the last place there."""
+    ranks: dict[str, list[int]] = {}
+    for split in {row["split"] for row in rows}:
+        there = [row for row in rows if row["split"] == split]
+        if any(row["rank"] is not None for row in there):
+            for row in there:
+                ranks.setdefault(label(row, rows), []).append(row["rank"] or len(there))
+    return {name: sum(of) / len(of) for name, of in ranks.items()}
+
+
+def updated(readme: str, board: Mapping[str, Any] | None) -> str:
+    """The README's text with the block that `board` asks for; None where none is published.
+    Raises ValueError unless the README has exactly one such block."""
     found = len(BLOCK.findall(readme))
     if found != 1:
         raise ValueError(
             f"README.md has {found} blocks from <!-- board:desk --> to <!-- /board:desk -->; "
             "exactly one is needed."
         )
-    shown = NO_BOARD if board is None else matrix_part(board)
-    return BLOCK.sub(lambda _: f"\n{shown}\n", readme)
+    text = NO_BOARD if board is None else shown(board)
+    return BLOCK.sub(lambda _: text, readme)
 
 
-def section_part(board: str, title: str) -> str:
-    """The text and the table of one section of a board.md, or, of "Leaderboard", `matrix_part`.
-    Raises ValueError where there is none of that title."""
-    if title == "Leaderboard":
-        return matrix_part(board)
-    sections = re.split(r"^## ", board, flags=re.MULTILINE)[1:]
-    parts = [section.strip().split("\n\n") for section in sections]
-    found = [part[1:3] for part in parts if part[0] == title]
-    if len(found) != 1:
-        raise ValueError(f"a board has {len(found)} sections '{title}'; exactly one is needed.")
-    return "\n\n".join(found[0]) + "\n"
-
-
-def with_sections(text: str, board_of: Callable[[str], str | None]) -> str:
-    """A document with every block <!-- section:SUITE TITLE --> filled. board_of: suite -> the text
-    of its board.md, None where none is published."""
-
-    def filled(block: re.Match[str]) -> str:
-        board = board_of(block["suite"])
-        shown = NO_SECTION if board is None else section_part(board, block["title"])
-        return f"{block['begin']}\n{shown}\n{block['end']}"
-
-    return SECTION.sub(filled, text)
-
-
-def published(suite: str) -> str | None:
-    """The text of a suite's published board.md."""
-    path = ROOT / "results" / suite / "board.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def published() -> dict[str, Any] | None:
+    """The published board.json; None where there is none."""
+    if not BOARD.is_file():
+        return None
+    board: dict[str, Any] = json.loads(BOARD.read_text(encoding="utf-8"))
+    return board
 
 
 def main() -> int:
-    """Rewrites the documents, or with --check only says whether that is due."""
-    parser = argparse.ArgumentParser(description="Copy the published boards into the documents.")
+    """Rewrites the README, or with --check only says whether that is due."""
+    parser = argparse.ArgumentParser(description="Copy the published board into the README.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is due")
     options = parser.parse_args()
-    due = False
-    for path in (README, *sorted((ROOT / "docs").glob("*.md"))):
-        before = path.read_text(encoding="utf-8")
-        after = updated(before, published("desk")) if path == README else before
-        after = with_sections(after, published)
-        if after == before:
-            continue
-        due = True
-        if options.check:
-            print(f"{path.name} does not show a board as published; run `make readme`.")
-        else:
-            path.write_text(after, encoding="utf-8")
-            print(f"{path.name} updated.")
-    if not due:
-        print("All documents show the boards as published.")
-    return 1 if due and options.check else 0
+    before = README.read_text(encoding="utf-8")
+    after = updated(before, published())
+    if after == before:
+        print("README.md shows the board as published.")
+        return 0
+    if options.check:
+        print("README.md does not show the board as published; run `make readme`.")
+        return 1
+    README.write_text(after, encoding="utf-8")
+    print("README.md updated.")
+    return 0
+
+
+def _score(row: Row | None) -> str:
+    if row is None or row["mean"] is None:
+        return "" if row is None else str(row["status"])
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    text = f"{100 * row['mean']:.1f} ± {100 * half:.1f}"
+    text += " †" if row["seed_variance"] == "not measured" else ""
+    return f"**{text}**" if row["rank_low"] == 1 else text
 
 
 if __name__ == "__main__":

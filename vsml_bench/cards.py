@@ -61,10 +61,9 @@ class Card:
     """What finds it again in another process: its name, "path/to/file.py:ClassName:NAME", or the
     same with "package.module"."""
     class_name: str = ""
-    code: str = ""
-    """SHA-256 over `files`; "" where vsml-bench's own version counts."""
     files: dict[str, str] = field(default_factory=dict)
-    """The author's files that it loads, named from its folder on -> SHA-256 of their bytes."""
+    """The author's files that it loads, from their folder on -> SHA-256 of their bytes; none where
+    vsml-bench's own `version` counts."""
     package: str = ""
     """Name and version of the package that it comes in; "" where that is vsml-bench, or none."""
     meta_parameters: int | None = None
@@ -81,7 +80,7 @@ class Card:
             "name": self.name,
             "version": self.version,
             "config": self.config,
-            "code": self.code,
+            "code": sha256_hex(canonical_json(self.files)) if self.files else "",
             "package": self.package,
         }
 
@@ -164,17 +163,13 @@ def is_place(reference: str) -> bool:
     return reference.endswith(".py") or ".py:" in reference or "." in reference.partition(":")[0]
 
 
-def files_hash(files: Mapping[str, str]) -> str:
-    """One SHA-256 over relative names and hashes of files; "" for none."""
-    return sha256_hex(canonical_json(dict(files))) if files else ""
-
-
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
     file, _ = paths.parts(reference)
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
-        *(sys.prefix, os.environ.get("PYTHONPATH", ""), *_surroundings()),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version()),
+        *(_own_code(), _plugins()),
     ]
     place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
@@ -186,16 +181,20 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
 
 
 @lru_cache(maxsize=1)
-def _surroundings() -> tuple[Any, ...]:
-    """What every card depends on: Python, vsml-bench itself, and the plug-ins that are
-    installed."""
+def _own_code() -> str:
+    """SHA-256 of vsml-bench itself, on which every card depends."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):
         for file in sorted(folder.rglob("*.py")):
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
-    plugins = sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
-    return platform.python_version(), digest.hexdigest(), plugins
+    return digest.hexdigest()
+
+
+def _plugins() -> list[str]:
+    """What is installed that may bring learners, with its versions."""
+    groups = (ENTRY_POINTS, STUDIES)
+    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
+    return sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
 
 
 def _cache() -> Path:

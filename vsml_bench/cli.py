@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     plan = _verb(verbs, "plan", "price a suite before running it")
     _selection(plan)
+    _data_root(plan)
     _json(plan)
 
     train = _verb(verbs, "meta-train", "find a learner's meta-parameters, or tune it")
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = _verb(verbs, "run", "run a suite's cells")
     _selection(run)
+    _data_root(run)
     run.add_argument("--out", help="folder for results (default: runs/SUITE)")
     run.add_argument(
         "--policy",
@@ -201,7 +203,6 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", action="append", type=int, default=[], help="(repeatable)")
     _assignments(parser, "--set", "a field of the learners' configuration to change")
-    _data_root(parser)
 
 
 def _assignments(parser: argparse.ArgumentParser, flag: str, text: str) -> None:

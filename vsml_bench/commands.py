@@ -10,23 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
-from vsml_bench import __version__, api, cards, paths, suites
-from vsml_bench.cards import Card
+from vsml_bench import __version__, api, cards, paths, printing, suites
 from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cell
-from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.privacy import scrub
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import write_atomically
 
 
 def list_command(options: argparse.Namespace) -> int:
     """`list`: learners, splits, suites or datasets."""
     rows: dict[str, Any] = {
-        "learners": lambda: [_learner_row(card) for card in api.list_learners()],
+        "learners": lambda: [printing.learner_row(card) for card in api.list_learners()],
         "splits": lambda: [
             {"name": s.name, "relation": s.relation, "description": s.description}
             for s in map(suites.find_split, suites.split_names())
@@ -42,28 +38,15 @@ def list_command(options: argparse.Namespace) -> int:
         ],
         "datasets": lambda: [as_plain(status) for status in api.data_status()],
     }
-    _print_rows(rows[options.what](), options.what, options.json)
+    printing.rows(rows[options.what](), options.what, options.json)
     return 0
-
-
-def _learner_row(card: Card) -> dict[str, Any]:
-    shown = ("meta_parameters", "state_floats", "state_growth")
-    return {
-        "name": card.name,
-        "family": card.family,
-        "protocols": list(card.protocols),
-        **{name: getattr(card, name) for name in shown},
-        "tuned": card.tuning is not None,
-        "source": card.source,
-        "origin": card.origin,
-    }
 
 
 def data_command(options: argparse.Namespace) -> int:
     """`data` and `data fetch`."""
     if options.data_verb != "fetch":
         rows = [as_plain(status) for status in api.data_status(options.data_root)]
-        _print_rows(rows, "datasets", options.json)
+        printing.rows(rows, "datasets", options.json)
         return 0
     from vsml_bench.data.fetch import fetch
 
@@ -95,14 +78,7 @@ def check_command(options: argparse.Namespace) -> int:
         print(json.dumps({"learners": rows}, indent=2))
     else:
         for report in reports:
-            print(f"{report.learner} ({report.origin})")
-            table = [(r.check, r.outcome, r.reason) for r in report.results]
-            print(
-                tabulate(
-                    table, headers=("check", "result", "reason"), maxcolwidths=(None, None, 72)
-                )
-            )
-            print(f"{len(report.failed)} of {len(table)} checks failed.\n")
+            printing.checks(report)
     return 1 if any(report.failed for report in reports) else 0
 
 
@@ -141,7 +117,7 @@ def plan_command(options: argparse.Namespace) -> int:
                 "meta_training_examples": sum(r.examples for r in recipes.values() if r),
             }
         )
-    _print_rows(rows, "learners", options.json)
+    printing.rows(rows, "learners", options.json)
     if not options.json:
         total = sum(float(row["core_seconds"]) for row in rows)
         print(
@@ -189,22 +165,14 @@ def run_command(options: argparse.Namespace) -> int:
         data_root=options.data_root,
         **selection,
     )
-    unavailable = [cell for cell in report.cells if cell.status == "unavailable"]
     if options.json:
         cells = [
-            {**_place(cell.plan), "status": cell.status, "reason": cell.reason}
+            {**printing.place(cell.plan), "status": cell.status, "reason": cell.reason}
             for cell in report.cells
         ]
         print(json.dumps({"reused": report.reused, "cells": cells}))
     else:
-        print(
-            f"{len(report.cells)} cells: {report.reused} reused, "
-            f"{len(report.cells) - report.reused} run now, {len(report.failed)} failed, "
-            f"{len(unavailable)} unavailable, {len(report.missing)} not run."
-        )
-        for cell in report.failed:
-            reason = cell.reason.strip().splitlines()[-1]
-            print(f"{', '.join(map(str, _place(cell.plan).values()))}: {cell.status}: {reason}")
+        printing.run(report)
     return 1 if report.failed or report.missing else 0
 
 
@@ -281,26 +249,13 @@ def verify_command(options: argparse.Namespace) -> int:
             steps=options.steps,
             adopt=options.adopt,
         )
-    failed = [report for report in reports if report["reason"]]
     if options.json:
         print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
-        return 1 if bad or failed else 0
-    for file, problem in bad.items():
-        print(f"{file}: {problem}")
-    print(f"{good} files intact, {len(bad)} damaged.")
-    if options.replay is not None:
-        for report in failed:
-            print(f"{report['file']}: {report['reason']}")
-        for report in reports:
-            if report.get("impossible"):
-                print(f"{report['file']}: not replayed: {report['impossible']}")
-        impossible = sum(bool(report.get("impossible")) for report in reports)
-        largest = max((report.get("difference", 0.0) for report in reports), default=0.0)
-        print(
-            f"{len(reports) - len(failed) - impossible} records replay, {len(failed)} do not, "
-            f"{impossible} cannot be replayed here; largest difference of a loss {largest:.3g}."
-        )
-    return 1 if bad or failed else 0
+    else:
+        printing.damage(good, bad)
+        if options.replay is not None:
+            printing.replays(reports)
+    return 1 if bad or any(report["reason"] for report in reports) else 0
 
 
 def explain_command(options: argparse.Namespace) -> int:
@@ -311,19 +266,20 @@ def explain_command(options: argparse.Namespace) -> int:
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
-        _print_mapping({**_place(cell.plan), **status, **cell.identity, **shown})
+        printing.mapping({**printing.place(cell.plan), **status, **cell.identity, **shown})
     elif what.endswith(".safetensors"):
         from vsml_bench.meta_training.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(Path(what))
-        _print_mapping({**checkpoint.document, "sha256": checkpoint.sha256})
-    elif what in suites.split_names() or what.endswith(".toml"):
-        _print_mapping(as_plain(suites.find_split(what)))
+        printing.mapping({**checkpoint.document, "sha256": checkpoint.sha256})
+    elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
+        printing.mapping(as_plain(suites.find_split(what)))
     elif what in suites.suite_names():
-        _print_mapping(as_plain(suites.find_suite(what)))
+        printing.mapping(as_plain(suites.find_suite(what)))
     else:
         card = cards.find_one(what)
-        _print_mapping({**_learner_row(card), "version": card.version, "config": card.config})
+        of = printing.learner_row(card)
+        printing.mapping({**of, "version": card.version, "config": card.config})
         print("\n" + card.doc)
     return 0
 
@@ -353,22 +309,6 @@ def cite_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_rows(rows: Any, title: str, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({title: rows}, indent=2))
-        return
-    shown = [{k: ", ".join(v) if _is_list(v) else v for k, v in row.items()} for row in rows]
-    print(tabulate(shown, headers="keys"))
-
-
-def _is_list(value: Any) -> bool:
-    return type(value).__name__ == "list"
-
-
-def _print_mapping(values: dict[str, Any]) -> None:
-    print(tabulate([(k, json.dumps(v)) for k, v in values.items()], tablefmt="plain"))
-
-
 def _selection(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "splits": options.split,
@@ -388,11 +328,6 @@ def _assignments(pairs: Any) -> dict[str, Any]:
             raise VsmlBenchError(f"'{pair}' is not an assignment; write key=value.")
         values[key.strip()] = read_toml_value(text)
     return values
-
-
-def _place(plan: Plan) -> dict[str, Any]:
-    split, learner, seed = plan.place
-    return {"suite": plan.suite, "split": split, "learner": learner, "seed": seed}
 
 
 def _command_line() -> str:

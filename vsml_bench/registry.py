@@ -28,7 +28,6 @@ from vsml_bench import paths
 from vsml_bench.cards import (
     ENTRY_POINTS,
     Card,
-    files_hash,
     missing_package,
     neighbours,
 )
@@ -166,7 +165,6 @@ class LearnerEntry:
             origin=self.origin,
             reference=self.reference,
             class_name=cls.__name__,
-            code=files_hash(files),
             files=files,
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
@@ -189,18 +187,21 @@ def check_code(entry: LearnerEntry, card: Card) -> None:
     card: a score must not be filed under what it is not of. Files that are imported late may not be
     loaded yet; a file that the card does not have must not be."""
     home = entry.place.home or Path()
-    same = all(file_hash(home / name) == digest for name, digest in card.files.items())
-    declared = entry.cls.version, entry.place.package
-    if declared != (card.version, card.package) or not same:
+    changed = [name for name, digest in card.files.items() if file_hash(home / name) != digest]
+    declared = {"version": card.version, "package": card.package}
+    now = {"version": entry.cls.version, "package": entry.place.package}
+    changed += [f"its {n} is {now[n]} and was {was}" for n, was in declared.items() if now[n] != was]
+    if changed:
         raise VsmlBenchError(
-            f"the code of learner '{card.name}' ({card.origin}) is not what was planned: it was "
-            "changed since; run the command again."
+            f"the code of learner '{card.name}' ({card.origin}) is not what was planned "
+            f"({', '.join(changed)}); run the command again."
         )
-    new = sorted(set(relative_files(entry.place.home, imported_for_others)) - set(card.files))
-    if new:
+    loaded = relative_files(entry.place.home, imported_for_others)
+    late = sorted(loaded.keys() - card.files.keys())
+    if late:
         raise VsmlBenchError(
-            f"the code of learner '{card.name}' ({card.origin}) is not what was planned: {new[0]} "
-            "is imported only later on; import it at the top."
+            f"learner '{card.name}' ({card.origin}) imports {', '.join(late)} so late that no "
+            "trial of it sees that; import it at the top of the file."
         )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from vsml_bench import paths
-from vsml_bench.evaluation.planning import plan_suite
-from vsml_bench.evaluation.work import WorkOrder, run_cell
-from vsml_bench.suites import find_suite
+from vsml_bench import api, paths
+from vsml_bench.data.datasets import data_root
+from vsml_bench.evaluation import worker
+from vsml_bench.evaluation.runner import Setting
 
 from .base import PROFILE
 
@@ -25,16 +25,15 @@ class _ErrorRate:  # asv leaves names alone that begin with _
 
     def setup(self, name: str) -> None:
         """Plans a small cell; NotImplementedError, which asv skips, where its data are not here."""
-        (plan,) = plan_suite(find_suite(self.suite), None, splits=[self.split], learners=[name])
-        if plan.unavailable:
-            raise NotImplementedError(plan.unavailable)
-        plan = dataclasses.replace(plan, lifetimes=self.lifetimes)
-        folders = (paths.results() / "checkpoints",)
-        self.order = WorkOrder(plan, folders, None, "cpu", 1, "", ("", False))
+        (plan,) = api.plan(self.suite, splits=[self.split], learners=[name], seeds=[0])
+        if reason := api.unavailable(plan, data_root(None)):
+            raise NotImplementedError(reason)
+        self.plan = dataclasses.replace(plan, lifetimes=self.lifetimes)
+        self.setting = Setting((paths.results() / "checkpoints",), None, "cpu", "", ("", False))
 
     def track_error_rate(self, name: str) -> float:
         """Share of wrong predictions; NaN where the cell has no outcome."""
-        cell = run_cell(self.order)
+        cell = worker.test(self.plan, self.setting)
         return float("nan") if cell.outcomes is None else 1.0 - float(cell.outcomes.correct.mean())
 
     track_error_rate.unit = "share of predictions"  # type: ignore[attr-defined]

@@ -13,8 +13,7 @@ from tests.runners import on_cpu
 from vsml_bench import paths
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.meta_training.bptt import meta_gradient
-from vsml_bench.meta_training.source import MetaGradient, meta_loss
+from vsml_bench.meta_training.source import MetaGradient, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.registry import LearnerEntry, find_learners
 
@@ -78,7 +77,7 @@ def online_meta_gradient(
 ) -> MetaGradient:
     """Backpropagation through the lifetimes that start in `state`."""
     episode, protocol = Episode(inputs, labels), Online(len(labels))
-    return meta_gradient(learner, lambda given: meta_loss(on_cpu(given), state, episode, protocol))
+    return backpropagate(learner, lambda given: meta_loss(on_cpu(given), state, episode, protocol))
 
 
 def meta_train_briefly(

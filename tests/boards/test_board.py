@@ -423,7 +423,7 @@ def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None
 
 
 COUNTING = """
-from vsml_bench.boards.sections import Section
+from vsml_bench.studies import Section
 from vsml_bench.studies import Study
 
 STUDY = Study(sections="counting_seeds:sections")

@@ -7,13 +7,13 @@ import pytest
 from tests.contract.wrong_learners import FAULTS, RIGHT, Fault, Right
 from vsml_bench.contract.suite import CHECKS, FIRST, check_learner
 from vsml_bench.learner import NoConfig
-from vsml_bench.registry import LearnerEntry
+from vsml_bench.registry import LearnerEntry, Place
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def entry_of(cls: type[Right]) -> LearnerEntry:
-    return LearnerEntry(cls.__name__, cls, NoConfig(), "wrong_learners.py", cls.__name__)
+    return LearnerEntry(cls.__name__, cls, NoConfig(), Place("wrong_learners.py", __name__))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.cls.__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -120,6 +120,38 @@ class UnrollsAnotherAlgorithm(Unrolls):
 
     def added(self, inputs: Tensor, labels: Tensor, classes: int) -> Tensor:
         return 0.01 * inputs.flatten(2).mean(-1, keepdim=True) * torch.arange(classes)
+
+
+class FastCodeDoesAnotherThing(Right):
+    """Twice of what the loop computes."""
+
+    fast_code = ":twice"
+
+
+class FastCodeKnowsItsLabel(Right):
+    """Too little to be no rounding."""
+
+    fast_code = ":with_label"
+
+
+@dataclass(frozen=True)
+class Fast:
+    """Code for whole lifetimes that changes logits [T, E, K], given labels [T, E] too."""
+
+    learner: Learner
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def unroll(self, state: Fit, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Fit]:
+        logits, last = self.learner.unroll(state, inputs, labels)
+        return self.change(logits, labels), last
+
+
+def twice(learner: Learner, *run: Any) -> Fast:
+    return Fast(learner, lambda logits, labels: 2 * logits)
+
+
+def with_label(learner: Learner, *run: Any) -> Fast:
+    return Fast(learner, lambda logits, labels: logits + 1e-6 * one_hot(labels, logits.shape[-1]))
 
 
 class ForgetsAtBlocks(Right):
@@ -331,6 +363,8 @@ FAULTS = (
     Fault(KnowsTheNextInput, ("future leak", "unroll and loop")),
     Fault(KnowsTheMean, ("future leak", "independence", "not a number", "unroll and loop")),
     Fault(UnrollsAnotherAlgorithm, ("unroll and loop",)),
+    Fault(FastCodeDoesAnotherThing, ("unroll and loop",)),
+    Fault(FastCodeKnowsItsLabel, ("label leak",)),
     Fault(ForgetsAtBlocks, ("unroll and loop",)),
     Fault(MixesLifetimes, ("independence",)),
     Fault(CountsNeighbours, ("independence",)),

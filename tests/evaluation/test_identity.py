@@ -175,7 +175,7 @@ def test_a_change_of_a_strangers_code_makes_his_cells_stale(name: str, tmp_path:
     }
     assert differing == {"learner"}
     old, new = before.job.learner, after.job.learner
-    assert old.code != new.code
+    assert old.files != new.files
     assert (old.config != new.config) == ("default of" in name or "ed default" in name)
 
 
@@ -213,7 +213,7 @@ def test_and_so_does_one_of_an_installed_package(
     after = plan_of(tmp_path, f"{package}.idea")
     assert after.key != before.key
     old, new = before.job.learner, after.job.learner
-    assert (old.code == new.code) == (what == "version")
+    assert (old.files == new.files) == (what == "version")
     assert (old.package == new.package) == (what != "version")
 
 
@@ -276,8 +276,8 @@ def test_new_code_is_not_filed_under_the_old_key(tmp_path: Path) -> None:
     later = write(tmp_path / "later" / "mine.py", LEARNER + LATER)
     write(tmp_path / "later" / "h.py", F)
     for planned, words in (
-        (plan, "is not what was planned: it was changed since"),
-        (plan_of(tmp_path, later), "is not what was planned: h.py is imported only later on"),
+        (plan, "is not what was planned (h.py)"),
+        (plan_of(tmp_path, later), "imports h.py so late that no trial"),
     ):
         (cell,) = run_plans([planned], tmp_path / "out")
         assert cell.status == "crashed" and words in cell.reason

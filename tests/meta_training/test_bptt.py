@@ -10,8 +10,7 @@ import torch
 from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
-from vsml_bench.meta_training.bptt import meta_gradient
-from vsml_bench.meta_training.source import Objective, meta_loss
+from vsml_bench.meta_training.source import Objective, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.seeds import generator
@@ -78,7 +77,7 @@ def _loss(learner: VSML, episode: Episode) -> float:
 )
 def test_meta_gradient_against_finite_differences(config: VSMLConfig) -> None:
     learner, episode = _setting(config)
-    found = meta_gradient(learner, _objective(episode))
+    found = backpropagate(learner, _objective(episode))
     assert found.loss == pytest.approx(_loss(learner, episode), abs=1e-12)
     width, largest = 1e-5, 0.0
     for index, parameter in enumerate(learner.parameters()):
@@ -106,7 +105,7 @@ def test_accuracy_counts_predictions_made_before_their_label() -> None:
         logits, state = learner.predict(state, x_t)
         hits += int((logits.argmax(-1) == y_t).sum())
         state = learner.observe(state, y_t)
-    found = meta_gradient(learner, _objective(episode))
+    found = backpropagate(learner, _objective(episode))
     assert found.accuracy == pytest.approx(hits / (STEPS * LIFETIMES))
 
 
@@ -114,7 +113,7 @@ def test_a_second_call_does_not_add_up_gradients() -> None:
     learner, episode = _setting(VSMLConfig(state_size=4, message_size=3))
     gradients = []
     for _ in range(2):
-        meta_gradient(learner, _objective(episode))
+        backpropagate(learner, _objective(episode))
         gradients.append([p.grad.clone() for p in learner.parameters() if p.grad is not None])
     assert gradients[0] and all(map(torch.equal, *gradients))
 

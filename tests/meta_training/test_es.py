@@ -14,9 +14,9 @@ from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import Learner, NoConfig, Phase, Recipe, Shape, cross_entropy_error
-from vsml_bench.meta_training import bptt, es
+from vsml_bench.meta_training import es
 from vsml_bench.meta_training.es import Population
-from vsml_bench.meta_training.source import MetaLoss, Objective, meta_loss
+from vsml_bench.meta_training.source import MetaLoss, Objective, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import generator
 from vsml_bench.vsml.learner import VSML, VSMLConfig
@@ -256,7 +256,7 @@ def test_small_noise_and_many_pairs_agree_with_backpropagation(double: None) -> 
     population = Population(pairs=4_000, noise_std=1e-3, pairs_at_once=4_000)
     es.meta_gradient(learner, objective, population, seed=0)
     estimate = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
-    bptt.meta_gradient(learner, objective)
+    backpropagate(learner, objective)
     exact = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
     # Var(g_i) = (|g|^2 + g_i^2) / pairs for a linear function, which this nearly is.
     error = ((exact.norm() ** 2 + exact**2) / population.pairs).sqrt()

@@ -14,8 +14,7 @@ from vsml_bench import learner as contract
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.meta_training.bptt import meta_gradient
-from vsml_bench.meta_training.source import meta_loss
+from vsml_bench.meta_training.source import backpropagate, meta_loss
 from vsml_bench.protocols.evaluation import evaluate, fresh_states
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
@@ -175,7 +174,7 @@ def test_the_meta_loss_is_the_mean_over_queries(sampler: EpisodeSampler) -> None
             ]
         return float(torch.stack(losses).mean())
 
-    found = meta_gradient(one, lambda given: meta_loss(on_cpu(given), start, episode, PROTOCOL))
+    found = backpropagate(one, lambda given: meta_loss(on_cpu(given), start, episode, PROTOCOL))
     assert found.loss == pytest.approx(loss(), abs=1e-12)
     parameter = max(one.parameters(), key=lambda p: 0.0 if p.grad is None else p.grad.abs().max())
     assert parameter.grad is not None

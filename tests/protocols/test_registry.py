@@ -16,7 +16,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.protocols.online import Online
-from vsml_bench.protocols.registry import find_protocol
+from vsml_bench.protocols.protocol import find_protocol
 from vsml_bench.studies.cloning.protocol import Cloning
 from vsml_bench.studies.introspection.protocol import Introspection
 from vsml_bench.suites import Suite, find_split, find_suite
@@ -178,7 +178,7 @@ def test_numbers_of_a_suite() -> None:
 def test_planning_needs_no_torch() -> None:
     names = ("online", "few_shot", "cloning", "introspection")
     program = (
-        "import sys\nfrom vsml_bench.protocols.registry import find_protocol\n"
+        "import sys\nfrom vsml_bench.protocols.protocol import find_protocol\n"
         f"print([find_protocol(name).__name__ for name in {names}], 'torch' in sys.modules)"
     )
     done = subprocess.run(

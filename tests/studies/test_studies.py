@@ -12,7 +12,7 @@ from tests.harness import LEARNER, call, install, write_suite
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import load
-from vsml_bench.protocols.registry import find_protocol
+from vsml_bench.protocols.protocol import find_protocol
 from vsml_bench.registry import learners
 from vsml_bench.studies import Study, find_study, studies
 from vsml_bench.suites import find_suite, suite_names
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 COINS = (
     LEARNER
     + """
-from vsml_bench.boards.sections import Section
+from vsml_bench.studies import Section
 from vsml_bench.protocols.online import Online
 from vsml_bench.studies import Study
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Learner, Shape
+from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
 from vsml_bench.vsml.fast.sweep import sweep
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
@@ -204,6 +205,19 @@ def test_whole_lifetimes_are_those_of_vsml_alone():
         *(VSML(VSMLConfig(ticks=9)), with_sub_rnns(OtherTick, VSMLConfig())),
     ):
         assert fast_code(none, CPU, 0) is None
+
+
+class OtherLayer(DenseLayer):
+    """Not as a `DenseLayer` is written."""
+
+
+def test_a_network_without_layers_to_replace_has_no_fast_code():
+    """Which leaves its step to the compiler."""
+    learner = make(VSMLConfig(hidden=(2,)), 1.0)
+    learner.layers = (OtherLayer(), OtherLayer())
+    assert fast_code(learner, CPU, 0) is None
+    learner.layers = (OtherLayer(), DenseLayer())
+    assert fast_code(learner, CPU, 0) is not None
 
 
 def test_mixed_precision_and_the_switch_turn_it_off(monkeypatch):

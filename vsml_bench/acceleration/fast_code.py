@@ -6,7 +6,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,18 @@ from torch._C import _functorch
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from vsml_bench.acceleration.agreement import Outcome, agree, close
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State
 
 CHECKED_STEPS = 2
 """The second is the first that follows another."""
+
+
+ROUNDING = {False: 1e-3, True: 0.1}
+"""How far it may be off, relative to what changes, without and with mixed precision."""
+Outcome: TypeAlias = tuple[Tensor, State]
+"""Logits and the state after them, each [lifetimes, ...]."""
 
 
 def named_code(learner: Learner, execution: Execution, steps: int) -> CheckedCode | None:
@@ -206,3 +211,25 @@ def _gradients(result: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
         return (None,) * len(wanted)
     total = torch.stack([leaf.square().sum() for leaf in leaves]).sum()
     return torch.autograd.grad(total, wanted, allow_unused=True)
+
+
+def agree(right: Outcome, found: Outcome, before: State) -> bool:
+    """Whether logits agree, and what became of the state `before`, in every lifetime."""
+    (logits, after), (found_logits, found_after) = right, found
+    states = zip(*map(pytree.tree_leaves, (after, found_after, before)), strict=True)
+    return close(logits, found_logits, torch.zeros_like(logits)) and all(
+        close(own, own_found, old) for own, own_found, old in states
+    )
+
+
+def close(right: Tensor, found: Tensor, before: Tensor) -> bool:
+    """Whether they differ, in every part along the first axis, by what rounding does to the change
+    from `before` on and to the values themselves."""
+    if not right.is_floating_point():
+        return right.equal(found)
+    off, change, size = (
+        part.flatten(1).norm(dim=1) if part.ndim > 1 else part.abs()
+        for part in (found - right, right - before, right)
+    )
+    rounding = ROUNDING[torch.is_autocast_enabled(right.device.type)]
+    return bool((off <= rounding * change + 1e-6 * (1 + size)).all())

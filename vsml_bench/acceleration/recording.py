@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench.acceleration.agreement import agree
+from vsml_bench.acceleration.fast_code import agree
 from vsml_bench.learner import State, Step
 
 RECORD_AFTER = 25

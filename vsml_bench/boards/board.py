@@ -9,13 +9,12 @@ from typing import Any, Literal
 
 from vsml_bench.boards.columns import Column, columns
 from vsml_bench.boards.groups import Group, Stale, data_hashes, gather
-from vsml_bench.boards.sections import Section
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.evaluation.outcomes import outcomes_hash
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.storage import canonical_json, sha256_hex
-from vsml_bench.studies import find_study
+from vsml_bench.studies import Section, find_study
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group, data_hashes
-from vsml_bench.boards.sections import Value
 from vsml_bench.boards.statistics import Difference, Estimate
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import with_installed
+from vsml_bench.studies import Value
 
 ENTRY_POINT_GROUP = "vsml_bench.columns"
 _DECIMALS = 9

@@ -7,14 +7,15 @@ the form's, its value "package.module:NAME" of a `Format`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from vsml_bench.boards.board import Board
-from vsml_bench.boards.markdown import to_markdown
+from vsml_bench.boards.board import Board, Row
+from vsml_bench.boards.columns import Column
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
+from vsml_bench.studies import Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["Format", "find_format", "formats", "to_csv", "to_frame", "to_json", "to_markdown"]
 
 ENTRY_POINT_GROUP = "vsml_bench.formats"
+
+
+_Labels: TypeAlias = dict[tuple[str, str], str]
+
+_MEANS = {
+    "cumulative_accuracy": "Cumulative accuracy in % over all steps of a lifetime",
+    "accuracy": "Accuracy in % over all queries of an episode",
+}
+_LEGEND = (
+    "{}, ± half the 95 % interval; **bold**: no "
+    "other learner on the split is better by a paired difference whose 95 % interval leaves out 0."
+)
+_ONE_SEED = "† one meta-train seed: the interval leaves out how results vary between seeds."
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,194 @@ def to_json(board: Board) -> str:
 def to_csv(board: Board) -> str:
     """`to_frame` as CSV with a header line; an empty field where there is no number."""
     return to_frame(board).to_csv(index=False, lineterminator="\n")
+
+
+def to_markdown(board: Board) -> str:
+    """A matrix of learners and splits, best mean rank first; then each split in detail; then what
+    the suite's study adds, notes, what failed or is missing, and stale or damaged records."""
+    labels = _labels(board)
+    metrics = dict.fromkeys(row["metric"] for row in board.rows)
+    means = "; ".join(_MEANS.get(m, f"Mean {m} in %") for m in metrics) or "Accuracy in %"
+    parts = [f"# Leaderboard: {board.suite}", _matrix(board, "mean", labels), _LEGEND.format(means)]
+    if any(row["seed_variance"] == "not measured" for row in board.rows):
+        parts.append(_ONE_SEED)
+    for name, column in board.columns.items():
+        if column.matrix and name != "mean":
+            parts += [f"## {_title(column)}", _matrix(board, name, labels)]
+    for split in _splits(board):
+        rows = [row for row in board.rows if row.group.split == split]
+        if any(row.group.finished for row in rows):
+            parts += [f"## {split} ({rows[0].group.relation})", _details(board, rows)]
+    for section in board.sections:
+        lines = [[_shown(value) for value in row] for row in section.rows]
+        parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
+    parts += _section("Notes", _notes(board.rows))
+    parts += _section(
+        "Failed and missing", [_failure(row, labels) for row in board.rows if row["status"] != "ok"]
+    )
+    parts += _section(
+        "Stale records, which do not count",
+        [f"{s.learner} on {s.split}, seed {s.seed} ({s.key[:8]}): {s.reason}" for s in board.stale],
+    )
+    parts += _section("Damaged records", [f"{p.file}: {p.reason}" for p in board.problems])
+    if board.commits:
+        commits = ", ".join(f"`{commit[:10]}`" for commit in board.commits)
+        parts.append(f"Run by the code of {commits}; its speed, by commit: `make asv-pages`.")
+    parts.append(f"Board hash: `{board.board_hash}`")
+    return "\n\n".join(parts) + "\n"
+
+
+def _matrix(board: Board, name: str, labels: _Labels) -> str:
+    splits = _splits(board)
+    relations = {row.group.split: row.group.relation for row in board.rows}
+    cells: dict[str, dict[str, str]] = {}
+    for row in board.rows:
+        text = _matrix_cell(row, name, board.columns[name])
+        cells.setdefault(_label(row, labels), {})[row.group.split] = text
+    mean_ranks = _mean_ranks(board, labels)
+    learners = sorted(cells, key=lambda label: (mean_ranks.get(label, float("inf")), label))
+    lines = [
+        [
+            learner,
+            f"{mean_ranks[learner]:.1f}" if learner in mean_ranks else "",
+            *(cells[learner].get(split, "") for split in splits),
+        ]
+        for learner in learners
+    ]
+    return _table(["learner", "mean rank", *(f"{s} ({relations[s]})" for s in splits)], lines)
+
+
+def _matrix_cell(row: Row, name: str, column: Column) -> str:
+    if row[name] is None:
+        return str(row["status"])
+    text = _number(row[name], column)
+    if column.bounds is not None:
+        low, high = (row[bound] for bound in column.bounds)
+        text += f" ± {_number((high - low) / 2, column)}"
+        text += " †" if row["seed_variance"] == "not measured" else ""
+    return f"**{text}**" if name == "mean" and row["rank_low"] == 1 else text
+
+
+def _mean_ranks(board: Board, labels: _Labels) -> dict[str, float]:
+    """Over the splits that anyone has a score on; a row without one takes its split's last place,
+    so that failing never pays."""
+    ranks: dict[str, list[int]] = {}
+    for split in _splits(board):
+        rows = [row for row in board.rows if row.group.split == split]
+        if all(row["rank"] is None for row in rows):
+            continue
+        for row in rows:
+            ranks.setdefault(_label(row, labels), []).append(row["rank"] or len(rows))
+    return {label: sum(of) / len(of) for label, of in ranks.items()}
+
+
+def _details(board: Board, rows: Sequence[Row]) -> str:
+    """The columns that have a place there, the interval of each beside it."""
+    stream = any(row.group.stream for row in rows)
+    headers: list[str] = []
+    lines: list[list[str]] = [[] for _ in rows]
+    shown = [(name, column) for name, column in board.columns.items() if column.details]
+    for name, column in sorted(shown, key=lambda item: item[1].details):
+        title = column.title if stream else column.title_of_episodes
+        title = column.title if title is None else title
+        if not title:
+            continue
+        beside = column.bounds is not None and column.unit != "place"
+        headers.append(title if column.unit in ("", "%", "place") else f"{title} ({column.unit})")
+        headers += [column.bounds_title or f"95 % interval of the {title}"] if beside else []
+        for line, row in zip(lines, rows, strict=True):
+            line += _texts(row, name, column)
+    return _table(headers, lines)
+
+
+def _texts(row: Row, name: str, column: Column) -> list[str]:
+    """A number, and its interval where it has a column of its own."""
+    text = _number(row[name], column)
+    if column.matrix and row[name] is None:
+        text = str(row["status"])
+    if column.bounds is None:
+        return [text]
+    low, high = (row[bound] for bound in column.bounds)
+    between = "" if low is None else f"{_number(low, column)} to {_number(high, column)}"
+    if column.unit == "place":
+        return [text if low == high else f"{text} ({between})"]
+    return [text, between]
+
+
+def _number(value: Value, column: Column) -> str:
+    if value is not None and column.unit == "%":
+        return f"{100 * float(value):.1f}"
+    return _shown(value)
+
+
+def _title(column: Column) -> str:
+    return f"{column.title} ({column.unit})" if column.unit else column.title
+
+
+def _failure(row: Row, labels: _Labels) -> str:
+    ok, planned = row["seeds_ok"], row["seeds_planned"]
+    return (
+        f"{_label(row, labels)} on {row.group.split}: {row['status']}, {ok} of {planned} "
+        f"{'seed' if planned == 1 else 'seeds'} ok ({row['reason']})"
+    )
+
+
+def _notes(rows: Iterable[Row]) -> list[str]:
+    """Each note once per learner."""
+    notes = dict.fromkeys((row.group.learner, row["note"]) for row in rows if row["note"])
+    return [f"{learner}: {note}" for learner, note in notes]
+
+
+def _section(title: str, items: Sequence[str]) -> list[str]:
+    if not items:
+        return []
+    return [f"## {title}", "\n".join(f"* {_one_line(item)}" for item in items)]
+
+
+def _labels(board: Board) -> _Labels:
+    """(learner, device) -> the learner, with the device where some split has it on several."""
+    devices: dict[tuple[str, str], set[str]] = {}
+    groups = [row.group for row in board.rows]
+    for of in groups:
+        devices.setdefault((of.learner, of.split), set()).add(of.device)
+    several = {learner for (learner, _), found in devices.items() if len(found) > 1}
+    return {
+        (of.learner, of.device): f"{of.learner} ({of.device})"
+        if of.learner in several
+        else of.learner
+        for of in groups
+    }
+
+
+def _label(row: Row, labels: _Labels) -> str:
+    return labels[row.group.learner, row.group.device]
+
+
+def _splits(board: Board) -> list[str]:
+    return list(dict.fromkeys(row.group.split for row in board.rows))
+
+
+def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    table: str = tabulate(
+        [[_one_line(text) for text in line] for line in lines],
+        [_one_line(header) for header in headers],
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    return table
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _one_line(text: str) -> str:
+    """Safe in a table and in a list: error texts have several lines, learners' names any sign."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 FORMATS: Mapping[str, Format] = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench.acceleration import COMPILE_AFTER, accelerate
+from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.contract.forms import usual_shapes
 from vsml_bench.execution import Execution, without_gradients
 from vsml_bench.learner import Learner, Shape, State
@@ -58,16 +58,13 @@ def looped(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, Stat
 
 def accelerated(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """As the harness runs long lifetimes on a CPU, but for the compiler, which takes too long."""
-    runner = accelerate(learner, Execution(torch.device("cpu"), 1), COMPILE_AFTER)
     with torch.compiler.set_stance("force_eager"):
-        outcome = runner.unroll(state, stream.inputs, stream.labels)
-    if runner.fast is not None and runner.fast.refused:
-        raise FastCodeRefused
-    return outcome
+        return runner_of(learner).unroll(state, stream.inputs, stream.labels)
 
 
-class FastCodeRefused(Exception):
-    """A learner's fast code has failed, or has given something else."""
+def runner_of(learner: Learner) -> Runner:
+    """For long lifetimes on a CPU."""
+    return accelerate(learner, Execution(torch.device("cpu"), 1), COMPILE_AFTER)
 
 
 def adapted(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:

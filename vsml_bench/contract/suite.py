@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -17,7 +20,6 @@ from vsml_bench.contract.findings import (
 )
 from vsml_bench.contract.forms import exercise, usual_shapes
 from vsml_bench.contract.subject import Subject, double_precision
-from vsml_bench.contract.time_limit import time_limit
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.registry import LearnerEntry
 
@@ -102,3 +104,26 @@ def run_check(name: str, subject: Subject) -> CheckResult:
 
 def _result(name: str, finding: Finding) -> CheckResult:
     return CheckResult(name, finding.outcome, finding.reason, finding.measured)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, what: str) -> Iterator[None]:
+    """VsmlBenchError where the Python code inside runs longer, where the system can tell (in the
+    main thread, on POSIX).
+
+    what: the subject of the error's sentence.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*details: object) -> None:
+        raise VsmlBenchError(f"{what} took more than {seconds:g} s; does a loop never end?")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -25,7 +25,6 @@ from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.replay import (
     Replay,
-    first_losses,
     replay_cell,
     replay_training,
     replay_tuning,
@@ -35,7 +34,7 @@ from vsml_bench.execution import device_name
 from vsml_bench.meta_training.artifact import load_artifact
 from vsml_bench.meta_training.checkpoint import save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
-from vsml_bench.meta_training.loop import FIRST_LOSSES
+from vsml_bench.meta_training.tuning import combinations
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, unseal, write_atomically
 
@@ -56,10 +55,10 @@ def adopt_file(
         plans = [plan for plan in today if isinstance(plan, Plan)]
         return asdict(_adopt_cell(path, plans, setting, lifetimes))
     jobs = [job for job in today if isinstance(job, Job)]
-    return asdict(_adopt_artifact(path, jobs, setting.root))
+    return asdict(_adopt_artifact(path, jobs, setting))
 
 
-def _adopt_artifact(path: Path, jobs: Sequence[Job], root: Path | None) -> Replay:
+def _adopt_artifact(path: Path, jobs: Sequence[Job], setting: Setting) -> Replay:
     """Files a checkpoint or tuning record under the identity of today's job that it is of, if it
     replays; the old file goes then."""
     record = load_artifact(path)
@@ -72,11 +71,11 @@ def _adopt_artifact(path: Path, jobs: Sequence[Job], root: Path | None) -> Repla
     if path == artifact_path(path.parent, job):
         return Replay(path.name, kind)
     if kind == "tuning":
-        found = replay_tuning(record, job, root, path.name)
+        found = replay_tuning(record, job, setting.root, path.name)
         first: list[float] = []
     else:
-        found = replay_training(record, job, root, FIRST_LOSSES, path.name)
-        first = document.get("first_losses") or first_losses(job, root, FIRST_LOSSES)
+        found, first = replay_training(record, job, setting.folders, setting.root, path.name)
+        first = document.get("first_losses") or first
     if found.reason:
         return found
     kept = {k: v for k, v in document.items() if k not in _OF_FORMAT_1}
@@ -101,6 +100,11 @@ _OF_FORMAT_1 = ("learner_hash", "config", "recipe", "meta_train", "lifetimes", "
 
 def _is_of(document: Mapping[str, Any], job: Job) -> bool:
     """Whether an artifact came from what the job declares, versions and new fields left out."""
+    grid = job.learner.tuning
+    if "trials" in document:
+        tried = [trial["values"] for trial in document["trials"]]
+        if grid is None or job.recipe is not None or tried != as_plain(list(combinations(grid))):
+            return False
     if document.get("format") == 1:
         return _is_of_format_1(document, job)
     found, today = document["identity"], as_plain(job.identity())

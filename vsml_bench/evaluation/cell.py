@@ -21,7 +21,7 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.privacy import scrub
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
 Status: TypeAlias = Literal["ok", "diverged", "timeout", "crashed", "out_of_memory", "unavailable"]

@@ -20,9 +20,8 @@ from vsml_bench.progress import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
-PRELOADED = (WORKER, "torch._dynamo")
-"""What processes have imported when they begin: PyTorch, with a part that the first gradient or
-compilation imports, and the harness, and no learner."""
+SERVER = "vsml_bench.evaluation.server"
+"""What is imported before processes begin: PyTorch and the harness, and no learner."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,10 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, tasks: Sequence[Task], title: str) -> Iterator[tuple[Any, Any]]:
-        """Yields each task's `what` with its result, or with a `Failure`, as they finish."""
+        """Yields each task's `what` with its result, or with a `Failure`, as they finish.
+
+        title: of the progress bar; "" shows none.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,13 @@ class LocalExecutor(Executor):
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOADED))
+        context.set_forkserver_preload([SERVER])
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
             total,
             title,
-            self.progress,
+            self.progress and bool(title),
             smoothing=0,
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
@@ -92,7 +94,7 @@ class LocalExecutor(Executor):
         with (
             bar,
             ProcessPool(
-                workers, max_tasks=1, context=context, initializer=_share, initargs=(shares,)
+                workers, max_tasks=1, context=context, initializer=_begin, initargs=(shares,)
             ) as pool,
         ):
             futures: dict[Future[Any], int] = {
@@ -151,9 +153,12 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
 _shares: Any = None
 
 
-def _share(shares: Any) -> None:
+def _begin(shares: Any) -> None:
+    """What a worker process does first. It is to end with the server that it was forked from, which
+    ends with the process that runs the tasks."""
     global _shares
     _shares = shares
+    importlib.import_module(SERVER).end_with_parent()
 
 
 def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:

@@ -18,7 +18,7 @@ from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
-from vsml_bench.protocols.registry import protocol_of
+from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.recipes import Recipe
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution

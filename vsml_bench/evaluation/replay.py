@@ -19,23 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import UnavailableError
 from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.worker import prepare
 from vsml_bench.execution import decide
 from vsml_bench.meta_training.artifact import load_artifact
 from vsml_bench.meta_training.checkpoint import Checkpoint
-from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
 from vsml_bench.meta_training.tuning import score
 from vsml_bench.paths import parts
-from vsml_bench.protocols.evaluation import evaluate
+from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online
 
 LOSS = 0.02
@@ -44,6 +46,8 @@ FIRST = 50
 """Steps in which no rounding has grown yet."""
 DECISIONS = 0.01
 """Share of the decisions that may differ, rounded up to one."""
+MOST_UPDATES = 100
+"""Of a meta-training that are repeated."""
 META_LOSS = 1e-3
 """How far a meta-loss may be off, relative to 1 + itself."""
 
@@ -94,17 +98,16 @@ def replay_cell(
     """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
     own or today's for its place.
 
-    folders: of checkpoints. steps: run only so many of each lifetime, of a stream.
+    A cell of a GPU is run on a CPU where there is no GPU. folders: of checkpoints. steps: run only
+    so many of each lifetime, of a stream.
     """
     assert cell.outcomes is not None
     absent = _absent(plan.job)
     if absent:
         return Replay(file, "cell", impossible=absent)
     manner = cell.provenance
-    try:
-        execution = decide(manner.processor, 1, manner.precision)
-    except VsmlBenchError:
-        return Replay(file, "cell", impossible=f"it was run on {manner.device}")
+    usable = manner.processor == "cpu" or torch.cuda.is_available()
+    execution = decide(manner.processor if usable else "cpu", 1, manner.precision)
     found = prepare(plan, folders, root)
     differing = sorted(
         name
@@ -120,24 +123,30 @@ def replay_cell(
     scores = evaluate(
         found.learner.learner, found.sampler, seeds[:lifetimes], protocol, execution, plan.job.seed
     )
+    compared = _compared(scores, cell.outcomes)
+    if differing:
+        compared = replace(compared, reason=f"other data than then: {', '.join(differing)}")
+    return replace(compared, file=file)
+
+
+def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
+    """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
+    stored."""
     count, length = scores.correct.shape
-    correct = cell.outcomes.correct[:count, :length]
-    loss = cell.outcomes.loss[:count, :length].astype(np.float64)
-    off = np.abs(np.clip(scores.loss, None, 65504.0).astype("<f2").astype(np.float64) - loss)
-    decisions = int((scores.correct != correct).sum())
-    result = Replay(file, "cell", count, length, round(float(off.max()), 6), decisions)
-    reasons = [f"its data are other than they were: {', '.join(differing)}"] if differing else []
+    loss = outcomes.loss[:count, :length].astype(np.float64)
+    today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0)).loss
+    off = np.abs(today.astype(np.float64) - loss)
+    differ = (scores.correct != outcomes.correct[:count, :length]).sum(1)
+    reasons = []
+    if differ.max() > np.ceil(DECISIONS * length):
+        reasons.append(f"{differ.sum()} of {differ.size * length} decisions differ")
     if scores.refused:
         reasons.append("the learner's fast code gives something else than its written steps")
-    allowed = np.ceil(DECISIONS * length)
-    if (scores.correct != correct).sum(1).max() > allowed:
-        reasons.append(f"{decisions} of {correct.size} decisions differ")
-    tolerance = LOSS * (1 + loss)
-    early = (off > tolerance)[:, :FIRST].any()
-    means = np.abs(off.mean(1)) > LOSS * (1 + loss.mean(1))
-    if not np.isfinite(scores.loss).all() or early or means.any():
+    early = (off > LOSS * (1 + loss))[:, :FIRST].any()
+    if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
-    return replace(result, reason="; ".join(reasons))
+    found = Replay("", "cell", count, length, round(float(off.max()), 6), int(differ.sum()))
+    return replace(found, reason="; ".join(reasons))
 
 
 def _absent(job: Job) -> str:
@@ -150,32 +159,47 @@ def _absent(job: Job) -> str:
 
 
 def replay_training(
-    checkpoint: Checkpoint, job: Job, root: Path | None, updates: int, file: str = ""
-) -> Replay:
+    checkpoint: Checkpoint, job: Job, folders: tuple[Path, ...], root: Path | None, file: str = ""
+) -> tuple[Replay, list[float]]:
     """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
-    the meta-losses with those recorded. Of a checkpoint that recorded none, because it is older
-    than that, it repeats all updates up to the first validation, whose mean it recorded.
+    the meta-losses with those recorded; also these losses.
+
+    A checkpoint from before meta-losses were recorded has their mean up to the first validation: of
+    it all these updates are repeated, or, if they are more than `MOST_UPDATES`, nothing can be
+    compared and the replay has 0 steps.
     """
     first = list(checkpoint.document.get("first_losses", ()))
     history = checkpoint.document["history"]
-    count = min(updates, len(first)) if first else int(history[0]["step"])
-    losses = first_losses(job, root, count)
+    count = len(first) or int(history[0]["step"])
+    found = Replay(file, "meta-training")
+    if count > MOST_UPDATES:
+        return found, first_losses(job, folders, root, FIRST_LOSSES)
+    losses = first_losses(job, folders, root, count)
+    pairs = [(sum(losses) / len(losses), history[0]["loss"])]
     if first:
-        pairs = list(zip(losses, first, strict=False))
-    else:
-        pairs = [(sum(losses) / len(losses), history[0]["loss"])]
-    off = max(abs(found - stored) / (1 + abs(stored)) for found, stored in pairs)
+        pairs = list(zip(losses, first, strict=True))
+    off = max(abs(now - stored) / (1 + abs(stored)) for now, stored in pairs)
     reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
-    return Replay(file, "meta-training", steps=count, difference=round(off, 9), reason=reason)
+    found = replace(found, steps=count, difference=round(off, 9), reason=reason)
+    return found, losses[:FIRST_LOSSES]
 
 
-def first_losses(job: Job, root: Path | None, updates: int) -> list[float]:
-    """Meta-losses of the first meta-updates of a job from fresh meta-parameters, or from those that
-    it starts from."""
+def first_losses(
+    job: Job, folders: tuple[Path, ...], root: Path | None, updates: int
+) -> list[float]:
+    """Meta-losses of the first meta-updates of a job, from fresh meta-parameters or from those that
+    it starts from, which must be in one of the folders."""
     assert job.recipe is not None
+    start = find_artifact(job.start, folders) if job.start is not None else None
+    if job.start is not None and start is None:
+        raise UnavailableError(
+            f"the meta-training that it goes on from, {job.start.name}, is not here"
+        )
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(job, job.recipe, Path(folder), decide("cpu", 1), root, "")
-        training.begin(progress=False)
+        cpu = decide("cpu", 1)
+        training = Training(job, job.recipe, Path(folder), cpu, root, "", compiling=False)
+        if start is not None:
+            training.start_from(start)
         return [training.update(step) for step in range(updates)]
 
 
@@ -218,4 +242,4 @@ def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> 
         return Replay(path.name, kind, impossible=absent)
     if job.recipe is None:
         return replay_tuning(record, job, setting.root, path.name)
-    return replay_training(record, job, setting.root, FIRST_LOSSES, path.name)
+    return replay_training(record, job, setting.folders, setting.root, path.name)[0]

@@ -186,7 +186,7 @@ class _Run:
             for name, plans in by_split.items()
         ]
         reasons: dict[str, dict[str, str]] = {}
-        for name, found in self.options.executor.run(tasks, "data"):
+        for name, found in self.options.executor.run(tasks, ""):
             if isinstance(found, Failure):
                 raise VsmlBenchError(found.reason)
             reasons[name] = found

@@ -19,14 +19,13 @@ from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.privacy import scrub
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online
-from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, versions
+from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, scrub, versions
 from vsml_bench.recipes import Shape
 from vsml_bench.registry import check_code
 

@@ -50,7 +50,7 @@ class ProtocolCard:
 
     def instance(self) -> Protocol:
         """The protocol itself."""
-        from vsml_bench.protocols.registry import find_protocol
+        from vsml_bench.protocols.protocol import find_protocol
 
         return find_protocol(self.reference)(**self.numbers)
 

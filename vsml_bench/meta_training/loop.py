@@ -22,7 +22,7 @@ from vsml_bench.config import as_plain
 from vsml_bench.errors import DivergedError, VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner
-from vsml_bench.meta_training import bptt, es, schedule
+from vsml_bench.meta_training import es, schedule
 from vsml_bench.meta_training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -31,7 +31,7 @@ from vsml_bench.meta_training.checkpoint import (
 )
 from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
-from vsml_bench.meta_training.source import MetaGradient, Objective, Source
+from vsml_bench.meta_training.source import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
 from vsml_bench.provenance import git_state, versions
@@ -108,7 +108,9 @@ class Training:
         execution: Execution,
         root: Path | None,
         command: str,
+        compiling: bool = True,
     ) -> None:
+        """compiling: whether steps are compiled where all the updates together pay for that."""
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder, self.root = folder, root
         self.partial = folder / f"{job.name}.partial.safetensors"
@@ -127,7 +129,7 @@ class Training:
             self.population = es.prepare(
                 self.learner.train(), tried, recipe.engine, job.learner.name
             )
-        else:
+        elif compiling:
             self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.done = 0
@@ -184,7 +186,7 @@ class Training:
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
         learner = self.learner.train()
         if self.population is None:
-            return bptt.meta_gradient(learner, objective)
+            return backpropagate(learner, objective)
         noise_seed = derive_seed(self.job.seed, "population", step)
         return es.meta_gradient(learner, objective, self.population, noise_seed)
 

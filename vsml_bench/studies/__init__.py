@@ -9,16 +9,30 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import installed, load
 
 if TYPE_CHECKING:
     from vsml_bench.boards.groups import Group
-    from vsml_bench.boards.sections import Section
 
 ENTRY_POINT_GROUP = "vsml_bench.studies"
+
+
+Value: TypeAlias = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the board with what a reader must know of it."""
+
+    title: str
+    text: str
+    """One paragraph: what the columns are, with their units."""
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    """None where there is no number. Floats are shown with three decimals."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.boards.factory import RECIPE, make_group
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section
 from vsml_bench.boards.statistics import estimate, generalisation_gap
 from vsml_bench.recipes import Recipe
+from vsml_bench.studies import Section
 from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS, sections
 from vsml_bench.studies.robustness.picture import card
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section, Value
+from vsml_bench.studies import Section, Value
 
 DEFAULT = "ablation-none"
 

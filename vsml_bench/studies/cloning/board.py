@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section, Value
+from vsml_bench.studies import Section, Value
 
 _TENTHS = 10
 _NUMBERS = (

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section, Value
 from vsml_bench.boards.statistics import Scores, estimate
+from vsml_bench.studies import Section, Value
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section, Value
+from vsml_bench.studies import Section, Value
 
 HEADERS = (
     *("split", "learner", "on", "float32", "mixed"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.sections import Section, Value
 from vsml_bench.boards.statistics import Difference, Scores
+from vsml_bench.studies import Section, Value
 
 CARD = "Invariance card"
 NUMBERS = f"{CARD} in numbers"

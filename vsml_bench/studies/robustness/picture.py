@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vsml_bench.boards.sections import Section
+from vsml_bench.studies import Section
 from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS
 
 if TYPE_CHECKING:

@@ -105,20 +105,24 @@ def _is_one_dense_layer(learner: Learner) -> bool:
 
 def _with_fast_layers(learner: Learner) -> Learner | None:
     """A copy with the same meta-parameters, also where these are replaced, whose dense layers sweep
-    in C++; None where its sub-RNNs are others."""
+    in C++; None where there are none, or its sub-RNNs are others."""
     if not all(computes(m) for m in learner.modules() if isinstance(m, SubRNN)):
         return None
-    if (
+    if not (
         isinstance(learner, VSMLNetwork | LabelVSMLNetwork)
-        and learner.config.ticks <= cpu.MAX_TICKS
+        and learner.config.ticks <= library.MAX_TICKS
     ):
-        copied = copy.copy(learner)
-        if isinstance(copied, VSMLNetwork):
-            copied.layers = tuple(map(_fast, copied.layers))
-        else:
-            copied.layer = _fast(copied.layer)
-        return copied
-    return None
+        return None
+    layers = learner.layers if isinstance(learner, VSMLNetwork) else (learner.layer,)
+    fast = tuple(map(_fast, layers))
+    if fast == layers:
+        return None
+    copied = copy.copy(learner)
+    if isinstance(copied, VSMLNetwork):
+        copied.layers = fast
+    else:
+        (copied.layer,) = fast
+    return copied
 
 
 def _fast(layer: Layer) -> Layer:

@@ -13,8 +13,6 @@ from torch.autograd.function import once_differentiable
 from vsml_bench.vsml.fast import library
 from vsml_bench.vsml.fast.packing import Boundary, MetaParameters, Packed
 
-MAX_TICKS = library.MAX_TICKS
-
 
 def takes(packed: Packed) -> bool:
     """Whether `run` can take these. A population must live the same inputs and needs no

@@ -1,0 +1,25 @@
+"""What the server imports that worker processes are forked from (`executors`): PyTorch and the
+harness, and no learner. It is imported nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+
+# The first gradient in a process would import it, which takes a second.
+import torch._dynamo  # noqa: F401
+
+import vsml_bench.evaluation.worker  # noqa: F401
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl.h."""
+
+
+def end_with_parent() -> None:
+    """Has this process killed when its parent ends, however that ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+end_with_parent()

@@ -1,0 +1,97 @@
+"""How the command line shows what it has found: tables and sentences for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from vsml_bench.cards import Card
+
+if TYPE_CHECKING:
+    from vsml_bench.contract.findings import ContractReport
+    from vsml_bench.evaluation.plan import Plan
+    from vsml_bench.evaluation.runner import RunReport
+
+
+def rows(values: Sequence[Mapping[str, Any]], title: str, as_json: bool) -> None:
+    """Prints a table, or {title: values} as JSON."""
+    if as_json:
+        print(json.dumps({title: values}, indent=2))
+        return
+    shown = [
+        {k: ", ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in values
+    ]
+    print(tabulate(shown, headers="keys"))
+
+
+def mapping(values: Mapping[str, Any]) -> None:
+    """Prints one line for each key."""
+    print(tabulate([(k, json.dumps(v)) for k, v in values.items()], tablefmt="plain"))
+
+
+def learner_row(card: Card) -> dict[str, Any]:
+    """What lists show of a learner."""
+    shown = ("meta_parameters", "state_floats", "state_growth")
+    return {
+        "name": card.name,
+        "family": card.family,
+        "protocols": list(card.protocols),
+        **{name: getattr(card, name) for name in shown},
+        "tuned": card.tuning is not None,
+        "source": card.source,
+        "origin": card.origin,
+    }
+
+
+def place(plan: Plan) -> dict[str, Any]:
+    """Where a cell belongs."""
+    split, learner, seed = plan.place
+    return {"suite": plan.suite, "split": split, "learner": learner, "seed": seed}
+
+
+def checks(report: ContractReport) -> None:
+    """Prints what `check` has found of one learner."""
+    print(f"{report.learner} ({report.origin})")
+    table = [(r.check, r.outcome, r.reason) for r in report.results]
+    headers = ("check", "result", "reason")
+    print(tabulate(table, headers=headers, maxcolwidths=(None, None, 72)))
+    print(f"{len(report.failed)} of {len(table)} checks failed.\n")
+
+
+def run(report: RunReport) -> None:
+    """Prints how many cells there are of each kind, and why some failed."""
+    unavailable = sum(cell.status == "unavailable" for cell in report.cells)
+    print(
+        f"{len(report.cells)} cells: {report.reused} reused, "
+        f"{len(report.cells) - report.reused} run now, {len(report.failed)} failed, "
+        f"{unavailable} unavailable, {len(report.missing)} not run."
+    )
+    for cell in report.failed:
+        reason = cell.reason.strip().splitlines()[-1]
+        print(f"{', '.join(map(str, place(cell.plan).values()))}: {cell.status}: {reason}")
+
+
+def damage(good: int, bad: Mapping[str, str]) -> None:
+    """Prints what `verify` has found: how many records are intact, and what is wrong with others,
+    by their paths."""
+    for file, problem in bad.items():
+        print(f"{file}: {problem}")
+    print(f"{good} files intact, {len(bad)} damaged.")
+
+
+def replays(reports: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what replay has found; reports: see `evaluation.verification.replay`."""
+    failed = [report for report in reports if report["reason"]]
+    impossible = [report for report in reports if report.get("impossible")]
+    for report in failed:
+        print(f"{report['file']}: {report['reason']}")
+    for report in impossible:
+        print(f"{report['file']}: not replayed: {report['impossible']}")
+    largest = max((report.get("difference", 0.0) for report in reports), default=0.0)
+    print(
+        f"{len(reports) - len(failed) - len(impossible)} records replay, {len(failed)} do not, "
+        f"{len(impossible)} cannot be replayed here; largest difference of a loss {largest:.3g}."
+    )
