@@ -31,6 +31,7 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
+from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
 
 ENTRY_POINTS = "vsml_bench.learners"
 """Group of the entry points by which packages bring learners."""

@@ -190,7 +190,9 @@ def check_code(entry: LearnerEntry, card: Card) -> None:
     changed = [name for name, digest in card.files.items() if file_hash(home / name) != digest]
     declared = {"version": card.version, "package": card.package}
     now = {"version": entry.cls.version, "package": entry.place.package}
-    changed += [f"its {n} is {now[n]} and was {was}" for n, was in declared.items() if now[n] != was]
+    changed += [
+        f"its {n} is {now[n]} and was {was}" for n, was in declared.items() if now[n] != was
+    ]
     if changed:
         raise VsmlBenchError(
             f"the code of learner '{card.name}' ({card.origin}) is not what was planned "
