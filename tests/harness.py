@@ -7,9 +7,12 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsml_bench import cli
+
+if TYPE_CHECKING:
+    from vsml_bench.cards import Card
 
 TINY_RECIPE = {
     "phases": "[{steps = 3, lifetime = 10, learning_rate = 0.01}]",
@@ -77,7 +80,7 @@ ODD = (
     + """
 class Odd(Base):
     # From its sixth example on it goes wrong, each variant in its own way.
-    variants = {how: Config(how) for how in ("diverges", "crashes", "loops", "kills")}
+    variants = {how: Config(how) for how in ("diverges", "crashes", "kills")}
 
     def predict(self, state, inputs):
         logits, state = super().predict(state, inputs)
@@ -87,8 +90,6 @@ class Odd(Base):
             return logits * float("nan"), state
         if self.config.how == "kills":
             os.kill(os.getpid(), 9)
-        while self.config.how == "loops":
-            pass
         raise ValueError("the sixth example is too much")
 
 
@@ -103,17 +104,15 @@ class Lacking(Base):
 """
 )
 
-WATCHED = (
+LOOPS = (
     LEARNER
     + """
-class Watched(Base):
-    # Leaves a file for each process that it is evaluated in.
-    variants = {how: Config(how) for how in ("watched-1", "watched-2", "watched-3")}
+class Loops(Base):
+    variants = {"loops": Config("")}
 
     def predict(self, state, inputs):
-        if multiprocessing.parent_process() is not None:
-            folder = os.environ["VSML_TEST_FOLDER"]
-            open(os.path.join(folder, str(os.getpid())), "a").close()
+        while state.steps.max() > 5:
+            pass
         return super().predict(state, inputs)
 """
 )
@@ -156,6 +155,13 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def cards_in(file: Path) -> list[Card]:
+    """The cards of the learners in a file, read in this process, which has PyTorch already."""
+    from vsml_bench.registry import find_learners
+
+    return [entry.card(entry.probe()) for entry in find_learners(str(file))]
 
 
 def install(folder: Path, module: str, text: str, **entry_points: str) -> Path:

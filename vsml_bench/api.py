@@ -17,7 +17,7 @@ from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
 from vsml_bench.evaluation.executors import Executor, LocalExecutor
-from vsml_bench.evaluation.plan import Plan, Selection, plan_job, plan_suite
+from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
 from vsml_bench.storage import check_writable
@@ -57,10 +57,21 @@ def plan(
     overrides: dict[str, Any] | None = None,
 ) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
-    selection = Selection(splits, learners, extra_learners, seeds)
     of = find_suite(suite)
+    chosen, besides = _places(learners, of), _places(extra_learners, of)
+    selection = Selection(splits, chosen, besides, seeds)
     known = cards.find_all(selection.references(of), overrides)
     return plan_suite(of, known, selection)
+
+
+def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
+    """The same with places for the names of learners that the suite names by their file."""
+    known = cards.shipped() if names else {}
+    if all(name in known or cards.is_place(name) for name in names):
+        return names
+    files = filter(cards.is_place, suite.learners)
+    own = {card.name: card.reference for file in files for card in cards.find(file)}
+    return [own.get(name, name) for name in names]
 
 
 def run(
@@ -194,7 +205,10 @@ def meta_training_job(
     if len(known[learner]) != 1:
         cards.find_one(learner, overrides)
     (card,) = known[learner]
-    of = find_suite(suite) if suite else Suite("", "", ())
+    of = Suite("", "", ())
+    if suite:
+        of = find_suite(suite)
+        check_protocol(card, of)
     sourced = card.recipe is not None and card.recipe.source
     if not split and not sourced:
         raise VsmlBenchError(

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench.config import replace
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import VsmlBenchError, closest
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,10 @@ class Recipe:
         unknown, does not fit or would have no effect.
         """
         own = {f.name for f in dataclasses.fields(ES)} - {"name"}
+        known = own | {f.name for f in dataclasses.fields(self)}
+        for key in values:
+            if key not in known:
+                raise VsmlBenchError(f"{where}: unknown key '{key}'; {closest(key, known)}")
         engine = values.get("engine", self.engine)
         if isinstance(engine, str):
             engine = {"name": engine}

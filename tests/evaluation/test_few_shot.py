@@ -11,18 +11,21 @@ import torch
 
 from tests.data import omniglot_files
 from tests.harness import LEARNER, Outcome, call, refusal, write, write_few_shot, write_split
+from vsml_bench import api, cards
 from vsml_bench.api import meta_training_job
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
-from vsml_bench.evaluation.planning import CellPlan, plan_suite
-from vsml_bench.evaluation.work import WorkOrder, run_cell
+from vsml_bench.evaluation.plan import Plan, plan_suite
+from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.worker import inspect
+from vsml_bench.evaluation.worker import test as run_cell
 from vsml_bench.execution import Execution
+from vsml_bench.learner import Phase
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning
-from vsml_bench.protocols.evaluation import from vsml_bench.protocols.few_shot import FewShot
-from vsml_bench.seeds import lifetime_seeds
-from vsml_bench.suites import Suite, find_split, find_suite
+from vsml_bench.protocols.few_shot import FewShot
+from vsml_bench.suites import Suite, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -45,13 +48,22 @@ class OnlineOnly(Base):
 )
 
 
-def planned(suite: Path | Suite, root: Path | None = None) -> dict[str, CellPlan]:
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("mine") / "mine.py", TUNED)
+
+
+def planned(suite: Path | Suite) -> dict[str, Plan]:
     found = suite if isinstance(suite, Suite) else find_suite(str(suite))
-    return {plan.id.learner: plan for plan in plan_suite(found, root)}
+    plans = plan_suite(found, cards.find_all(found.learners))
+    return {plan.learner: plan for plan in plans}
 
 
-def test_from_a_suite_to_its_board(tmp_path: Path) -> None:
-    mine = write(tmp_path / "mine.py", TUNED)
+def setting(root: Path) -> Setting:
+    return Setting((root / "nothing",), root, "cpu", "", ("", False))
+
+
+def test_from_a_suite_to_its_board(tmp_path: Path, mine: Path) -> None:
     learners = ["vsml", "1-nn", "chance", f"{mine}:Sure"]
     suite = write_few_shot(tmp_path, list(learners))
     out = ["--out", tmp_path / "out", "--jobs", 1, "--device", "cpu"]
@@ -61,15 +73,13 @@ def test_from_a_suite_to_its_board(tmp_path: Path) -> None:
     again = call("run", "--suite", suite, *out, "--json")
     assert again.json["reused"] == 4
 
-    cells = {cell.id.learner: cell for cell in load_cells(tmp_path / "out" / "cells")[0]}
+    cells = {cell.plan.learner: cell for cell in load_cells(tmp_path / "out" / "cells")[0]}
     for cell in cells.values():
-        assert (cell.protocol, cell.lifetimes, cell.steps) == ("few_shot", 8, 12)
-        assert cell.outcomes is not None and cell.outcomes.correct.shape == (8, 12)
+        assert cell.plan.protocol.name == "few_shot" and cell.correct.shape == (8, 12)
     seeds = [cell.provenance.seeds["meta_test"] for cell in cells.values()]
     assert all(found == seeds[0] for found in seeds) and len(set(seeds[0])) == 8
-    phase = {"steps": 3, "lifetime": 15, "learning_rate": 0.01}  # 3 classes x (2 + 3) examples
-    recipe = cells["vsml"].provenance.recipe
-    assert recipe is not None and phase.items() <= recipe["phases"][0].items()
+    recipe = cells["vsml"].plan.job.recipe
+    assert recipe is not None and recipe.phases == (Phase(3, 15, 0.01),)  # 3 x (2 + 3) examples
 
     board = call("leaderboard", "--suite", suite, "--results", tmp_path / "out", "--format", "json")
     rows: dict[str, Any] = {row["learner"]: row for row in board.json["rows"]}
@@ -85,9 +95,8 @@ def test_from_a_suite_to_its_board(tmp_path: Path) -> None:
     assert "first 100" not in shown and "umulative" not in shown
 
     (record,) = (tmp_path / "out" / "checkpoints").glob("sure--*.json")
-    document = load_tuning(record)
-    assert (document["lifetimes"], document["steps"]) == (4, 9)  # at least 3 x 10 predictions
-    assert document["identity"]["few_shot"] == {"ways": 3, "shots": 2, "queries": 3}
+    document = load_tuning(record).document
+    assert document["identity"]["episodes"]["numbers"] == {"ways": 3, "shots": 2, "queries": 3}
     assert len(document["trials"]) == 2
 
 
@@ -120,41 +129,35 @@ def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> 
     assert all(torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items())
     assert one.document["history"] == other.document["history"]
     assert [entry["step"] for entry in one.document["history"]] == [2, 3]
-    assert one.document["identity"]["few_shot"] == {"ways": 3, "shots": 2, "queries": 3}
+    episodes = one.document["identity"]["episodes"]
+    assert episodes["numbers"] == {"ways": 3, "shots": 2, "queries": 3}
 
 
 def test_lifetimes_of_a_recipe_have_no_effect(tmp_path: Path) -> None:
-    suite = write_few_shot(tmp_path, ["vsml"])
-    paths = {
-        train(
-            suite,
-            tmp_path / "out",
-            "--recipe",
-            f"phases=[{{steps=1, lifetime={lifetime}, learning_rate=0.01}}]",
-        ).out
+    suite, split = str(write_few_shot(tmp_path, ["vsml"])), str(tmp_path / "few.toml")
+    jobs = [
+        meta_training_job(split, "vsml", 0, suite, {"phases": (Phase(1, lifetime, 0.01),)})
         for lifetime in (1, 5000)
-    }
-    assert len(paths) == 1
+    ]
+    assert jobs[0].key == jobs[1].key and jobs[0].recipe == jobs[1].recipe
 
 
 def test_keys_depend_on_the_protocol(tmp_path: Path) -> None:
     suite = find_suite(str(write_few_shot(tmp_path, ["vsml", "sgd-linear", "1-nn"])))
     before = planned(suite)
-    assert before["1-nn"].episodes == FewShot(3, 2, 3)
-    assert before["1-nn"].meta_test_protocol == FewShot(4, 2, 3)
+    episodes = before["1-nn"].job.episodes
+    assert episodes is not None and episodes.instance() == FewShot(3, 2, 3)
+    assert before["1-nn"].protocol.instance() == FewShot(4, 2, 3)
     for field in ("shots", "queries", "lifetimes"):
         after = planned(dataclasses.replace(suite, **{field: 4}))  # type: ignore[arg-type]
-        differing = {
-            name: {p for p, found in plan.hashes.items() if before[name].hashes[p] != found}
-            for name, plan in after.items()
-        }
-        expected = {"protocol"} if field == "lifetimes" else {"protocol", "meta_training"}
-        assert set(map(frozenset, differing.values())) == {frozenset(expected)}
+        expected = {"lifetimes"} if field == "lifetimes" else {"protocol", "meta_training"}
+        for name, plan in after.items():
+            was = before[name].identity()
+            assert {p for p, found in plan.identity().items() if was[p] != found} == expected
     online = dataclasses.replace(suite, protocol="online", shots=None, queries=None)
     for name, plan in planned(online).items():
-        assert plan.episodes is None
-        assert plan.hashes["meta_training"] != before[name].hashes["meta_training"]
-        assert plan.meta_test_seeds == before[name].meta_test_seeds
+        assert plan.job.episodes is None and plan.job.key != before[name].job.key
+        assert plan.meta_test_seeds() == before[name].meta_test_seeds()
 
 
 def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
@@ -164,17 +167,14 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
     )
     split.write_text(split.read_text().replace("\n[meta_test]", "\nclasses = 4\n[meta_test]"))
     suite = write_few_shot(tmp_path, ["1-nn"], split=split, more="shots = 1\nqueries = 1")
-    plan = planned(suite, tmp_path / "data")["1-nn"]
-    assert (plan.lifetimes, plan.steps, plan.meta_test_seeds) == (3, 4, [0, 1, 2])
-    folders = (tmp_path / "nothing",)
-    cell = run_cell(WorkOrder(plan, folders, tmp_path / "data", "cpu", 1, "", ("", False)))
+    cell = run_cell(planned(suite)["1-nn"], setting(tmp_path / "data"))
     assert cell.outcomes is not None and cell.outcomes.correct.shape == (3, 4), cell.reason
     assert cell.provenance.seeds["meta_test"] == [0, 1, 2]
     online = dataclasses.replace(
         find_suite(str(suite)), protocol="online", shots=None, queries=None
     )
     with pytest.raises(VsmlBenchError, match="fixed list of few-shot episodes; use it in a suite"):
-        planned(online, tmp_path / "data")
+        inspect((planned(online)["1-nn"],), setting(tmp_path / "data"), lambda share: None)
 
 
 @pytest.mark.parametrize(
@@ -187,15 +187,16 @@ def test_a_fixed_list_is_run_once_and_in_order(tmp_path: Path) -> None:
             "steps: the protocol 'few_shot' has none; leave it out",
         ),
         ({"test": ""}, "meta_test of 'few' does not say how many classes a task has"),
-        ({"train": ""}, "meta_train of 'few' does not say how many classes a task has"),
+        ({"train": ""}, "meta_train does not say how many classes a task has"),
         ({"test": "classes = 11"}, "asks for 11 classes of dataset 'digits'"),
-        ({"more": "shots = 2\nqueries = 300"}, "3-way episodes with 2 support and 300 query"),
+        ({"more": "shots = 2\nqueries = 300"}, "episodes with 2 support and 300 query"),
     ],
 )
 def test_suites_that_make_no_sense(tmp_path: Path, change: dict[str, str], words: str) -> None:
     suite = write_few_shot(tmp_path, ["1-nn"], **change)
-    assert words in refusal(call("run", "--suite", suite, "--out", tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
+    said = refusal(call("run", "--suite", suite, "--out", tmp_path / "out", "--quiet"))
+    assert words in said
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_shots_belong_to_few_shot(tmp_path: Path) -> None:
@@ -205,8 +206,7 @@ def test_shots_belong_to_few_shot(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["run", "meta-train"])
-def test_a_learner_for_another_protocol_is_refused(tmp_path: Path, verb: str) -> None:
-    mine = write(tmp_path / "mine.py", TUNED)
+def test_a_learner_for_another_protocol_is_refused(tmp_path: Path, mine: Path, verb: str) -> None:
     suite = write_few_shot(tmp_path, ["1-nn"])
     command = ["run"] if verb == "run" else ["meta-train", "--split", tmp_path / "few.toml"]
     said = refusal(call(*command, "--suite", suite, "--learner", f"{mine}:OnlineOnly"))
@@ -220,27 +220,13 @@ def test_too_few_classes_to_hold_some_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["omniglot", "omniglot-runs"])
-def test_the_shipped_suites_are_sound(name: str) -> None:
+def test_the_shipped_suites_are_sound(name: str, tmp_path: Path) -> None:
     """Without their data the cells are planned as unavailable, each with what is missing."""
     suite = find_suite(name)
-    plans = plan_suite(suite, learners=["1-nn"])
-    assert [plan.id.split for plan in plans] == list(suite.splits)
-    assert all("is not here" in plan.unavailable for plan in plans)
-    for split in map(find_split, suite.splits):
-        assert split.relation in ("unseen_classes", "same_tasks")
-        assert split.meta_train.classes == split.meta_test.classes
-
-
-def test_online_cells_keep_their_identity() -> None:
-    """Published cells and checkpoints are filed under these, which few_shot may not touch."""
-    plan = plan_suite(find_suite("smoke"), learners=["vsml"])[0]
-    assert plan.meta_test_seeds == lifetime_seeds(4, "meta-test", META_TEST_SIDE)
-    assert {part: plan.hashes[part] for part in ONLINE} == ONLINE
-
-
-META_TEST_SIDE = "b6a8e8d408afe7bc17c480a18d8b741881fc34857721a77caabaddc5b15b5375"
-ONLINE = {
-    "split": "041be724759ab265953a258b56cf8c0845b7b5a44ab80a9efbf23959a1ac9ca4",
-    "protocol": "0b88960d493a3bd05ce1541f73c44430d5706c6410ad6f01bf4aa5b5feb4c01f",
-    "meta_training": "16ae431ed444e8d55a9cd57a3c3ade821af17929dd211f94cf93a67fb0295325",
-}
+    plans = api.plan(name, learners=["1-nn"])
+    assert [plan.split.name for plan in plans] == list(suite.splits)
+    for plan in plans:
+        found = inspect((plan,), setting(tmp_path), lambda share: None)
+        assert "is not here" in found["1-nn"]
+        assert plan.split.relation in ("unseen_classes", "same_tasks")
+        assert plan.split.meta_train.classes == plan.split.meta_test.classes

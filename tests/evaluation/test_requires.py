@@ -37,7 +37,7 @@ REASON = (
 def test_without_its_package_a_learner_is_unavailable_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needy = write(tmp_path / "needy.py", NEEDY)
+    needy = write(tmp_path / "mine" / "needy.py", NEEDY)
     suite = write_suite(
         tmp_path / "suite.toml", ["digits-held-out"], ["nearest-mean", needy], lifetimes=2
     )
@@ -48,7 +48,7 @@ def test_without_its_package_a_learner_is_unavailable_and_nothing_else_changes(
         "nearest-mean": "ok",
         "needy": "unavailable",
     }
-    (cell,) = (c for c in load_cells(tmp_path / "out" / "cells")[0] if c.id.learner == "needy")
+    (cell,) = (c for c in load_cells(tmp_path / "out" / "cells")[0] if c.plan.learner == "needy")
     assert cell.reason == REASON and cell.outcomes is None
     board = ["leaderboard", "--suite", suite, "--results", tmp_path / "out", "--format", "json"]
     rows = {row["learner"]: row for row in call(*board).json["rows"]}

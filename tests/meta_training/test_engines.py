@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import call, refusal, tiny_recipe_options, write, write_suite
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.api import meta_training_job
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.job import change_recipe
 from vsml_bench.suites import find_suite
 from vsml_bench.vsml.learner import VSML
 
@@ -20,13 +20,13 @@ def test_a_learner_that_cannot_be_a_population_is_refused_before_training_starts
     tmp_path: Path,
 ) -> None:
     text = """
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.vsml.learner import VSML, VSMLConfig
 
 
 class Branching(VSML):
     variants = {"branching": VSMLConfig()}
-    recipe = Recipe(phases=(Phase(3, 10, 0.01),), lifetimes=2, engine="es", pairs=2)
+    recipe = Recipe(phases=(Phase(3, 10, 0.01),), lifetimes=2, engine=ES(pairs=2))
 
     def predict(self, state, inputs):
         logits, state = super().predict(state, inputs)
@@ -61,8 +61,8 @@ def test_engine_on_the_command_line_and_what_the_board_says(tmp_path: Path) -> N
     assert trained.code == 0, trained
     path = Path(trained.out.strip())
     document = load_checkpoint(path).document
-    assert document["identity"]["recipe"]["engine"] == "es" and document["steps"] == 3
-    assert document["recipe"]["pairs"] == 2 and "pairs" in document["identity"]["recipe"]
+    engine = document["identity"]["recipe"]["engine"]
+    assert engine == {"name": "es", "pairs": 2, "noise_std": 0.1} and document["steps"] == 3
 
     written = path.stat().st_ino
     run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--device", "cpu", "--quiet")
@@ -73,8 +73,6 @@ def test_engine_on_the_command_line_and_what_the_board_says(tmp_path: Path) -> N
 
 
 def test_the_engine_is_part_of_the_identity_and_idle_fields_are_not(tmp_path: Path) -> None:
-    from vsml_bench.api import meta_training_job
-
     def key(**fields: object) -> str:
         return meta_training_job("digits-held-out", "vsml", 0, None, dict(fields) or None).key
 
@@ -130,8 +128,8 @@ def test_what_the_paper_suite_costs() -> None:
     """2 x 1,024 members, each in 10,001 lifetimes of 500 examples."""
     own = VSML.recipe
     assert own is not None
-    changed = change_recipe(own, find_suite("paper").recipes["vsml"], "paper")
-    assert changed.engine == "es" and changed.clip == 0 and changed.size == 28
+    changed = own.changed(find_suite("paper").recipes["vsml"], "paper")
+    assert isinstance(changed.engine, ES) and changed.clip == 0 and changed.size == 28
     assert changed.examples == 2048 * 10_001 * 500
-    small = Recipe(phases=(Phase(1, 4, 0.1),), engine="es", pairs=3)
+    small = Recipe(phases=(Phase(1, 4, 0.1),), engine=ES(pairs=3))
     assert small.examples == 16 * 6 * 4

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import Learner, NoConfig, Phase, Recipe, Shape, cross_entropy_error
+from vsml_bench.learner import ES, Learner, NoConfig, Shape, cross_entropy_error
 from vsml_bench.meta_training import es
 from vsml_bench.meta_training.es import Population
 from vsml_bench.meta_training.source import MetaLoss, Objective, backpropagate, meta_loss
@@ -303,17 +303,13 @@ def test_nothing_is_recorded_for_backpropagation_and_no_parameter_moves() -> Non
     assert all(map(torch.equal, before, learner.parameters()))
 
 
-def recipe(**fields: object) -> Recipe:
-    return Recipe(phases=(Phase(1, STEPS, 0.1),), engine="es", **fields)  # type: ignore[arg-type]
-
-
 def test_as_many_pairs_at_once_as_the_stated_memory_allows() -> None:
     """A member of this learner: 12 + 4 + 3 numbers of state for each lifetime, counted ten times,
     4 x 2 x 3 logits and 13 meta-parameters, 4 bytes each: 1,668 bytes, a pair 3,336."""
     learner, objective = LearnedRates(), lifetimes_of(dtype=torch.float32)
     fitting = 2**20 // 3336
     for pairs, mib, expected in ((5000, 1, fitting), (5000, 3, 3 * 2**20 // 3336), (7, 1, 7)):
-        found = es.prepare(learner, objective, recipe(pairs=pairs, chunk_mib=mib), "x")
+        found = es.prepare(learner, objective, ES(pairs=pairs, chunk_mib=mib), "x")
         assert found == Population(pairs, 0.05, expected)
     large = Shape((1, 300, 300), 10)
     wide = Episode(torch.zeros(1, 1, *large.inputs), torch.zeros(1, 1, dtype=torch.int64))
@@ -324,7 +320,7 @@ def test_as_many_pairs_at_once_as_the_stated_memory_allows() -> None:
         )
 
     learner = LearnedRates(learned_start=False)
-    assert es.prepare(learner, too_large, recipe(chunk_mib=1), "x").pairs_at_once == 1
+    assert es.prepare(learner, too_large, ES(chunk_mib=1), "x").pairs_at_once == 1
 
 
 class Branching(LearnedRates):
@@ -346,6 +342,6 @@ def test_a_learner_that_cannot_be_a_population_is_refused(
     learner: type[LearnedRates], reason: str
 ) -> None:
     with pytest.raises(VsmlBenchError, match="learner 'odd' cannot be meta-trained by") as caught:
-        es.prepare(learner(), lifetimes_of(dtype=torch.float32), recipe(), "odd")
+        es.prepare(learner(), lifetimes_of(dtype=torch.float32), ES(), "odd")
     said = str(caught.value)
     assert reason in said and 'use engine = "bptt"' in said and "\n" not in said

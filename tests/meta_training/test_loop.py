@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from tests.harness import Outcome, call, refusal, tiny_recipe_options, write
+from vsml_bench.config import as_plain, build
 from vsml_bench.meta_training.checkpoint import load_checkpoint, save_checkpoint
+from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.schedule import at
 from vsml_bench.registry import find_learner
 
@@ -105,11 +107,14 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
 def test_what_a_checkpoint_records(tmp_path: Path) -> None:
     run = train(tmp_path / "out", "--seed", 0, "--set", "feed_label=true")
     document = load_checkpoint(Path(run.out.strip())).document
-    assert document["identity"]["seed"] == 0 and document["config"]["feed_label"] is True
-    assert document["recipe"]["phases"][0]["steps"] == document["steps"] == 3
+    job = build(Job, document["job"], "job")
+    assert document["identity"] == as_plain(job.identity())
+    assert job.seed == 0 and job.learner.config["feed_label"] is True
+    assert job.recipe is not None and job.recipe.steps == document["steps"] == 3
+    assert len(document["first_losses"]) == 3
     assert document["threads"] == 1 and document["seconds"] > 0
     assert set(document["data_hashes"]) == {"digits"}
-    assert len(document["learner_hash"]) == 64 and document["versions"]["torch"]
+    assert document["versions"]["torch"]
     (last,) = document["history"]
     assert last["step"] == 3 and 0 <= last["validation_accuracy"] <= 1
     assert last["validation_loss"] == pytest.approx(math.log(10), abs=1.0)
@@ -150,7 +155,7 @@ def test_a_phase_with_fewer_classes_has_easier_tasks(tmp_path: Path) -> None:
 def test_the_suites_recipe_is_used_on_request(tmp_path: Path) -> None:
     run = call(*BASE, "--suite", "smoke", "--out", tmp_path / "out", "--quiet")
     document = load_checkpoint(Path(run.out.strip())).document
-    assert document["steps"] == 3 and document["recipe"]["lifetimes"] == 2
+    assert document["steps"] == 3 and document["job"]["recipe"]["lifetimes"] == 2
 
 
 def test_progress_unless_quiet(tmp_path: Path) -> None:

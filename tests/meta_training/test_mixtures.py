@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,17 @@ import pytest
 import torch
 
 from tests.harness import call, tiny_recipe_options
+from vsml_bench import cards
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import largest, members
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.evaluation.planning import recipe_of
 from vsml_bench.execution import Execution
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.meta_training.artifact import ready
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune
-from vsml_bench.registry import find_learner
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import find_split, find_suite
 
@@ -34,12 +34,12 @@ SHAPES = {(classes, size) for classes in (2, 3) for size in (3, 4)}
 
 def job(
     steps: int = 24, side: TaskDistribution = MIXED, classes: int | None = None, **fields: Any
-) -> MetaTrainingJob:
+) -> Job:
     phases = (Phase(steps, 3, 0.01, classes=classes),)
     recipe = Recipe(
         phases, lifetimes=1, validate_every=10**6, validation_lifetimes=1, size=8, **fields
     )
-    return MetaTrainingJob(find_learner("vsml"), side, 0, recipe)
+    return Job(cards.find_one("vsml"), side, 0, recipe)
 
 
 class Watch:
@@ -82,7 +82,7 @@ def test_a_phase_with_a_number_of_classes_mixes_sizes_only(
 
 
 def test_evolution_strategies_mix_shapes_as_well(tmp_path: Path) -> None:
-    mixed = job(6, engine="es", pairs=2)
+    mixed = job(6, engine=ES(pairs=2))
     assert meta_train(mixed, tmp_path, EXECUTION, progress=False).is_file()
 
 
@@ -107,7 +107,10 @@ def test_an_interrupted_training_goes_on_with_the_same_shapes(
 
 
 def test_a_mixture_of_sizes_keeps_its_own(tmp_path: Path) -> None:
-    assert job().key == MetaTrainingJob(find_learner("vsml"), MIXED, 0, _sized(4)).key
+    given = job()
+    assert given.recipe is not None
+    smaller = dataclasses.replace(given, recipe=dataclasses.replace(given.recipe, size=4))
+    assert given.key == smaller.key
     only_classes = TaskDistribution(("digits",), "train", class_counts=(2, 3))
     assert job(side=only_classes).key != job(side=MIXED).key
     notes = []
@@ -118,24 +121,19 @@ def test_a_mixture_of_sizes_keeps_its_own(tmp_path: Path) -> None:
     assert notes == ["", "meta-trained on images of 8x8"]
 
 
-def _sized(size: int) -> Recipe:
-    recipe = job().recipe
-    assert recipe is not None
-    return Recipe(**{**vars(recipe), "size": size})
-
-
 def test_tuning_sees_the_largest_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
-    tuned = MetaTrainingJob(find_learner("ridge"), MIXED, 0, None)
+    tuned = Job(cards.find_one("ridge"), MIXED, 0, None)
     record = load_tuning(tune(tuned, tmp_path, EXECUTION, progress=False))
     assert set(watch.of("all")) == {(3, 4)}
-    assert record["meta_train"] == as_plain(MIXED)
+    assert record.document["job"]["side"] == as_plain(MIXED)
 
 
 def test_the_shipped_grid_has_enough_examples_in_every_shape() -> None:
     suite = find_suite("robustness-grid")
-    recipe = recipe_of(find_learner("vsml"), suite)
-    assert recipe is not None
+    own = cards.find_one("vsml").recipe
+    assert own is not None
+    recipe = own.changed(suite.recipes["vsml"], suite.name)
     longest = max(phase.lifetime for phase in recipe.phases)
     side = find_split(suite.splits[0]).meta_train
     assert len(members(side)) == 12 and largest(side).size == 14
@@ -154,4 +152,4 @@ def test_a_suite_runs_on_a_mixture(tmp_path: Path) -> None:
     trained = call("meta-train", *split, *options)
     assert trained.code == 0, trained.err
     document = load_checkpoint(Path(trained.out.strip())).document
-    assert document["meta_train"]["sizes"] == [3, 4]
+    assert document["job"]["side"]["sizes"] == [3, 4]

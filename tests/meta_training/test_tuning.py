@@ -10,24 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.harness import LEARNER, write
+from tests.harness import LEARNER, cards_in, write
+from vsml_bench import cards
+from vsml_bench.config import as_plain
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import TuningGrid
-from vsml_bench.meta_training.artifact import (
-    artifact_path,
-    check_artifact,
-    find_artifact,
-    make_artifact,
-    needs_artifact,
-    ready,
-)
-from vsml_bench.meta_training.job import MetaTrainingJob
+from vsml_bench.meta_training.artifact import make_artifact, ready
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import find_learner
+from vsml_bench.registry import entry_of
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.storage import seal
 from vsml_bench.suites import find_split
@@ -67,9 +62,10 @@ class Tuned(Base):
 )
 
 
-def job(tmp_path: Path) -> MetaTrainingJob:
-    entry = find_learner(str(write(tmp_path / "tuned.py", TUNED)))
-    return MetaTrainingJob(entry, find_split("digits-held-out").meta_train, 0, None)
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    (card,) = cards_in(write(tmp_path_factory.mktemp("tuned") / "tuned.py", TUNED))
+    return Job(card, find_split("digits-held-out").meta_train, 0, None)
 
 
 def test_combinations_are_all_and_in_order() -> None:
@@ -83,44 +79,39 @@ def test_combinations_are_all_and_in_order() -> None:
     assert list(combinations(TuningGrid())) == [{}]
 
 
-def test_the_best_of_the_whole_grid_is_kept(tmp_path: Path) -> None:
-    given = job(tmp_path)
+def test_the_best_of_the_whole_grid_is_kept(given: Job, tmp_path: Path) -> None:
     shares: list[float] = []
     path = tune(given, tmp_path / "out", EXECUTION, progress=False, report=shares.append)
-    record = load_tuning(path)
+    record = load_tuning(path).document
     assert len(record["trials"]) == 6 and shares == pytest.approx([k / 6 for k in range(1, 7)])
-    sampler = EpisodeSampler(given.meta_train)
+    sampler = EpisodeSampler(given.side)
     by_hand = {}
     for trial in record["trials"]:
-        learner = given.entry.configured(trial["values"]).create(0)
+        learner = entry_of(given.learner).configured(trial["values"]).create(0)
         scores = evaluate(learner, sampler, lifetime_seeds(2, "tuning"), Online(25), EXECUTION)
         assert trial["accuracy"] == float(scores.correct.mean())
         if np.isfinite(scores.loss).all():
             by_hand[json.dumps(trial["values"])] = trial["accuracy"]
     assert len(by_hand) == 4
     assert by_hand[json.dumps(record["best"])] == max(by_hand.values())
-    assert (record["lifetimes"], record["steps"]) == (2, 25)
+    assert record["identity"] == as_plain(given.identity())
 
     inode = path.stat().st_ino
     assert tune(given, tmp_path / "out", EXECUTION) == path and path.stat().st_ino == inode
 
 
-def test_a_diverged_trial_wins_only_where_all_diverged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = job(tmp_path)
+def test_a_diverged_trial_wins_only_where_all_diverged(given: Job, tmp_path: Path) -> None:
     infinite = TuningGrid({"sharpness": (1e39, -1.0)}, lifetimes=2, steps=20)
-    monkeypatch.setattr(given.entry.cls, "tuning", infinite)
-    record = load_tuning(tune(given, tmp_path / "one", EXECUTION, progress=False))
+    odd = dataclasses.replace(given, learner=dataclasses.replace(given.learner, tuning=infinite))
+    record = load_tuning(tune(odd, tmp_path / "one", EXECUTION, progress=False)).document
     assert record["best"] == {"sharpness": -1.0}
     diverged, finite = record["trials"]
     assert diverged["loss"] == "nan" and diverged["accuracy"] >= finite["accuracy"]
 
 
-def test_ready_takes_what_the_record_says(tmp_path: Path) -> None:
-    given = job(tmp_path)
-    assert needs_artifact(given)
-    data = EpisodeSampler(given.meta_train).content_hashes
+def test_ready_takes_what_the_record_says(given: Job, tmp_path: Path) -> None:
+    assert given.makes_artifact
+    data = EpisodeSampler(given.side).content_hashes
     with pytest.raises(VsmlBenchError, match="has not been meta-trained"):
         ready(given, None, data)
     path = make_artifact(given, tmp_path / "out", EXECUTION, None, progress=False)
@@ -128,7 +119,7 @@ def test_ready_takes_what_the_record_says(tmp_path: Path) -> None:
     assert find_artifact(given, [tmp_path / "none", tmp_path / "out"]) == path
     assert find_artifact(given, [tmp_path / "none"]) is None
     learner = ready(given, path, data)
-    assert learner.tuned == load_tuning(path)["best"] and learner.trials == 6
+    assert learner.tuned == load_tuning(path).document["best"] and learner.trials == 6
     assert learner.learner.config.sharpness == learner.tuned["sharpness"]
     with pytest.raises(VsmlBenchError, match=r"different: data\); delete it"):
         ready(given, path, {"digits": "0" * 64})
@@ -138,17 +129,14 @@ def test_ready_takes_what_the_record_says(tmp_path: Path) -> None:
 
 
 def test_a_floor_needs_nothing() -> None:
-    floor = MetaTrainingJob(
-        find_learner("chance"), find_split("digits-held-out").meta_train, 0, None
-    )
-    assert not needs_artifact(floor)
+    floor = Job(cards.find_one("chance"), find_split("digits-held-out").meta_train, 0, None)
+    assert not floor.makes_artifact
     made = ready(floor, None, {})
     assert made.sha256 is None and made.tuned == {}
 
 
 @pytest.mark.parametrize("way", ["tampered", "torn", "pickle", "another record"])
-def test_a_record_that_is_not_one_is_refused_and_kept(tmp_path: Path, way: str) -> None:
-    given = job(tmp_path)
+def test_a_record_that_is_not_one_is_refused_and_kept(given: Job, tmp_path: Path, way: str) -> None:
     path = tune(given, tmp_path / "out", EXECUTION, progress=False)
     document = json.loads(path.read_text())
     document["best"]["sharpness"] = 7.0
@@ -159,10 +147,10 @@ def test_a_record_that_is_not_one_is_refused_and_kept(tmp_path: Path, way: str) 
         "another record": seal({"anything": 1}),
     }[way]
     path.write_bytes(data)
-    hashes = EpisodeSampler(given.meta_train).content_hashes
+    hashes = EpisodeSampler(given.side).content_hashes
     with pytest.raises(VsmlBenchError, match=given.name) as refused:
         ready(given, path, hashes)
     assert "\n" not in str(refused.value) and path.read_bytes() == data
     if way != "another record":  # which is intact, but somebody else's
         with pytest.raises(VsmlBenchError):
-            check_artifact(given, path)
+            load_tuning(path)

@@ -80,7 +80,7 @@ def test_a_protocol_from_a_file_makes_a_board(tmp_path: Path) -> None:
     rows = {row["learner"]: row for row in boards["late"]["rows"]}
     for cell in cells:
         assert cell.outcomes is not None
-        row = rows[cell.id.learner]
+        row = rows[cell.plan.learner]
         assert (row["metric"], row["steps"], row["status"]) == ("accuracy", 7, "ok")
         assert row["mean"] == pytest.approx(cell.outcomes.correct[:, -7:].mean())
         assert not np.isclose(row["mean"], cell.outcomes.correct.mean())

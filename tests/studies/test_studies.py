@@ -60,7 +60,7 @@ def test_a_study_of_another_package_brings_everything(
     site = install(tmp_path / "site", "coin_study", COINS, studies="coins = coin_study:STUDY")
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
-    assert learners()["coin"].origin == "study coins"
+    assert learners()["coin"].origin == "package coin_study"
     more = 'protocol = "coins"\nstudy = "coins"\n'
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["coin", "chance"], more=more)
     out = tmp_path / "out"

@@ -94,7 +94,11 @@ class LocalExecutor(Executor):
         with (
             bar,
             ProcessPool(
-                workers, max_tasks=1, context=context, initializer=_begin, initargs=(shares,)
+                workers,
+                max_tasks=1,
+                context=context,
+                initializer=_begin,
+                initargs=(shares, dict(os.environ)),
             ) as pool,
         ):
             futures: dict[Future[Any], int] = {
@@ -153,11 +157,14 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
 _shares: Any = None
 
 
-def _begin(shares: Any) -> None:
-    """What a worker process does first. It is to end with the server that it was forked from, which
-    ends with the process that runs the tasks."""
+def _begin(shares: Any, environment: dict[str, str]) -> None:
+    """What a worker process does first. It takes over today's environment, since the server that it
+    was forked from keeps that of the first run, and is to end with the server, which ends with the
+    process that runs the tasks."""
     global _shares
     _shares = shares
+    os.environ.clear()
+    os.environ.update(environment)
     importlib.import_module(SERVER).end_with_parent()
 
 

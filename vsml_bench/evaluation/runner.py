@@ -130,7 +130,7 @@ def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> R
 
 def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, list[Plan]]:
     report, due = RunReport(), []
-    how = manner(_processor(options.device), options.precision)
+    how = manner(_processor(options), options.precision)
     for plan in plans:
         path = cell_path(options.folder / "cells", plan, plan.key, how)
         cell = load_cell(path) if path.is_file() and options.policy != "always" else None
@@ -142,12 +142,13 @@ def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, li
     return report, due
 
 
-def _processor(device: str) -> str:
-    if device == "cpu":
-        return device
+def _processor(options: RunOptions) -> str:
+    """Its kind; VsmlBenchError for an unknown device or precision."""
+    if (options.device, options.precision) == ("cpu", "float32"):
+        return "cpu"
     from vsml_bench.execution import decide
 
-    return decide(device).device.type
+    return decide(options.device, precision=options.precision).device.type
 
 
 class _Run:
@@ -234,10 +235,21 @@ class _Run:
             result = failed_cell(plan, self.setting, result.status, result.reason)
         folder = self.options.folder / "cells"
         path = path_of(folder, result)
+        stored = load_cell(path) if result.status in RETRIED and path.is_file() else None
+        if stored is not None and _still_unavailable(stored, result):
+            self.report.reused += 1
         # A failure that may be the machine's fault takes nothing away that was measured.
-        if not (result.status in RETRIED and path.is_file() and load_cell(path).status == "ok"):
+        elif stored is None or stored.status != "ok":
             save_cell(folder, result)
         self.report.cells.append(result)
+
+
+def _still_unavailable(stored: Cell, found: Cell) -> bool:
+    """Whether today's look at data and packages has found nothing new."""
+    return found.status == "unavailable" and (stored.status, stored.reason) == (
+        found.status,
+        found.reason,
+    )
 
 
 def _price(job: Job) -> float:

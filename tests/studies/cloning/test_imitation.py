@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from tests.harness import LEARNER, call, refusal, write
+from vsml_bench import cards
 from vsml_bench.acceleration import COMPILE_AFTER, compiled
+from vsml_bench.api import meta_training_job
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import decide
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
+from vsml_bench.meta_training.job import NO_TASKS, Job
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.registry import find_learner
 from vsml_bench.studies.cloning import imitation as module
@@ -133,8 +135,11 @@ def test_samples_are_as_described() -> None:
     assert alpha.log().mean() == pytest.approx(torch.tensor(0.02).log().item(), abs=0.01)
 
 
-def job(recipe: Recipe) -> MetaTrainingJob:
-    return MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 3, recipe)
+def job(recipe: Recipe) -> Job:
+    card = cards.find_one("clone-1")
+    assert card.recipe is not None
+    own = dataclasses.replace(recipe, source=card.recipe.source, shared=card.recipe.shared)
+    return Job(card, NO_TASKS, 3, own)
 
 
 def test_it_learns_and_an_interruption_changes_nothing(
@@ -163,19 +168,16 @@ def test_it_learns_and_an_interruption_changes_nothing(
 
 
 def test_evolution_strategies_are_refused(tmp_path: Path) -> None:
-    recipe = Recipe(phases=RECIPE.phases, engine="es", pairs=2)
+    recipe = Recipe(phases=RECIPE.phases, engine=ES(pairs=2))
     with pytest.raises(VsmlBenchError, match="imitates by gradients alone"):
         meta_train(job(recipe), tmp_path, decide("cpu", 1), progress=False)
 
 
-def test_meta_training_goes_on_from_a_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(find_learner("clone-1").cls, "recipe", RECIPE)
-    entry = find_learner("clone-meta-trained")
+def test_meta_training_goes_on_from_a_clone(tmp_path: Path) -> None:
+    card = cards.find_one("clone-meta-trained")
     side = find_split("digits-held-out").meta_train
     recipe = Recipe((Phase(2, lifetime=3, learning_rate=1e-3),), 2, size=4, validation_lifetimes=1)
-    trained = MetaTrainingJob(entry, side, 3, recipe)
+    trained = Job(card, side, 3, recipe, start=job(RECIPE))
     path = meta_train(trained, tmp_path, decide("cpu", 1), progress=False)
     clone, found = (load_checkpoint(p) for p in sorted(tmp_path.iterdir()))
     assert path.name.startswith("clone-meta-trained--digits")
@@ -209,12 +211,10 @@ def test_long_imitations_are_compiled(steps: int, monkeypatch: pytest.MonkeyPatc
         return function
 
     monkeypatch.setattr(module, "compiled", ask)
-    entry = find_learner("clone-1")
-    learner = entry.create(seed=0)
+    learner = find_learner("clone-1").create(seed=0)
     assert isinstance(learner, Clone)
     recipe = dataclasses.replace(RECIPE, phases=(Phase(steps, lifetime=2, learning_rate=1e-2),))
-    job = MetaTrainingJob(entry, NO_TASKS, 0, recipe)
-    Imitation(job, recipe, learner, decide("cpu"), None)
+    Imitation(job(recipe), recipe, learner, decide("cpu"), None)
     assert asked == ([imitate] if steps >= COMPILE_AFTER else [])
 
 
@@ -237,7 +237,7 @@ def test_one_meta_training_serves_networks_of_any_depth(tmp_path: Path) -> None:
 
 def test_a_split_is_needed_where_there_are_tasks() -> None:
     said = refusal(call("meta-train", "--learner", "clone-meta-trained"))
-    assert "'clone-meta-trained' is meta-trained on tasks; say with --split on which" in said
+    assert "'clone-meta-trained' is made ready on tasks; name the split" in said
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_split_is_needed_where_there_are_tasks() -> None:
 )
 def test_recipes_that_make_no_sense(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(VsmlBenchError, match=words):
-        MetaTrainingJob(find_learner("clone-1"), NO_TASKS, 0, dataclasses.replace(RECIPE, **fields))
+        meta_training_job("", "clone-1", 0, recipe=fields)
 
 
 def test_a_source_of_another_package(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ from vsml_bench.meta_training.source import MetaLoss, Source, Validation
 class Towards(Source):
     # The parameter is pulled towards 3.
     def __init__(self, job, recipe, learner, execution, root):
-        self.data_hashes, self.carried, self.steps_of_one_shape = {}, {}, False
+        self.data_hashes, self.carried = {}, {}
         self.learner = learner
 
     def objective(self, planned, step, *, largest=False):

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tests.runners import on_cpu
+from vsml_bench import cards
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape
-from vsml_bench.meta_training.job import NO_TASKS, MetaTrainingJob
-from vsml_bench.registry import find_learner
+from vsml_bench.meta_training.job import NO_TASKS, Job
 from vsml_bench.studies.cloning.backpropagation import CONSTANT
 from vsml_bench.studies.cloning.learner import Clone, CloneConfig
 from vsml_bench.studies.cloning.protocol import Cloning
@@ -118,6 +118,7 @@ def test_meta_testing_knows_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_one_synapse_serves_networks_of_any_depth() -> None:
-    entries = [find_learner(name) for name in ("clone-1", "clone-2", "clone-3", "clone-any-rate")]
-    jobs = [MetaTrainingJob(entry, NO_TASKS, 0, entry.cls.recipe) for entry in entries]
+    names = ("clone-1", "clone-2", "clone-3", "clone-any-rate")
+    found = [cards.find_one(name) for name in names]
+    jobs = [Job(card, NO_TASKS, 0, card.recipe) for card in found]
     assert jobs[0].name == jobs[1].name == jobs[2].name != jobs[3].name
