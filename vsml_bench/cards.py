@@ -86,9 +86,7 @@ class Card:
 
     def published(self) -> Card:
         """Without the path at which its file was found."""
-        path, dot_py, inside = self.reference.partition(".py")
-        reference = f"{Path(path).name}{dot_py}{inside}" if dot_py else self.reference
-        return replace(self, reference=reference)
+        return replace(self, reference=paths.published(self.reference))
 
     @property
     def unavailable(self) -> str:
