@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -87,11 +86,7 @@ class Card:
 
     def published(self) -> Card:
         """Without the path at which its file was found."""
-        file, inside = paths.parts(self.reference)
-        if not file:
-            return self
-        name = re.split(r"[/\\]", file)[-1]
-        return replace(self, reference=f"{name}:{inside}" if inside else name)
+        return replace(self, reference=paths.published(self.reference))
 
     @property
     def unavailable(self) -> str:
