@@ -144,12 +144,12 @@ def test_data_root_reaches_planning_and_training(finished: Finished, tmp_path: P
     root = tmp_path / "root"
     idx_files.write_dataset(root / "KMNIST/raw", 60, 40, seed=0)
 
-    def statuses(*more: object) -> set[str]:
-        rows = board(finished, *more)["rows"]
-        return {row["status"] for row in rows if row["split"] == "to-kmnist"}
+    def unavailable(*more: object) -> set[int]:
+        rows = call("plan", "--suite", finished.suite, "--json", *more).json["learners"]
+        return {row["unavailable"] for row in rows}
 
-    assert statuses() == {"unavailable"}
-    assert statuses("--data-root", root) == {"missing"}
+    assert unavailable() == {1, 2}
+    assert unavailable("--data-root", root) == {0}
 
     split = write_split(tmp_path / "from.toml", train="kmnist", relation="unseen_dataset")
     command = ["meta-train", "--split", split, "--learner", "sgd-linear", "--quiet"]

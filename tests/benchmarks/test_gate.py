@@ -18,7 +18,7 @@ BENCHMARK = "online.Online.time_run.*gpicl"
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "HOME": str(folder.parent),  # where asv keeps what it knows of machines
         "GIT_CONFIG_GLOBAL": os.devnull,
         **{

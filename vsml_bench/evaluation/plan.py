@@ -23,6 +23,7 @@ from vsml_bench.recipes import Recipe
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
+from vsml_bench.studies import studies
 from vsml_bench.suites import Split, Suite, find_split, splits_of
 
 
@@ -204,7 +205,7 @@ def protocol_card(suite: Suite, side: TaskDistribution, where: str) -> ProtocolC
 
 
 def check_suite(suite: Suite) -> None:
-    """VsmlBenchError for numbers that make no sense."""
+    """VsmlBenchError for numbers that make no sense, and for a study that there is not."""
     for field in ("lifetimes", "steps", "time_limit"):
         if not getattr(suite, field) > 0:
             raise VsmlBenchError(
@@ -214,6 +215,11 @@ def check_suite(suite: Suite) -> None:
     for field in ("splits", "learners", "seeds"):
         if not getattr(suite, field):
             raise VsmlBenchError(f"suite '{suite.name}': {field}: expected at least one.")
+    if suite.study and suite.study not in studies():
+        raise VsmlBenchError(
+            f"suite '{suite.name}': unknown study '{suite.study}'; "
+            f"{closest(suite.study, studies())}"
+        )
 
 
 def check_protocol(card: Card, suite: Suite) -> None:

@@ -123,8 +123,6 @@ def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> R
         return report
     if not due:
         return report
-    for name in ("cells", "checkpoints"):
-        check_writable(options.folder / name)
     return _Run(options, costs, report).run(due)
 
 
@@ -191,6 +189,8 @@ class _Run:
             if isinstance(found, Failure):
                 raise VsmlBenchError(found.reason)
             reasons[name] = found
+        for folder in ("cells", "checkpoints"):  # only now, since bad input leaves no trace
+            check_writable(self.options.folder / folder)
         possible = []
         for plan in due:
             reason = reasons[plan.split.name][plan.learner]
