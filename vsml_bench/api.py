@@ -16,7 +16,7 @@ from vsml_bench.cards import Card
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
-from vsml_bench.evaluation.executors import LocalExecutor
+from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
@@ -85,6 +85,7 @@ def run(
     policy: Policy = "only-missing",
     progress: bool = True,
     command: str = "",
+    executor: Executor | None = None,
     **selection: Any,
 ) -> RunReport:
     """Runs a suite's cells and stores them in `out` (default `runs/<suite>`).
@@ -92,7 +93,8 @@ def run(
     selection: `splits`, `seeds`: keep only these of the suite's. `learners`: run these instead of
     the suite's own, names or `path/to/file.py:ClassName`; `extra_learners`: run these as well.
     `overrides`: configuration fields of the learners that run. precision: of the meta-tests,
-    "float32" or "bfloat16" (mixed). policy: see `RunOptions`.
+    "float32" or "bfloat16" (mixed). policy: see `RunOptions`. executor: who does the work, instead
+    of `jobs` processes of this machine.
     Raises VsmlBenchError for bad input, before anything is run.
     """
     options = RunOptions(
@@ -102,7 +104,7 @@ def run(
         device=device,
         precision=precision,
         policy=policy,
-        executor=LocalExecutor(jobs, progress),
+        executor=executor or LocalExecutor(jobs, progress),
         command=command,
     )
     return run_cells(plan(suite, **selection), options, cost_model(suite))

@@ -29,7 +29,7 @@ from vsml_bench import paths
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
-from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
+from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
 from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
 
 ENTRY_POINTS = "vsml_bench.learners"
@@ -86,9 +86,7 @@ class Card:
 
     def published(self) -> Card:
         """Without the path at which its file was found."""
-        path, dot_py, inside = self.reference.partition(".py")
-        reference = f"{Path(path).name}{dot_py}{inside}" if dot_py else self.reference
-        return replace(self, reference=reference)
+        return replace(self, reference=paths.published(self.reference))
 
     @property
     def unavailable(self) -> str:
@@ -163,10 +161,12 @@ def is_place(reference: str) -> bool:
 
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
-    folder = _folder_of(reference)
-    beside = sorted(path.name for path in folder.glob("*.py")) if folder is not None else []
-    depends = [reference, str(folder), beside, as_plain(dict(overrides))]
-    depends += [platform.python_version(), _own_code(), _plugins()]
+    file, _ = paths.parts(reference)
+    depends = [
+        *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version()),
+        *(_own_code(), _plugins()),
+    ]
     place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
@@ -174,13 +174,6 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
         with contextlib.suppress(VsmlBenchError):  # a cache that cannot be written is none
             write_atomically(place, seal(answer))
     return [build(Card, card, f"card of {reference or 'a learner'}") for card in answer["cards"]]
-
-
-def _folder_of(reference: str) -> Path | None:
-    """The folder of a learner that is given by path: a new file in it may be imported by those that
-    are there."""
-    path = reference.partition(".py")[0]
-    return Path(f"{path}.py").absolute().parent if ".py" in reference else None
 
 
 @lru_cache(maxsize=1)
@@ -206,20 +199,34 @@ def _cache() -> Path:
 
 
 def _stored(place: Path) -> dict[str, Any] | None:
-    """The answer kept there, where every file that it was read from is as it was."""
+    """The answer kept there, where all that it was read from is as it was."""
     try:
         answer = unseal(place.read_bytes(), place.name)
     except (OSError, VsmlBenchError):
         return None
-    return answer if all(file_hash(f) == h for f, h in answer["files"].items()) else None
+    same = (
+        answer.keys() == {"cards", "files", "folders"}
+        and all(file_hash(file) == digest for file, digest in answer["files"].items())
+        and all(neighbours(folder) == names for folder, names in answer["folders"].items())
+        and all(_is_installed(card["package"]) for card in answer["cards"])
+    )
+    return answer if same else None
 
 
-def file_hash(path: Path | str) -> str:
-    """SHA-256 of a file's bytes; "" where there is none."""
+def _is_installed(package: str) -> bool:
+    """Whether the package is here in this version; `package` is a card's."""
+    name, _, version = package.rpartition(" ")
     try:
-        return sha256_hex(Path(path).read_bytes())
-    except OSError:
-        return ""
+        return not package or importlib.metadata.version(name) == version
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def neighbours(folder: Path | str) -> list[str]:
+    """The Python files in a folder and in those right below it: a new one may be what an import
+    that is guarded by `try` now finds."""
+    found = (path for form in ("*.py", "*/*.py") for path in Path(folder).glob(form))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,23 +236,26 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})
+        said = Path(folder) / "said"  # no pipe, which a child of the learner's would keep open
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", program, request],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=SECONDS,
-                check=False,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},  # tiny tensors gain nothing from more
-            )
+            with said.open("wb") as errors:
+                done = subprocess.run(
+                    [sys.executable, "-c", program, request],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    timeout=SECONDS,
+                    check=False,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},  # tiny tensors need no more
+                )
         except subprocess.TimeoutExpired as error:
             raise VsmlBenchError(
                 f"{what}: two steps on made-up data took more than {SECONDS:g} s; does a loop "
                 "never end?"
             ) from error
         if not answer.is_file():
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            text = said.read_text(encoding="utf-8", errors="replace")
+            lines = text.strip().splitlines() or ["no message"]
             raise VsmlBenchError(
                 f"{what}: its process ended with exit code {done.returncode} before it was read "
                 f"({lines[-1][:200]})."

@@ -47,6 +47,13 @@ def parts(reference: str) -> tuple[str, str]:
     return (match["file"], match["inside"] or "") if match else ("", "")
 
 
+def published(reference: str) -> str:
+    """A reference by path without its folder, so that no record depends on a machine's folders."""
+    file, inside = parts(reference)
+    name = re.split(r"[/\\]", file.rstrip("/\\"))[-1]
+    return (f"{name}:{inside}" if inside else name) or reference
+
+
 def located(reference: str, beside: Path) -> str:
     """A reference by path that the file `beside` makes, as an absolute one: in that file's folder,
     or in the working folder where only that has it. Names stay as they are."""

@@ -3,12 +3,14 @@ datasets, protocols and studies of other people are imported. Imports no torch b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,11 +19,15 @@ from typing import Any, TypeVar
 
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.storage import file_hash
 
 T = TypeVar("T")
 
 _PREFIX = "vsml_bench_plugin_"
-_KINDS: dict[str, str] = {}
+_OF_LEARNERS = ("learner", "source")
+imported_for_others: set[str] = set()
+"""Names of modules that were imported by datasets, protocols and the like, or by the program that
+runs all: they are in the process of a learner, and no part of it."""
 
 
 def is_place(reference: str) -> bool:
@@ -103,38 +109,41 @@ def _import_file(file: Path, kind: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     folder = str(file.parent)
     if folder not in sys.path and file.parent != paths.baselines():
         sys.path.insert(0, folder)
-    before = set(sys.modules)
     try:
-        spec.loader.exec_module(module)
+        with _noted(kind, name):
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise VsmlBenchError(
             f"{kind} file {file.name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
-    _KINDS.update(dict.fromkeys({*set(sys.modules) - before, name}, kind))
     return module
 
 
 def import_module(name: str, kind: str) -> ModuleType:
     """The module of that name; VsmlBenchError where it cannot be imported."""
-    before = set(sys.modules)
     try:
-        module = importlib.import_module(name)
+        with _noted(kind, name):
+            return importlib.import_module(name)
     except Exception as error:
         raise VsmlBenchError(
             f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
         ) from error
-    _KINDS.update(dict.fromkeys(set(sys.modules) - before, kind))
-    return module
 
 
-def imported_for(module: str) -> str:
-    """The kind of plug-in that a loaded module came with, such as "dataset"; "" for others."""
-    return _KINDS.get(module, "")
+@contextlib.contextmanager
+def _noted(kind: str, name: str) -> Iterator[None]:
+    """Notes what is not imported for a learner: what is inside, if it is of another kind, else what
+    was there before, such as the modules of a program that runs it."""
+    before = set(sys.modules)
+    yield
+    if name not in before:
+        is_learners = kind in _OF_LEARNERS
+        imported_for_others.update(before if is_learners else set(sys.modules) - before)
 
 
 def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
@@ -144,3 +153,45 @@ def classes_in(module: ModuleType, base: type[T]) -> list[type[T]]:
         for _, cls in inspect.getmembers(module, inspect.isclass)
         if cls.__module__ == module.__name__ and issubclass(cls, base)
     ]
+
+
+def real(file: str | Path) -> Path:
+    """The file in the folder that its folder really is. A link to a file stays one: what it imports
+    is looked for beside the link."""
+    folder, name = os.path.split(os.path.abspath(file))
+    return _real_folder(folder) / name
+
+
+@lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> Path:
+    return Path(folder).resolve()
+
+
+def loaded_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[Path, str]:
+    """The files below `home` that this process has imported -> SHA-256 of their bytes. Packages
+    that are installed there, as in a virtual environment, are not the author's.
+
+    leave_out: names of modules.
+    """
+    if home is None:
+        return {}
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name in leave_out:
+            continue
+        path = real(file)
+        if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
+            continue
+        if not path.is_file():  # some of PyTorch's modules say that they are in the working folder
+            continue
+        if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
+            found[path] = file_hash(path)
+    return dict(sorted(found.items()))
+
+
+def relative_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[str, str]:
+    """`loaded_files`, named from `home` on."""
+    if home is None:
+        return {}
+    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home, leave_out).items()}

@@ -24,13 +24,26 @@ from typing import Any
 
 import torch
 
-from vsml_bench import paths, plugins
-from vsml_bench.cards import ENTRY_POINTS, Card, file_hash, missing_package
+from vsml_bench import paths
+from vsml_bench.cards import (
+    ENTRY_POINTS,
+    Card,
+    missing_package,
+    neighbours,
+)
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
-from vsml_bench.plugins import classes_in, import_file, import_module
-from vsml_bench.storage import write_atomically
+from vsml_bench.plugins import (
+    classes_in,
+    import_file,
+    import_module,
+    imported_for_others,
+    loaded_files,
+    real,
+    relative_files,
+)
+from vsml_bench.storage import file_hash, write_atomically
 from vsml_bench.studies import studies
 
 OWN = "vsml-bench"
@@ -136,7 +149,7 @@ class LearnerEntry:
     def card(self, sizes: Mapping[str, Any]) -> Card:
         """What it says of itself. sizes: what `probe` has found, after which all of the author's
         files that are imported late have been imported."""
-        cls = self.cls
+        cls, files = self.cls, relative_files(self.place.home)
         return Card(
             name=self.name,
             version=cls.version,
@@ -152,7 +165,7 @@ class LearnerEntry:
             origin=self.origin,
             reference=self.reference,
             class_name=cls.__name__,
-            files=relative_files(self.place.home),
+            files=files,
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
             **{"fixed_shape": None, **sizes},
@@ -170,17 +183,23 @@ def entry_of(card: Card) -> LearnerEntry:
 
 
 def check_code(entry: LearnerEntry, card: Card) -> None:
-    """VsmlBenchError where a file of the author's that this process has loaded, or the version, is
-    not that of the card: a score must not be filed under what it is not of."""
-    loaded = relative_files(entry.place.home)
-    changed = sorted(name for name, found in loaded.items() if card.files.get(name, found) != found)
-    late = sorted(loaded.keys() - card.files.keys())
-    if changed or entry.cls.version != card.version:
-        what = ", ".join(changed) or f"its version is {entry.cls.version} and was {card.version}"
+    """VsmlBenchError where the author's files, the version, or the package's, are not those of the
+    card: a score must not be filed under what it is not of. Files that are imported late may not be
+    loaded yet; a file that the card does not have must not be."""
+    home = entry.place.home or Path()
+    changed = [name for name, digest in card.files.items() if file_hash(home / name) != digest]
+    declared = {"version": card.version, "package": card.package}
+    now = {"version": entry.cls.version, "package": entry.place.package}
+    changed += [
+        f"its {n} is {now[n]} and was {was}" for n, was in declared.items() if now[n] != was
+    ]
+    if changed:
         raise VsmlBenchError(
-            f"the code of learner '{card.name}' ({card.origin}) is not what was planned ({what}); "
-            "run the command again."
+            f"the code of learner '{card.name}' ({card.origin}) is not what was planned "
+            f"({', '.join(changed)}); run the command again."
         )
+    loaded = relative_files(entry.place.home, imported_for_others)
+    late = sorted(loaded.keys() - card.files.keys())
     if late:
         raise VsmlBenchError(
             f"learner '{card.name}' ({card.origin}) imports {', '.join(late)} so late that no "
@@ -197,44 +216,19 @@ def write_cards() -> None:
         found = find_learners(request["reference"]) if request["reference"] else learners().values()
         entries = [entry.overridden(request["overrides"]) for entry in found]
         sizes = [entry.probe() for entry in entries]
+        files = {
+            str(file): digest
+            for home in {entry.place.home for entry in entries}
+            for file, digest in loaded_files(home).items()
+        }
         answer: dict[str, Any] = {
             "cards": [as_plain(entry.card(own)) for entry, own in zip(entries, sizes, strict=True)],
-            "files": {
-                str(file): digest
-                for entry in entries
-                for file, digest in loaded_files(entry.place.home).items()
-            },
+            "files": files,
+            "folders": {str(f): neighbours(f) for f in {Path(file).parent for file in files}},
         }
     except VsmlBenchError as error:
         answer = {"error": str(error)}
     write_atomically(Path(request["to"]), json.dumps(answer).encode())
-
-
-def loaded_files(home: Path | None) -> dict[Path, str]:
-    """The files below `home` that this process has imported -> SHA-256 of their bytes. Packages
-    that are installed there, as in a virtual environment, are not the author's."""
-    if home is None:
-        return {}
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if plugins.imported_for(name) not in ("", "learner"):
-            continue  # a dataset's or a protocol's
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str):
-            continue
-        path = Path(file).resolve()
-        if not path.is_relative_to(home) or path.is_relative_to(paths.PACKAGE):
-            continue
-        if not {"site-packages", "dist-packages"} & set(path.relative_to(home).parts):
-            found[path] = file_hash(path)
-    return dict(sorted(found.items()))
-
-
-def relative_files(home: Path | None) -> dict[str, str]:
-    """`loaded_files`, named from `home` on."""
-    if home is None:
-        return {}
-    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home).items()}
 
 
 def learners() -> dict[str, LearnerEntry]:
@@ -260,7 +254,7 @@ def find_learners(reference: str) -> list[LearnerEntry]:
     path, _, inside = reference.partition(".py:")
     if reference.endswith(".py") or inside:
         file = Path(path if reference.endswith(".py") else f"{path}.py")
-        place = Place(file.name, str(file), file.absolute().resolve().parent)
+        place = Place(file.name, str(file), real(file).parent)
         return _chosen(import_file(file, "learner"), place, inside)
     name, _, inside = reference.partition(":")
     if "." in name and all(part.isidentifier() for part in name.split(".")):
@@ -279,8 +273,8 @@ def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -
     if top == paths.PACKAGE.name:
         return Place(f"package {OWN}" if by_name else f"module {name}", where)
     module = sys.modules[top]
-    file = Path(module.__file__ or "").resolve()
-    home = file.parent if hasattr(module, "__path__") else file
+    folders = list(getattr(module, "__path__", ()))  # a namespace package has no file
+    home = Path(folders[0]).resolve() if folders else real(module.__file__ or "")
     if not distribution:
         distribution = next(iter(importlib.metadata.packages_distributions().get(top, [])), "")
     package = f"{distribution} {importlib.metadata.version(distribution)}" if distribution else ""

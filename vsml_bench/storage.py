@@ -69,6 +69,14 @@ def sha256_hex(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
+def file_hash(path: Path | str) -> str:
+    """SHA-256 of a file's bytes; "" where there is none."""
+    try:
+        return sha256_hex(Path(path).read_bytes())
+    except OSError:
+        return ""
+
+
 def seal(document: Mapping[str, Any]) -> bytes:
     """The document as readable JSON that carries a SHA-256 of itself, under the key `sha256`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,12 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(card, find_split("digits-held-out").meta_train, 0, None)
 
 
+@pytest.fixture(scope="module")
+def tuned(given: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record of a finished tuning."""
+    return tune(given, tmp_path_factory.mktemp("record"), EXECUTION, progress=False)
+
+
 def test_combinations_are_all_and_in_order() -> None:
     grid = TuningGrid({"a": (1, 2), "b": ("x", "y")})
     assert list(combinations(grid)) == [
@@ -109,15 +116,16 @@ def test_a_diverged_trial_wins_only_where_all_diverged(given: Job, tmp_path: Pat
     assert diverged["loss"] == "nan" and diverged["accuracy"] >= finite["accuracy"]
 
 
-def test_ready_takes_what_the_record_says(given: Job, tmp_path: Path) -> None:
+def test_ready_takes_what_the_record_says(given: Job, tuned: Path) -> None:
     assert given.makes_artifact
     data = EpisodeSampler(given.side).content_hashes
     with pytest.raises(VsmlBenchError, match="has not been meta-trained"):
         ready(given, None, data)
-    path = make_artifact(given, tmp_path / "out", EXECUTION, None, progress=False)
-    assert path == artifact_path(tmp_path / "out", given)
-    assert find_artifact(given, [tmp_path / "none", tmp_path / "out"]) == path
-    assert find_artifact(given, [tmp_path / "none"]) is None
+    folder = tuned.parent
+    path = make_artifact(given, folder, EXECUTION, None, progress=False)
+    assert path == tuned == artifact_path(folder, given)
+    assert find_artifact(given, [folder / "none", folder]) == path
+    assert find_artifact(given, [folder / "none"]) is None
     learner = ready(given, path, data)
     assert learner.tuned == load_tuning(path).document["best"] and learner.trials == 6
     assert learner.learner.config.sharpness == learner.tuned["sharpness"]
@@ -136,8 +144,10 @@ def test_a_floor_needs_nothing() -> None:
 
 
 @pytest.mark.parametrize("way", ["tampered", "torn", "pickle", "another record"])
-def test_a_record_that_is_not_one_is_refused_and_kept(given: Job, tmp_path: Path, way: str) -> None:
-    path = tune(given, tmp_path / "out", EXECUTION, progress=False)
+def test_a_record_that_is_not_one_is_refused_and_kept(
+    given: Job, tuned: Path, tmp_path: Path, way: str
+) -> None:
+    path = Path(shutil.copy(tuned, tmp_path))
     document = json.loads(path.read_text())
     document["best"]["sharpness"] = 7.0
     data = {

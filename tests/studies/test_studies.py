@@ -54,6 +54,7 @@ def pictures(shown):
 )
 
 
+@pytest.mark.slow
 def test_a_study_of_another_package_brings_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils import _pytree as pytree
@@ -174,6 +173,8 @@ def _same_distribution(
     changed, _ = subject.run(change(stream), seeds=range(lifetimes, 2 * lifetimes))
     differences = _features(undo(changed), stream.labels) - _features(logits, stream.labels)
     largest = _largest_t(differences.double().numpy())
+    from scipy import stats  # it takes a second, and cards are read without it
+
     bound = float(stats.t.isf(FALSE_ALARM / (2 * differences.shape[1]), lifetimes - 1))
     said = f"{lifetimes} lifetimes, {differences.shape[1]} statistics: largest |t| {largest:.3g}"
     if largest > bound:

@@ -59,7 +59,8 @@ class Plan:
         file, inside = paths.parts(self.split.unchanged)
         unchanged = inside or Path(file).stem or self.split.unchanged
         split = dataclasses.replace(self.split, unchanged=unchanged)
-        return dataclasses.replace(self, split=split, job=self.job.published())
+        job, protocol = self.job.published(), self.protocol.published()
+        return dataclasses.replace(self, split=split, job=job, protocol=protocol)
 
     def identity(self) -> dict[str, Any]:
         """Everything that is declared and that the outcome depends on, part by part, with every

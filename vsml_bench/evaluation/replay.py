@@ -36,6 +36,7 @@ from vsml_bench.meta_training.checkpoint import Checkpoint
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
 from vsml_bench.meta_training.tuning import score
+from vsml_bench.paths import parts
 from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online
 
@@ -101,6 +102,9 @@ def replay_cell(
     so many of each lifetime, of a stream.
     """
     assert cell.outcomes is not None
+    absent = _absent(plan.job)
+    if absent:
+        return Replay(file, "cell", impossible=absent)
     manner = cell.provenance
     usable = manner.processor == "cpu" or torch.cuda.is_available()
     execution = decide(manner.processor if usable else "cpu", 1, manner.precision)
@@ -136,11 +140,22 @@ def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
     reasons = []
     if differ.max() > np.ceil(DECISIONS * length):
         reasons.append(f"{differ.sum()} of {differ.size * length} decisions differ")
+    if scores.refused:
+        reasons.append("the learner's fast code gives something else than its written steps")
     early = (off > LOSS * (1 + loss))[:, :FIRST].any()
     if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
     found = Replay("", "cell", count, length, round(float(off.max()), 6), int(differ.sum()))
     return replace(found, reason="; ".join(reasons))
+
+
+def _absent(job: Job) -> str:
+    """Which file of the learner's is not here; "" where none is missing. What is stored names no
+    folder, so that it is looked for in the working folder."""
+    file, _ = parts(job.learner.reference)
+    if not file or Path(file).is_file():
+        return ""
+    return f"the file of learner '{job.learner.name}', {file}, is not in the working folder"
 
 
 def replay_training(
@@ -221,6 +236,10 @@ def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> 
         )
     record = load_artifact(path)
     job = build(Job, record.document["job"], path.name)
+    absent = _absent(job)
+    if absent:
+        kind = "tuning" if job.recipe is None else "meta-training"
+        return Replay(path.name, kind, impossible=absent)
     if job.recipe is None:
         return replay_tuning(record, job, setting.root, path.name)
     return replay_training(record, job, setting.folders, setting.root, path.name)[0]

@@ -99,7 +99,7 @@ def replay(
             name = path.relative_to(folder).as_posix()
             if isinstance(found, Failure):
                 which = "impossible" if found.status == "unavailable" else "reason"
-                found = {"kind": kind, "reason": "", which: found.reason}
+                found = {"kind": kind, "reason": "", "impossible": "", which: found.reason}
             reports.append({**found, "file": name})
     return sorted(reports, key=lambda report: str(report["file"]))
 

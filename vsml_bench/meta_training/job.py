@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsml_bench import paths
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity
@@ -48,6 +49,10 @@ class ProtocolCard:
         """What results depend on."""
         return {"name": self.name, "version": self.version, "numbers": self.numbers}
 
+    def published(self) -> ProtocolCard:
+        """Without the path at which its file was found."""
+        return replace(self, reference=paths.published(self.reference))
+
     def instance(self) -> Protocol:
         """The protocol itself."""
         from vsml_bench.protocols.protocol import find_protocol
@@ -76,7 +81,12 @@ class Job:
 
     def published(self) -> Job:
         """Without this machine's paths."""
-        return replace(self, learner=self.learner.published())
+        return replace(
+            self,
+            learner=self.learner.published(),
+            episodes=self.episodes.published() if self.episodes is not None else None,
+            start=self.start.published() if self.start is not None else None,
+        )
 
     @property
     def makes_artifact(self) -> bool:
@@ -131,8 +141,8 @@ def find_artifact(job: Job, folders: Sequence[Path]) -> Path | None:
     """The first existing outcome in `folders`; None where there is none, or none is needed."""
     if not job.makes_artifact:
         return None
-    paths = [artifact_path(folder, job) for folder in folders]
-    return next((path for path in paths if path.is_file()), None)
+    places = (artifact_path(folder, job) for folder in folders)
+    return next((place for place in places if place.is_file()), None)
 
 
 def trained_side(job: Job) -> TaskDistribution:

@@ -37,6 +37,9 @@ class Scores:
     """Numbers in one lifetime's state, at its end: a memory grows."""
     traces: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """What the protocol measures besides, each [lifetimes, ...]."""
+    refused: bool = False
+    """Whether the learner's fast code failed or gave something else than the written steps, which
+    then ran in its place."""
 
 
 def learner_shape(learner: Learner, shape: Shape) -> Shape:
@@ -113,4 +116,5 @@ def evaluate(
         compile_seconds,
         state_floats,
         {name: np.concatenate(parts) for name, parts in traces.items()},
+        refused=runner.fast is not None and runner.fast.refused,
     )

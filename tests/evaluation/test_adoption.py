@@ -1,0 +1,134 @@
+"""Stale records that replay are filed under today's identity; those that do not stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.harness import Outcome, call
+from vsml_bench.evaluation.cell import Cell, load_cell, load_cells, path_of, save_cell
+from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.storage import unseal
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+DATA = Path(__file__).parent / "data"
+SMOKE = ("--suite", "smoke", "--split", "digits-held-out", "--learner", "nearest-mean")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one cell of a shipped suite."""
+    folder = tmp_path_factory.mktemp("fresh")
+    done = call("run", *SMOKE, "--out", folder, "--jobs", 1, "--device", "cpu", "--quiet")
+    assert done.code == 0, done
+    return folder
+
+
+@pytest.fixture
+def folder(fresh: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fresh, tmp_path / "results"))
+
+
+def only(folder: Path) -> Cell:
+    (cell,), problems = load_cells(folder / "cells")
+    assert not problems
+    return cell
+
+
+def age(folder: Path, **changes: Any) -> Path:
+    """Has the cell come from an earlier version of the learner; its new path."""
+    cell = only(folder)
+    path_of(folder / "cells", cell).unlink()
+    plan = cell.plan
+    card = dataclasses.replace(plan.job.learner, version=0)
+    old = dataclasses.replace(plan, job=dataclasses.replace(plan.job, learner=card))
+    return save_cell(
+        folder / "cells", dataclasses.replace(cell, plan=old, identity=old.identity(), **changes)
+    )
+
+
+def adopt(folder: Path) -> Outcome:
+    return call("verify", folder, "--replay", 1, "--adopt", "--jobs", 1, "--json")
+
+
+def test_what_replays_is_adopted_with_a_line_that_says_so(folder: Path) -> None:
+    before = only(folder)
+    old = age(folder)
+    stale = load_cell(old)
+    done = adopt(folder)
+    assert done.code == 0, done
+    after = only(folder)
+    assert not old.exists() and after.key == before.key
+    assert after.outcomes == before.outcomes or (
+        before.outcomes is not None
+        and after.outcomes is not None
+        and (after.correct == before.correct).all()
+        and (after.outcomes.loss == before.outcomes.loss).all()
+    )
+    (line,) = after.provenance.adopted
+    assert line.formerly == stale.key[:16] and line.largest_difference == 0.0
+    assert (line.lifetimes, line.steps) == (1, 60) and line.date.count("-") == 2
+    assert dataclasses.replace(after.provenance, adopted=()) == before.provenance
+    kept = path_of(folder / "cells", after).read_bytes()
+    assert adopt(folder).code == 0
+    assert path_of(folder / "cells", only(folder)).read_bytes() == kept, "twice is once"
+
+
+def test_what_does_not_replay_stays_and_is_listed(folder: Path) -> None:
+    outcomes = only(folder).outcomes
+    assert outcomes is not None
+    wrong = Outcomes(np.logical_not(outcomes.correct), outcomes.loss, outcomes.traces)
+    old = age(folder, outcomes=wrong)
+    kept = old.read_bytes()
+    done = adopt(folder)
+    (report,) = done.json["replayed"]
+    assert done.code == 1 and "60 of 60 decisions differ" in report["reason"]
+    assert report["file"] == f"cells/{old.name}"
+    assert [path.name for path in (folder / "cells").iterdir()] == [old.name]
+    assert old.read_bytes() == kept
+
+
+def test_a_kill_between_saving_and_removing_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    """Both files are there then, and the next adoption ends what was begun."""
+    old = age(folder)
+    copy = shutil.copy(old, tmp_path / "kept")
+    assert adopt(folder).code == 0
+    first = only(folder)
+    shutil.copy(copy, old)
+    cells, problems = load_cells(folder / "cells")
+    assert len(cells) == 2 and not problems
+    assert adopt(folder).code == 0
+    again = only(folder)
+    assert not old.exists() and again.key == first.key
+    assert len(again.provenance.adopted) == 1
+
+
+def test_records_of_the_first_format_are_carried_over(tmp_path: Path) -> None:
+    """As they were published: a cell of chance on a table, and a tuning."""
+    for name in ("cells", "checkpoints"):
+        (tmp_path / "old" / name).mkdir(parents=True)
+    (cell,) = DATA.glob("robustness_tabular--chance--*.json")
+    (tuning,) = DATA.glob("sgd-linear--*.json")
+    shutil.copy(cell, tmp_path / "old" / "cells")
+    shutil.copy(tuning, tmp_path / "old" / "checkpoints")
+    before = unseal(cell.read_bytes(), cell.name)
+    done = adopt(tmp_path / "old")
+    reports = {report["kind"]: report for report in done.json["replayed"]}
+    if reports["tuning"]["impossible"]:
+        pytest.skip(reports["tuning"]["impossible"])
+    assert done.code == 0, done
+    after = only(tmp_path / "old")
+    assert after.plan.place == ("robustness/tabular", "chance", 0)
+    assert after.provenance.seeds == before["provenance"]["seeds"]
+    assert after.provenance.adopted[0].formerly == before["key"][:16]
+    (kept,) = (tmp_path / "old" / "checkpoints").iterdir()
+    assert kept.name != tuning.name
+    old, new = (unseal(path.read_bytes(), path.name) for path in (tuning, kept))
+    assert (new["best"], new["trials"], new["format"]) == (old["best"], old["trials"], 2)
+    assert new["adopted"][0]["largest_difference"] == 0.0

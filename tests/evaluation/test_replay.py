@@ -1,0 +1,164 @@
+"""Replay sees what no declaration does: each change of a number's origin, C++ code included."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.copies import copy_of_package, replace
+from tests.harness import LEARNER, call, write, write_split, write_suite
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+RECIPE = """
+[recipes.vsml]
+phases = [{steps = 3, lifetime = 10, learning_rate = 0.3}]
+lifetimes = 2
+validation_lifetimes = 2
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Three cells and a meta-training, and a copy of the package to replay them with."""
+
+    folder: Path
+    copy: Path
+    cache: Path
+
+    def verify(self, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        """Exit code, and the reports by a short name."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "vsml_bench", "verify", str(self.folder), "--json"),
+                *("--replay", "1", "--steps", "60", "--jobs", "1", *options),
+            ],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.copy),
+                "XDG_CACHE_HOME": str(self.cache),
+                "OMP_NUM_THREADS": "1",
+            },
+            cwd=self.copy,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        found = json.loads(done.stdout)
+        assert found["intact"] == 4 and not found["damaged"]
+        return done.returncode, {_short(report["file"]): report for report in found["replayed"]}
+
+
+def _short(file: str) -> str:
+    folder, name = file.split("/")
+    return "training" if folder == "checkpoints" else name.partition("--")[0]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    folder = tmp_path_factory.mktemp("stored")
+    splits = [
+        write_split(folder / "noise.toml", more="label_noise = 0.5"),
+        write_split(folder / "projection.toml", more="projection = 1.0"),
+    ]
+    floors = write_suite(folder / "floors.toml", [*splits], ["nearest-mean"], lifetimes=2, steps=60)
+    vsml = write_suite(folder / "vsml.toml", ["digits-held-out"], [], lifetimes=2, steps=60)
+    vsml.write_text(vsml.read_text().replace("learners = []", 'learners = ["vsml"]') + RECIPE)
+    for suite in (floors, vsml):
+        done = call("run", "--suite", suite, "--out", folder / "out", "--device", "cpu", "--quiet")
+        assert done.code == 0, done
+    yield Stored(folder / "out", folder / "copy", folder / "cache")
+
+
+EDITS = {
+    "nothing": ("vectors.h", "", "", set()),
+    "a mean that is a sum": (
+        "vsml/fast/lifetimes.cpp",
+        "for (float& mean : means) mean /= size;",
+        "",
+        {"digits-held-out"},
+    ),
+    "a gate's offset": (
+        "vsml/fast/sub_rnn.h",
+        "GATE_OFFSET = 5.0f",
+        "GATE_OFFSET = 4.5f",
+        {"digits-held-out"},
+    ),
+    "a transposed projection": (
+        "data/transforms.py",
+        "inputs.flatten(1) @ projection)",
+        "inputs.flatten(1) @ projection.T)",
+        {"projection"},
+    ),
+    "one seed for all fresh states": (
+        "protocols/evaluation.py",
+        "generator(seed)",
+        "generator(0)",
+        {"digits-held-out", "training"},
+    ),
+    "scored by noisy labels": (
+        "data/episodes.py",
+        "return self.labels if self.targets is None else self.targets",
+        "return self.labels",
+        {"noise"},
+    ),
+    "a bound of logits": (
+        "vsml/network.py",
+        "LOGIT_BOUND = 100.0",
+        "LOGIT_BOUND = 1.0",
+        {"digits-held-out"},
+    ),
+}
+"""Name -> file, what it says, what it is to say, and which records no longer replay."""
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_that_no_declaration_knows_of(stored: Stored, name: str) -> None:
+    file, old, new, expected = EDITS[name]
+    shutil.rmtree(stored.copy, ignore_errors=True)
+    copy_of_package(stored.copy)
+    if old:
+        replace(stored.copy / "vsml_bench" / file, old, new)
+    code, reports = stored.verify()
+    failing = {name for name, report in reports.items() if report["reason"]}
+    assert failing == expected, reports
+    assert code == (1 if expected else 0)
+    assert len(reports) == 4 and not any(report["impossible"] for report in reports.values())
+    for which, report in reports.items():
+        assert report["difference"] == 0.0 or old
+        assert report["steps"] == (3 if which == "training" else 60)
+
+
+MINE = """
+class Mine(Base):
+    variants = {"mine": Config("x")}
+"""
+
+
+def test_a_learner_whose_file_is_not_here_cannot_be_replayed(tmp_path: Path) -> None:
+    """That is no failure, and is said; beside its file it replays, and edited it does not."""
+    mine = write(tmp_path / "his" / "mine.py", LEARNER + MINE)
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], [mine], lifetimes=1)
+    assert call("run", "--suite", suite, "--out", tmp_path / "out", "--quiet").code == 0
+    verify = ("verify", tmp_path / "out", "--replay", 1, "--jobs", 1, "--json")
+    absent = call(*verify)
+    (report,) = absent.json["replayed"]
+    assert absent.code == 0 and not report["reason"]
+    assert "mine.py, is not in the working folder" in report["impossible"]
+    shutil.copy(mine, "mine.py")
+    for edited in (False, True):
+        found = call(*verify)
+        (report,) = found.json["replayed"]
+        assert (found.code, bool(report["reason"])) == (edited, edited), report
+        assert not report["impossible"]
+        replace(Path("mine.py"), "torch.rand(", "torch.randn(")
