@@ -76,7 +76,7 @@ LINES = Format(
 )
 """,
     "study.py": """
-from vsml_bench.boards.sections import Section
+from vsml_bench.studies.__init__ import Section
 from vsml_bench.studies import Study
 
 STUDY = Study(sections="strange.study:sections")
