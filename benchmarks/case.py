@@ -12,7 +12,7 @@ from vsml_bench import execution
 from vsml_bench.acceleration import Runner, accelerate
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.meta_training.source import Objective, meta_loss
+from vsml_bench.meta_training.objective import Objective, meta_loss
 from vsml_bench.protocols.protocol import Protocol
 
 Run: TypeAlias = Callable[[], Any]

@@ -34,12 +34,12 @@ from vsml_bench.execution import (
     without_gradients,
 )
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.meta_training.source import backpropagate
+from vsml_bench.meta_training.objective import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.vsml.fast import SWITCH
-from vsml_bench.vsml.learner import VSMLConfig
+from vsml_bench.vsml.variants import VSMLConfig
 
 INPUTS = (64, 784)
 CLASSES = 10

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vsml_bench.vsml.learner import VSML
 from vsml_bench.vsml.network import VSMLState
 from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.variants import VSML
 
 
 def textbook_unroll(

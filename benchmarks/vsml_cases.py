@@ -18,12 +18,12 @@ from benchmarks.case import (
 from benchmarks.textbook import textbook_unroll
 from vsml_bench.learner import ES, Shape
 from vsml_bench.meta_training import es
-from vsml_bench.meta_training.source import backpropagate
+from vsml_bench.meta_training.objective import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.registry import find_learner
-from vsml_bench.vsml.learner import VSML
+from vsml_bench.vsml.variants import VSML
 
 _GATES = 16 * 64  # multiply-adds of h W in one sub-RNN and micro-tick
 _EXPONENTIALS = 5 * 16  # of four gates and tanh(c'), each a polynomial of degree 5

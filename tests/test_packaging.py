@@ -160,7 +160,7 @@ def test_metadata(built: Built) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert "vsml-bench = vsml_bench.cli:main" in entry_points
     learners = entry_points.partition("[vsml_bench.learners]\n")[2]
-    assert "vsml = vsml_bench.vsml.learner\n" in learners
+    assert "vsml = vsml_bench.vsml.variants\n" in learners
 
 
 def test_versions_agree_and_the_readme_is_the_description() -> None:

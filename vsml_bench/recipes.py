@@ -113,7 +113,7 @@ class Recipe:
     one goes on from; "" begins with fresh meta-parameters."""
     source: str = ""
     """"package.module:Class", or ":Class" of the learner's own file: the `Source` (see
-    meta_training/source.py) that meta-updates are taken from; "" is lifetimes of the meta-train
+    meta_training/objective.py) that meta-updates are taken from; "" is lifetimes of the meta-train
     side's tasks."""
     shared: str = ""
     """With `source`: the field of the configuration that the meta-parameters depend on alone.

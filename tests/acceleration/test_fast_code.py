@@ -114,7 +114,7 @@ def test_other_shapes_are_compared_anew_and_one_step_is_not_enough() -> None:
 
 
 FILE = """
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 asked = []
 

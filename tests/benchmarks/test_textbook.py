@@ -12,7 +12,7 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 
 def test_batched_textbook_form_equals_the_oracle():

@@ -10,11 +10,11 @@ import torch
 from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
-from vsml_bench.meta_training.source import Objective, backpropagate, meta_loss
+from vsml_bench.meta_training.objective import Objective, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.seeds import generator
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 SHAPE = Shape((1, 2, 2), 3)
 STEPS, LIFETIMES = 4, 2

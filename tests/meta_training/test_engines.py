@@ -11,7 +11,7 @@ from vsml_bench.api import meta_training_job
 from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.suites import find_suite
-from vsml_bench.vsml.learner import VSML
+from vsml_bench.vsml.variants import VSML
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -21,7 +21,7 @@ def test_a_learner_that_cannot_be_a_population_is_refused_before_training_starts
 ) -> None:
     text = """
 from vsml_bench.learner import ES, Phase, Recipe
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 
 class Branching(VSML):

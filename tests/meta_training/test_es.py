@@ -16,10 +16,10 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import ES, Learner, NoConfig, Shape, cross_entropy_error
 from vsml_bench.meta_training import es
 from vsml_bench.meta_training.es import Population
-from vsml_bench.meta_training.source import MetaLoss, Objective, backpropagate, meta_loss
+from vsml_bench.meta_training.objective import MetaLoss, Objective, backpropagate, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.seeds import generator
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

@@ -168,7 +168,7 @@ def test_a_training_that_diverges_says_so_and_leaves_no_result(tmp_path: Path) -
     text = """
 import torch
 from vsml_bench.learner import Learner, NoConfig, Phase, Recipe
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 
 class Overflowing(VSML):

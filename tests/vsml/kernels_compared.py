@@ -13,8 +13,8 @@ from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.fast import Lifetimes, cuda
 from vsml_bench.vsml.layers import LayerState
-from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.network import VSMLState
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 SIZES = [  # inputs, classes, lifetimes, steps, micro-ticks, programs that share a lifetime
     (4, 3, 2, 3, 2, 1),

@@ -15,8 +15,8 @@ from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
 from vsml_bench.vsml.conv import ConvLayer
 from vsml_bench.vsml.fast import library
-from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 OPTIONS = {
     "one conv layer": (VSMLConfig(conv=(2,), ticks=3), Shape((1, 3, 2), 2)),

@@ -17,8 +17,8 @@ from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
 from vsml_bench.vsml.fast.sweep import sweep
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
-from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytestmark = pytest.mark.skipif(library.load() is None, reason="no C++ compiler for the kernel")
 

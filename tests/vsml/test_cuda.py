@@ -17,8 +17,8 @@ from vsml_bench.acceleration import COMPILE_AFTER
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Shape
 from vsml_bench.vsml.fast import cuda, fast_code
-from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.network import VSMLState
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytest.importorskip("triton", reason="this PyTorch comes without Triton")
 

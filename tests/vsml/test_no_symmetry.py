@@ -13,8 +13,8 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml.learner import VSML, VSMLConfig
 from vsml_bench.vsml.no_symmetry import NoSymmetryConfig, NoSymmetryNetwork
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 CONFIG = NoSymmetryConfig(pool=14, classes=3)  # 2 x 2 inputs
 SHAPE = Shape((1, 28, 28), 3)

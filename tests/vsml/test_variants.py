@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from tests.baselines.streams import double_precision, fresh_state, loop, make_stream
 from vsml_bench.learner import Shape
 from vsml_bench.registry import LearnerEntry, learners
-from vsml_bench.vsml.learner import VSML
+from vsml_bench.vsml.variants import VSML
 
 ENTRIES = [entry for entry in learners().values() if entry.cls.family == "VSML"]
 LIFETIMES, STEPS = 3, 8

@@ -28,7 +28,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import ES, Learner
-from vsml_bench.meta_training.source import MetaGradient, MetaLoss, Objective
+from vsml_bench.meta_training.objective import MetaGradient, MetaLoss, Objective
 
 STATES_PER_MEMBER = 10
 """What a member takes in the midst of a step, in sizes of its state: the state before the step and

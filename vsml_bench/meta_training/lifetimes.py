@@ -14,14 +14,14 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import Job, trained_side
-from vsml_bench.meta_training.schedule import Update
-from vsml_bench.meta_training.source import (
+from vsml_bench.meta_training.objective import (
     MetaLoss,
     Objective,
     Source,
     Validation,
     meta_loss,
 )
+from vsml_bench.meta_training.schedule import Update
 from vsml_bench.protocols.evaluation import (
     evaluate,
     fresh_states,

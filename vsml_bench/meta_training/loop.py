@@ -31,7 +31,7 @@ from vsml_bench.meta_training.checkpoint import (
 )
 from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
-from vsml_bench.meta_training.source import MetaGradient, Objective, Source, backpropagate
+from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
 from vsml_bench.provenance import git_state, versions

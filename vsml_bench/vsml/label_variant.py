@@ -58,7 +58,7 @@ class LabelVSMLState(NamedTuple):
 
 class LabelVSMLNetwork(Learner):
     """One dense layer of label-fed sub-RNNs. Its named configuration is in
-    `vsml_bench.vsml.learner`."""
+    `vsml_bench.vsml.variants`."""
 
     family = "VSML"
     source = "Kirsch et al. 2022, arXiv 2212.04458"

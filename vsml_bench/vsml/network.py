@@ -64,7 +64,7 @@ class VSMLState(NamedTuple):
 
 class VSMLNetwork(Learner):
     """Layers of sub-RNNs, conv layers first, then dense ones. Its named configurations are in
-    `vsml_bench.vsml.learner`."""
+    `vsml_bench.vsml.variants`."""
 
     family = "VSML"
     source = "Kirsch & Schmidhuber 2021, arXiv 2012.14905"

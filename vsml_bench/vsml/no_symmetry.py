@@ -66,7 +66,7 @@ class UnsharedSubRNNs(SubRNN):
 
 
 class NoSymmetryNetwork(VSMLNetwork):
-    """One dense layer without sharing. Its named configuration is in `vsml_bench.vsml.learner`."""
+    """One dense layer without sharing. Its named configuration is in `vsml_bench.vsml.variants`."""
 
     config: NoSymmetryConfig
 

@@ -21,7 +21,7 @@ from vsml_bench.studies.ablations.learner import (
     SumAblation,
 )
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
-from vsml_bench.vsml.learner import VSML, VSMLConfig
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

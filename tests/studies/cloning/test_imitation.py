@@ -259,7 +259,7 @@ def test_a_source_of_another_package(tmp_path: Path) -> None:
         tmp_path / "mine.py",
         LEARNER.replace("import Learner", "import Learner, Phase, Recipe")
         + """
-from vsml_bench.meta_training.source import MetaLoss, Source, Validation
+from vsml_bench.meta_training.objective import MetaLoss, Source, Validation
 
 
 class Towards(Source):

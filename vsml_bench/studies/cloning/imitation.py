@@ -29,8 +29,8 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe
 from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.objective import MetaLoss, Objective, Source, Validation
 from vsml_bench.meta_training.schedule import Update
-from vsml_bench.meta_training.source import MetaLoss, Objective, Source, Validation
 from vsml_bench.seeds import derive_seed, generator
 from vsml_bench.studies.cloning.learner import Clone
 from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
