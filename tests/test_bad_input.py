@@ -91,6 +91,8 @@ FAULTS = {
         (["explain", "digits-heldout"], "unknown"),
         (["explain", "none.json"], "cannot read cell none.json"),
         (["verify", "nowhere"], "is not a folder"),
+        (["verify", ".", "--steps", "3"], "give it with --replay"),
+        ([*TRAIN, "--recipe", "starts_from=chance"], "learner's own recipe"),
     ],
 )
 def test_unknown_names_and_values(arguments: list[str], words: str) -> None:

@@ -112,7 +112,7 @@ def test_a_cache_that_cannot_be_written_is_none(
     ],
 )
 def test_what_is_published_names_no_folder(reference: str, name: str) -> None:
-    card = cards.unknown(reference)
+    card = cards.unknown(reference, "online")
     assert card.published().reference == name
 
 

@@ -20,6 +20,7 @@ from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
+from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.storage import check_writable
 from vsml_bench.suites import Suite, find_split, find_suite
 
@@ -136,20 +137,25 @@ def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Boa
     else:
         selection.pop("overrides", None)
         chosen = Selection(**selection)
-        known = {name: cards_in(cells, name) for name in chosen.references(of)}
+        known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+        for card in [card for found in known.values() for card in found]:
+            if card.recipe is not None and card.recipe.starts_from:
+                name = card.recipe.starts_from
+                known.setdefault(name, cards_in(cells, name, of))
         plans = plan_suite(of, known, chosen)
     return build_board(of.name, cells, plans, problems, of.study)
 
 
-def cards_in(cells: Iterable[Cell], reference: str) -> list[Card]:
+def cards_in(cells: Iterable[Cell], reference: str, suite: Suite) -> list[Card]:
     """The newest card of each learner in the cells that the reference stands for; one that matches
     no cell where there is none."""
     found: dict[str, Card] = {}
     for cell in sorted(cells, key=lambda cell: cell.provenance.created):
-        card = cell.plan.job.learner
-        if reference == card.name or card.reference.startswith(f"{reference}:"):
-            found[card.name] = card
-    return list(found.values()) or [cards.unknown(reference)]
+        job = cell.plan.job
+        for card in (job.learner, *([job.start.learner] if job.start is not None else [])):
+            if reference == card.name or card.reference.startswith(f"{reference}:"):
+                found[card.name] = card
+    return list(found.values()) or [cards.unknown(reference, protocol_of(suite).needs)]
 
 
 def meta_train(

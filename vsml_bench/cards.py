@@ -94,10 +94,9 @@ class Card:
         return missing_package(self.requires, f"learner '{self.name}' ({self.origin})")
 
 
-def unknown(name: str) -> Card:
-    """What stands for a learner of which nothing is known."""
-    nothing: tuple[str, ...] = ()
-    return Card(name, 0, {}, "", "", nothing, nothing, nothing, None, None, None, {}, "", name)
+def unknown(name: str, protocol: str) -> Card:
+    """What stands for a learner of which only the protocol is known that it is run under."""
+    return Card(name, 0, {}, "", "", (protocol,), (), (), None, None, None, {}, "", name)
 
 
 def missing_package(requires: Mapping[str, str], who: str) -> str:
@@ -171,6 +170,8 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     answer = _stored(place)
     if answer is None:
         answer = _ask(reference, overrides)
+        needed = {package for card in answer["cards"] for package in card["requires"]}
+        answer["lacking"] = sorted(p for p in needed if importlib.util.find_spec(p) is None)
         with contextlib.suppress(VsmlBenchError):  # a cache that cannot be written is none
             write_atomically(place, seal(answer))
     return [build(Card, card, f"card of {reference or 'a learner'}") for card in answer["cards"]]
@@ -205,7 +206,8 @@ def _stored(place: Path) -> dict[str, Any] | None:
     except (OSError, VsmlBenchError):
         return None
     same = (
-        answer.keys() == {"cards", "files", "folders"}
+        answer.keys() == {"cards", "files", "folders", "lacking"}
+        and all(importlib.util.find_spec(package) is None for package in answer["lacking"])
         and all(file_hash(file) == digest for file, digest in answer["files"].items())
         and all(neighbours(folder) == names for folder, names in answer["folders"].items())
         and all(_is_installed(card["package"]) for card in answer["cards"])

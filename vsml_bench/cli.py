@@ -15,7 +15,7 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 done, 1 some cells failed, 2 bad input."""
+    """Entry point; returns the exit code: 0 done, 1 not all of it, 2 bad input."""
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="also run N lifetimes of each cell (default: 1) and the first updates of each "
         "meta-training again, with today's code and data, and compare",
     )
-    verify.add_argument("--steps", type=int, help="with --replay: only so many of each lifetime")
+    verify.add_argument("--steps", type=int, help="of each lifetime that is replayed")
     verify.add_argument(
         "--adopt",
         action="store_true",

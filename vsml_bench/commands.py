@@ -240,6 +240,8 @@ def verify_command(options: argparse.Namespace) -> int:
     reports: Sequence[Mapping[str, Any]] = ()
     if options.adopt and options.replay is None:
         raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
+    if options.steps is not None and (options.adopt or options.replay is None):
+        raise VsmlBenchError("--steps: shortens a replay, and no adoption; give it with --replay.")
     if options.replay is not None and not bad:
         reports = verification.replay(
             folder,
@@ -253,7 +255,9 @@ def verify_command(options: argparse.Namespace) -> int:
         print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
     else:
         printing.damage(good, bad)
-        if options.replay is not None:
+        if options.replay is not None and bad:
+            print("Nothing was replayed, since files are damaged; remove or restore them first.")
+        elif options.replay is not None:
             printing.replays(reports)
     return 1 if bad or any(report["reason"] for report in reports) else 0
 
@@ -261,7 +265,12 @@ def verify_command(options: argparse.Namespace) -> int:
 def explain_command(options: argparse.Namespace) -> int:
     """`explain`: everything recorded about one thing."""
     what = options.what
-    if what.endswith(".json"):
+    if what.endswith(".json") and Path(what).parent.name == "checkpoints":
+        from vsml_bench.meta_training.tuning import load_tuning
+
+        tuning = load_tuning(Path(what))
+        printing.mapping({**tuning.document, "sha256": tuning.sha256})
+    elif what.endswith(".json"):
         cell = load_cell(Path(what))
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
@@ -272,10 +281,10 @@ def explain_command(options: argparse.Namespace) -> int:
 
         checkpoint = load_checkpoint(Path(what))
         printing.mapping({**checkpoint.document, "sha256": checkpoint.sha256})
+    elif what in suites.suite_names() or suites.is_suite_file(what):
+        printing.mapping(as_plain(suites.find_suite(what)))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
         printing.mapping(as_plain(suites.find_split(what)))
-    elif what in suites.suite_names():
-        printing.mapping(as_plain(suites.find_suite(what)))
     else:
         card = cards.find_one(what)
         of = printing.learner_row(card)

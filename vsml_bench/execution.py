@@ -35,30 +35,39 @@ class Execution:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed)
 
 
-def decide(
-    device: str = "auto", threads: int | None = None, precision: str = "float32"
-) -> Execution:
-    """Settles device, number of threads and precision for this process, and sets the threads.
+def choose_device(device: str = "auto", precision: str = "float32") -> torch.device:
+    """The device that is meant; "auto" takes CUDA where it is usable. Nothing is set.
 
-    device: "auto" takes CUDA where it is usable. Raises VsmlBenchError for an unknown device or
-    precision, for "cuda" on a machine without one and for less than one thread.
+    Raises VsmlBenchError for an unknown device or precision, and for "cuda" on a machine without
+    one.
     """
     if device not in DEVICES:
         raise VsmlBenchError(f"unknown device '{device}'; {closest(device, DEVICES)}")
     if precision not in PRECISIONS:
         raise VsmlBenchError(f"unknown precision '{precision}'; {closest(precision, PRECISIONS)}")
-    if threads is not None and threads < 1:
-        raise VsmlBenchError(f"--threads: expected at least 1 thread, found {threads}.")
     if device == "cuda" and not torch.cuda.is_available():
         raise VsmlBenchError("--device cuda: this machine has no usable CUDA GPU; use cpu or auto.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def decide(
+    device: str = "auto", threads: int | None = None, precision: str = "float32"
+) -> Execution:
+    """Settles device, number of threads and precision for this process, and sets the threads.
+
+    Raises VsmlBenchError as `choose_device` does, and for less than one thread.
+    """
+    chosen = choose_device(device, precision)
+    if threads is not None and threads < 1:
+        raise VsmlBenchError(f"--threads: expected at least 1 thread, found {threads}.")
     # Inductor's import warns of a CUDA toolkit without a GPU, which is no concern of the user's.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     _keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    return Execution(torch.device(device), torch.get_num_threads(), precision)
+    return Execution(chosen, torch.get_num_threads(), precision)
 
 
 def without_gradients() -> contextlib.AbstractContextManager[None]:

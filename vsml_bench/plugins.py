@@ -97,15 +97,13 @@ def import_file(file: Path, kind: str) -> ModuleType:
     VsmlBenchError where it is not there or cannot be imported.
     """
     # the absolute path, since modules are kept and the working folder may change
-    return _import_file(file.absolute(), kind)
-
-
-@lru_cache(maxsize=256)
-def _import_file(file: Path, kind: str) -> ModuleType:
+    file = file.absolute()
     if not file.is_file():
         raise VsmlBenchError(f"{kind} file {file.name} does not exist where it was looked for.")
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     name = f"{_PREFIX}{file.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

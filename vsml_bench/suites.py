@@ -127,6 +127,11 @@ def find_split(reference: str) -> Split:
     return _split_of_grid(reference, grids[reference], "")
 
 
+def is_suite_file(reference: str) -> bool:
+    """Whether it is the path of a TOML file that lists learners, as a suite does."""
+    return reference.endswith(".toml") and "learners" in read(Path(reference))
+
+
 def find_suite(reference: str) -> Suite:
     """The suite of that name, or in that TOML file."""
     if reference.endswith(".toml"):

@@ -132,3 +132,35 @@ def test_records_of_the_first_format_are_carried_over(tmp_path: Path) -> None:
     old, new = (unseal(path.read_bytes(), path.name) for path in (tuning, kept))
     assert (new["best"], new["trials"], new["format"]) == (old["best"], old["trials"], 2)
     assert new["adopted"][0]["largest_difference"] == 0.0
+
+
+def test_today_s_record_is_not_replaced(folder: Path) -> None:
+    """Neither by a stale failure nor by a stale score; both stay, and are named."""
+    fresh = only(folder)
+    kept = path_of(folder / "cells", fresh).read_bytes()
+    failed = age(folder, status="crashed", reason="it did", outcomes=None)
+    (folder / "cells" / path_of(folder, fresh).name).write_bytes(kept)
+    done = adopt(folder)
+    assert done.code == 0 and failed.exists()
+    assert "is there already" in str(done.json["replayed"])
+    assert path_of(folder / "cells", fresh).read_bytes() == kept
+
+
+def test_a_failure_is_run_again_and_not_adopted(folder: Path) -> None:
+    old = age(folder, status="diverged", reason="the loss is not finite", outcomes=None)
+    (report,) = adopt(folder).json["replayed"]
+    assert report["impossible"] == "it is diverged; run it again" and old.exists()
+
+
+def test_an_interrupted_meta_training_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    train = ("meta-train", "--split", "digits-held-out", "--learner", "fast-weight-programmer")
+    phases = ("--recipe", "phases=[{steps=2, lifetime=5, learning_rate=0.01}]")
+    done = call(*train, *phases, "--out", tmp_path / "checkpoints", "--quiet", "--device", "cpu")
+    assert done.code == 0, done
+    (whole,) = (tmp_path / "checkpoints").iterdir()
+    partial = whole.with_name(whole.name.replace(".safetensors", ".partial.safetensors"))
+    whole.rename(partial)
+    done = adopt(tmp_path)
+    assert done.code == 0 and done.json["replayed"] == []
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [partial.name]

@@ -330,3 +330,6 @@ def test_learners_that_a_suite_names_by_their_file_have_names_in_it(
     unknown = dataclasses.replace(reseeded, learner_seeds={"othre": (3,)})
     with pytest.raises(VsmlBenchError, match=r"'othre' is not among .*; did you mean 'other'"):
         plans(unknown)
+    by_file = dataclasses.replace(reseeded, learner_seeds={str(mine): (3,)})
+    with pytest.raises(VsmlBenchError, match=r"mine.py' is not among its learners"):
+        plans(by_file)

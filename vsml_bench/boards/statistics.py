@@ -149,32 +149,6 @@ def paired_change(changed: Scores, unchanged: Scores) -> Difference:
     return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
 
 
-def paired_bootstrap(
-    ours: Scores, theirs: Scores, resamples: int = 4000, seed: int = 0
-) -> Difference:
-    """`paired_difference` by resampling: the lifetimes, the same for both, and each one's seeds.
-
-    Percentile interval (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13);
-    the same for the same `seed`. It needs no normality, but is too narrow for a handful of seeds:
-    a cross-check of `paired_difference`, not its replacement.
-    """
-    ours, theirs = _checked(ours), _checked(theirs)
-    _check_lifetimes(ours, theirs)
-    random = np.random.Generator(np.random.PCG64(seed))
-
-    def weights(count: int) -> Scores:  # [resamples, count], rows sum to 1
-        return random.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-
-    lifetimes = weights(ours.shape[1])
-    means = [
-        np.einsum("rs,sl,rl->r", weights(scores.shape[0]), scores, lifetimes, optimize=True)
-        for scores in (ours, theirs)
-    ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means[0] - means[1], [tail, 1 - tail])
-    return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
-
-
 def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Difference:
     """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
 

@@ -186,7 +186,7 @@ def population(subject: Subject) -> Finding:
         except Exception as error:
             reason = " ".join(str(error).split())[:120]
             return skipped(
-                f"torch.func.vmap cannot take it, so that a population runs member by member "
+                f"torch.func.vmap cannot take it, so evolution strategies cannot train it "
                 f"({type(error).__name__}: {reason})."
             )
         worst = 0.0

@@ -65,11 +65,14 @@ def _adopt_artifact(path: Path, jobs: Sequence[Job], setting: Setting) -> Replay
     document = record.document
     candidates = [job for job in jobs if _is_of(document, job)]
     kind = "tuning" if "trials" in document else "meta-training"
-    if not candidates:
-        return Replay(path.name, kind, reason="nothing in today's suites is made that way")
-    job = candidates[0]
-    if path == artifact_path(path.parent, job):
+    places = [artifact_path(path.parent, job) for job in candidates]
+    if path in places:
         return Replay(path.name, kind)
+    if not candidates:
+        return Replay(path.name, kind, impossible="nothing in today's suites is made that way")
+    job, new = candidates[0], places[0]
+    if new.exists():
+        return _superseded(path, kind, load_artifact(new).document["adopted"], record.sha256, new)
     if kind == "tuning":
         found = replay_tuning(record, job, setting.root, path.name)
         first: list[float] = []
@@ -86,7 +89,6 @@ def _adopt_artifact(path: Path, jobs: Sequence[Job], setting: Setting) -> Replay
         "identity": job.identity(),
         "adopted": [*document.get("adopted", []), asdict(_adoption(found, record.sha256))],
     }
-    new = artifact_path(path.parent, job)
     if kind == "tuning":
         write_atomically(new, seal(adopted))
     else:
@@ -108,9 +110,14 @@ def _is_of(document: Mapping[str, Any], job: Job) -> bool:
     if document.get("format") == 1:
         return _is_of_format_1(document, job)
     found, today = document["identity"], as_plain(job.identity())
-    parts = ("seed", "side", "recipe", "tuning")
-    return found["learner"].get("name") == today["learner"].get("name") and all(
-        _agrees(found[part], today[part]) for part in parts
+    old, new = ({**of["learner"]} for of in (found, today))
+    for part in ("version", "code", "package"):
+        old.pop(part), new.pop(part)
+    parts = ("seed", "side", "recipe", "tuning", "episodes")
+    return (
+        all(old.get(part) == new.get(part) for part in ("name", "class"))
+        and _agrees(old, new)
+        and all(_agrees(found[part], today[part]) for part in parts)
     )
 
 
@@ -155,24 +162,43 @@ def _adopt_cell(path: Path, plans: Sequence[Plan], setting: Setting, lifetimes: 
     goes then."""
     record = _read(path)
     if not plans:
-        return Replay(path.name, "cell", reason="today's plan has no such cell")
+        return Replay(path.name, "cell", impossible="today's suites have no such cell")
     (plan,) = plans
-    if cell_path(path.parent, plan, plan.key, record.provenance.manner) == path:
+    new = cell_path(path.parent, plan, plan.key, record.provenance.manner)
+    if new == path:
         return Replay(path.name, "cell")
+    if new.exists():
+        return _superseded(path, "cell", load_cell(new).provenance.adopted, record.key, new)
+    if record.status != "ok":
+        return Replay(path.name, "cell", impossible=f"it is {record.status}; run it again")
+    if not _agrees(record.config, plan.job.learner.config):
+        return Replay(path.name, "cell", impossible="its configuration is not that of today's plan")
     artifact = find_artifact(plan.job, setting.folders)
     sha256 = load_artifact(artifact).sha256 if artifact is not None else None
-    provenance = replace(record.provenance, checkpoint=sha256 and record.provenance.checkpoint)
-    cell = Cell(plan, record.status, record.reason, record.outcomes, provenance)
-    found = Replay(path.name, "cell")
-    if cell.status == "ok":
-        found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes, file=path.name)
-        provenance = replace(provenance, checkpoint=sha256)
+    cell = Cell(plan, record.status, record.reason, record.outcomes, record.provenance)
+    found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes, file=path.name)
     if found.reason or found.impossible:
         return found
-    adopted = (*provenance.adopted, _adoption(found, record.key))
-    save_cell(path.parent, replace(cell, provenance=replace(provenance, adopted=adopted)))
+    adopted = (*record.provenance.adopted, _adoption(found, record.key))
+    provenance = replace(record.provenance, checkpoint=sha256, adopted=adopted)
+    save_cell(path.parent, replace(cell, provenance=provenance))
     path.unlink()
     return found
+
+
+def _superseded(
+    path: Path, kind: str, adopted: Sequence[Adoption | Mapping[str, Any]], own: str, new: Path
+) -> Replay:
+    """What becomes of a record where today's is there already: the old file goes if that was made
+    from it, by an adoption that was cut short; else both stay.
+
+    adopted: of today's record. own: hash or key of the old one.
+    """
+    lines = [line if isinstance(line, Mapping) else asdict(line) for line in adopted]
+    if any(line["formerly"] == own[:16] for line in lines):
+        path.unlink()
+        return Replay(path.name, kind)
+    return Replay(path.name, kind, impossible=f"today's record, {new.name}, is there already")
 
 
 @dataclass(frozen=True)
@@ -183,6 +209,8 @@ class _Record:
     reason: str
     outcomes: Outcomes | None
     provenance: Provenance
+    config: dict[str, Any]
+    """The learner's."""
     key: str
 
 
@@ -190,7 +218,8 @@ def _read(path: Path) -> _Record:
     document = unseal(path.read_bytes(), f"cell {path.name}")
     if document.get("format") != 1:
         cell = load_cell(path)
-        return _Record(cell.status, cell.reason, cell.outcomes, cell.provenance, cell.key)
+        config = cell.plan.job.learner.config
+        return _Record(cell.status, cell.reason, cell.outcomes, cell.provenance, config, cell.key)
     outcomes = document["outcomes"]
     gone = ("hashes", "meta_train_hash", "learner_config", "recipe")
     provenance = {k: v for k, v in document["provenance"].items() if k not in gone}
@@ -199,6 +228,7 @@ def _read(path: Path) -> _Record:
         document["reason"],
         None if outcomes is None else decode_outcomes(outcomes, path.name),
         build(Provenance, provenance, path.name),
+        document["provenance"].get("learner_config", {}),
         document["key"],
     )
 

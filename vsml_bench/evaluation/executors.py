@@ -63,8 +63,8 @@ class Executor(ABC):
 @dataclass(frozen=True)
 class LocalExecutor(Executor):
     """Processes of this machine, side by side. Each task has a process of its own, which is forked
-    from a clean server and can be killed: a hung learner costs its own time limit, nobody
-    else's."""
+    from a clean server and can be killed: a hung cell costs its own time limit, nobody else's.
+    Tasks without a limit, as meta-trainings are, are waited for."""
 
     jobs: int | None = None
     """Processes side by side, one thread each; None is one per core that this process may use."""
@@ -142,16 +142,23 @@ def _outcome(future: Future[Any], time_limit: float | None) -> Any:
         return Failure("timeout", f"killed after its time limit of {time_limit:g} s")
     except ProcessExpired as error:
         return Failure("crashed", f"its process ended with exit code {error.exitcode}")
-    except UnavailableError as error:
-        return Failure("unavailable", str(error))
-    except DivergedError as error:
-        return Failure("diverged", str(error))
-    except MemoryError as error:
-        return Failure("out_of_memory", str(error) or "out of memory")
-    except VsmlBenchError as error:
-        return Failure("crashed", str(error))
     except Exception as error:
-        return Failure("crashed", f"{type(error).__name__}: {error}")
+        return failure_of(error)
+
+
+def failure_of(error: Exception) -> Failure:
+    """What an error that ended a piece of work is recorded as."""
+    text = str(error)
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or "allocate memory" in text:  # the latter is how PyTorch's CPU allocator says it
+        return Failure("out_of_memory", text or "out of memory")
+    if isinstance(error, UnavailableError):
+        return Failure("unavailable", text)
+    if isinstance(error, DivergedError):
+        return Failure("diverged", text)
+    if isinstance(error, VsmlBenchError):
+        return Failure("crashed", text)
+    return Failure("crashed", f"{type(error).__name__}: {text}")
 
 
 _shares: Any = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench import paths
-from vsml_bench.cards import Card
+from vsml_bench.cards import Card, is_place
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
@@ -183,6 +183,11 @@ def plan_job(
         recipe = recipe.of_episodes(episodes.examples)
     start = None
     if recipe is not None and recipe.starts_from:
+        if recipe.starts_from not in cards:
+            raise VsmlBenchError(
+                f"recipe of '{card.name}': starts_from: '{recipe.starts_from}' cannot be chosen "
+                "here; give it in the learner's own recipe."
+            )
         (beginner,) = cards[recipe.starts_from]
         start = plan_job(beginner, side, seed, dataclasses.replace(suite, recipes={}), cards)
     return Job(card, side, seed, recipe, episodes, start)
@@ -244,10 +249,12 @@ def _check_recipe(card: Card, recipe: Recipe) -> None:
 
 
 def _check_tables(suite: Suite, cards: Mapping[str, Sequence[Card]]) -> None:
-    known = {*suite.learners, *(c.name for name in suite.learners for c in cards.get(name, ()))}
+    named = {learner for learner in suite.learners if not is_place(learner)}
+    known = {*named, *(c.name for name in suite.learners for c in cards.get(name, ()))}
+    unread = any(learner not in {*named, *cards} for learner in suite.learners)
     for field in ("recipes", "learner_seeds"):
         for name in getattr(suite, field):
-            if name not in known:
+            if name not in known and (is_place(name) or not unread):
                 raise VsmlBenchError(
                     f"suite '{suite.name}': {field}: '{name}' is not among its learners; "
                     f"{closest(name, known)}"

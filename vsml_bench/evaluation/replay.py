@@ -105,16 +105,16 @@ def replay_cell(
     absent = _absent(plan.job)
     if absent:
         return Replay(file, "cell", impossible=absent)
-    manner = cell.provenance
-    usable = manner.processor == "cpu" or torch.cuda.is_available()
-    execution = decide(manner.processor if usable else "cpu", 1, manner.precision)
+    provenance = cell.provenance
+    usable = provenance.processor == "cpu" or torch.cuda.is_available()
+    execution = decide(provenance.processor if usable else "cpu", 1, provenance.precision)
     found = prepare(plan, folders, root)
     differing = sorted(
         name
-        for name in {*found.data_hashes, *cell.provenance.data_hashes}
-        if found.data_hashes.get(name) != cell.provenance.data_hashes.get(name)
+        for name in {*found.data_hashes, *provenance.data_hashes}
+        if found.data_hashes.get(name) != provenance.data_hashes.get(name)
     )
-    seeds, stored = found.seeds, cell.provenance.seeds["meta_test"]
+    seeds, stored = found.seeds, provenance.seeds["meta_test"]
     if seeds != stored:
         return Replay(file, "cell", reason="its lifetimes have other seeds")
     protocol = plan.protocol.instance().fitted(found.sampler)
@@ -175,9 +175,10 @@ def replay_training(
     if count > MOST_UPDATES:
         return found, first_losses(job, folders, root, FIRST_LOSSES)
     losses = first_losses(job, folders, root, count)
-    pairs = [(sum(losses) / len(losses), history[0]["loss"])]
     if first:
         pairs = list(zip(losses, first, strict=True))
+    else:
+        pairs = [(sum(losses) / len(losses), history[0]["loss"])]
     off = max(abs(now - stored) / (1 + abs(stored)) for now, stored in pairs)
     reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
     found = replace(found, steps=count, difference=round(off, 9), reason=reason)

@@ -144,14 +144,13 @@ def _processor(options: RunOptions) -> str:
     """Its kind; VsmlBenchError for an unknown device or precision."""
     if (options.device, options.precision) == ("cpu", "float32"):
         return "cpu"
-    from vsml_bench.execution import decide
+    from vsml_bench.execution import choose_device
 
-    return decide(options.device, precision=options.precision).device.type
+    return choose_device(options.device, options.precision).type
 
 
 class _Run:
-    """What is under way. Work is named by strings, so that this process imports neither PyTorch nor
-    a learner."""
+    """What is under way. Work is named by strings, so that this process imports no learner."""
 
     def __init__(self, options: RunOptions, costs: CostModel, report: RunReport) -> None:
         self.options, self.costs, self.report = options, costs, report
@@ -204,18 +203,21 @@ class _Run:
         """Meta-trains and tunes what the cells need and no folder has; returns the cells for which
         that is done."""
         jobs = {plan.job.key: plan.job for plan in reversed(plans) if plan.job.makes_artifact}
+        due = {k: job for k, job in jobs.items() if not find_artifact(job, self.setting.folders)}
         without: dict[str, Failure | None] = {}
-        tasks = []
-        for key, job in jobs.items():
-            if find_artifact(job, self.setting.folders) is not None:
-                continue
-            if self.options.policy == "only-cached":
-                without[key] = None
-            else:
-                tasks.append(Task(key, "train", (job, self.setting), None, _price(job)))
-        for key, result in self.options.executor.run(tasks, "meta-training"):
-            if isinstance(result, Failure):
-                without[key] = result
+        if self.options.policy == "only-cached":
+            without = dict.fromkeys(due)
+            due = {}
+        starts = {job.start.key: job.start for job in due.values() if job.start is not None}
+        for batch in (starts, {k: job for k, job in due.items() if k not in starts}):
+            tasks = [
+                Task(key, "train", (job, self.setting), None, _price(job))
+                for key, job in batch.items()
+                if not find_artifact(job, self.setting.folders)
+            ]
+            for key, result in self.options.executor.run(tasks, "meta-training"):
+                if isinstance(result, Failure):
+                    without[key] = result
         ready = []
         for plan in plans:
             if plan.job.key not in without:

@@ -71,7 +71,7 @@ def replay(
     lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay
     under today's identity, checkpoints first.
     """
-    records = list(stored(folder))
+    records = [(kind, path) for kind, path in stored(folder) if ".partial." not in path.name]
     setting = Setting(
         folders=(
             *dict.fromkeys(path.parent for kind, path in records if kind == "artifact"),

@@ -15,12 +15,13 @@ import torch
 from vsml_bench.data.distributions import check_disjoint, largest
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
-from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
+from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
+from vsml_bench.evaluation.executors import failure_of
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
-from vsml_bench.execution import decide, device_name
+from vsml_bench.execution import choose_device, decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.protocols.evaluation import Scores, evaluate
@@ -83,6 +84,7 @@ def train(job: Job, setting: Setting, report: Callable[[float], None]) -> Path:
         setting.folders[0],
         execution,
         setting.root,
+        starts=setting.folders,
         progress=False,
         command=setting.command,
         report=report,
@@ -97,19 +99,12 @@ def test(
     torch.compiler.reset()  # only so many compilations of one function are kept
     try:
         return _test(plan, setting, report)
-    except UnavailableError as error:
-        return failed_cell(plan, setting, "unavailable", str(error))
-    except DivergedError as error:
-        return failed_cell(plan, setting, "diverged", str(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        return failed_cell(plan, setting, "out_of_memory", str(error) or "out of memory")
-    except VsmlBenchError as error:
-        return failed_cell(plan, setting, "crashed", str(error))
     except Exception as error:
-        if "allocate memory" in str(error):  # how PyTorch's CPU allocator says it
-            return failed_cell(plan, setting, "out_of_memory", str(error))
-        reason = traceback.format_exc()[-REASON_CHARACTERS:]
-        return failed_cell(plan, setting, "crashed", reason)
+        failure = failure_of(error)
+        reason = failure.reason
+        if failure.status == "crashed" and not isinstance(error, VsmlBenchError):
+            reason = traceback.format_exc()[-REASON_CHARACTERS:]
+        return failed_cell(plan, setting, failure.status, reason)
 
 
 def failed_cell(plan: Plan, setting: Setting, status: Status, reason: str) -> Cell:
@@ -167,7 +162,7 @@ def _provenance(
     plan: Plan, setting: Setting, found: Prepared | None = None, scores: Scores | None = None
 ) -> Provenance:
     commit, dirty = setting.git
-    device = decide(setting.device, setting.threads, setting.precision).device
+    device = choose_device(setting.device, setting.precision)
     learner = found.learner if found is not None else None
     seconds: dict[str, float] = {}
     if scores is not None:

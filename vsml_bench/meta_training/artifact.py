@@ -3,7 +3,8 @@ checkpoint, tuned hyper-parameters in a record, or nothing at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
 from vsml_bench.meta_training.checkpoint import Checkpoint, load_checkpoint, load_meta_parameters
-from vsml_bench.meta_training.job import Job, trained_side
+from vsml_bench.meta_training.job import Job, artifact_path, trained_side
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.tuning import load_tuning, tune
 from vsml_bench.recipes import ENGINES
@@ -48,13 +49,21 @@ def make_artifact(
     execution: Execution,
     root: Path | None,
     *,
+    starts: Sequence[Path] = (),
     progress: bool = True,
     command: str = "",
     report: Callable[[float], None] = lambda share: None,
 ) -> Path:
-    """Meta-trains or tunes, continuing what was interrupted, and returns the outcome's path."""
-    make = meta_train if job.recipe is not None else tune
-    return make(job, folder, execution, root, progress=progress, command=command, report=report)
+    """Meta-trains or tunes, continuing what was interrupted, and returns the outcome's path.
+
+    starts: further folders that the checkpoint to start from is looked for in.
+    """
+    if progress and artifact_path(folder, job).exists():
+        print(f"{job.name} exists and is not made again.", file=sys.stderr)
+    where = (job, folder, execution, root)
+    if job.recipe is None:
+        return tune(*where, progress=progress, command=command, report=report)
+    return meta_train(*where, starts=starts, progress=progress, command=command, report=report)
 
 
 def ready(job: Job, path: Path | None, data_hashes: Mapping[str, str]) -> ReadyLearner:
@@ -98,6 +107,8 @@ def check_origin(
     differing = sorted(part for part in expected if found.get(part) != expected[part])
     if document.get("data_hashes") != data_hashes:
         differing.append("data")
+    if job.recipe is not None and document["steps"] != job.recipe.steps:
+        differing.append("steps done")
     if differing:
         raise VsmlBenchError(
             f"{path.name} comes from another meta-training (different: {', '.join(differing)}); "

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from vsml_bench.meta_training.checkpoint import (
     load_meta_parameters,
     save_checkpoint,
 )
-from vsml_bench.meta_training.job import Job, artifact_path
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
@@ -49,6 +49,7 @@ def meta_train(
     execution: Execution,
     root: Path | None = None,
     *,
+    starts: Sequence[Path] = (),
     progress: bool = True,
     command: str = "",
     report: Callable[[float], None] = lambda share: None,
@@ -56,7 +57,8 @@ def meta_train(
     """Runs a meta-training to its end, from its last checkpoint where there is one, and returns
     the path of the finished checkpoint (at once where it exists).
 
-    folder: where checkpoints go. root: data root. command: recorded in the checkpoint.
+    folder: where checkpoints go. root: data root. starts: further folders that the checkpoint to
+    start from is looked for in, after the published ones. command: recorded in the checkpoint.
     report: called with the share of the meta-updates that is done.
     Raises DivergedError where the meta-loss is no longer finite, UnavailableError where the data
     cannot be had.
@@ -69,7 +71,7 @@ def meta_train(
     if recipe is None:
         raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
     training = Training(job, recipe, folder, execution, root, command)
-    training.begin(progress)
+    training.begin(starts, progress)
     steps = range(training.done, recipe.steps)
     with progress_bar(
         recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
@@ -147,13 +149,13 @@ class Training:
         load_meta_parameters(self.learner, checkpoint, path.name)
         self.begun_by = _provenance(checkpoint)
 
-    def begin(self, progress: bool) -> None:
+    def begin(self, starts: Sequence[Path], progress: bool) -> None:
         """Continues from where an earlier run of the same stopped, or begins."""
         self.resume()
         job = self.job.start
         if self.done == 0 and job is not None:
-            made = artifact_path(paths.results() / "checkpoints", job)
-            if not made.is_file():
+            made = find_artifact(job, (paths.results() / "checkpoints", self.folder, *starts))
+            if made is None:
                 where = (self.folder, self.execution, self.root)
                 made = meta_train(job, *where, progress=progress, command=self.command)
             self.start_from(made)
