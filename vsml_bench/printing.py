@@ -71,7 +71,7 @@ def run(report: RunReport) -> None:
     )
     for cell in report.failed:
         reason = cell.reason.strip().splitlines()[-1]
-        print(f"{', '.join(map(str, place(cell.plan).values()))}: {cell.status}: {reason}")
+        print(f"{cell.plan}: {cell.status}: {reason}")
 
 
 def damage(good: int, bad: Mapping[str, str]) -> None:

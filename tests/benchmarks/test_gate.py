@@ -60,6 +60,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.timed
 def test_gate(checkout: Path) -> None:
     gate = (
         "make",

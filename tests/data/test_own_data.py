@@ -46,7 +46,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcom
     suite = write_suite(folder / "own.toml", splits, ["nearest-mean"], lifetimes=2, steps=20)
     arguments = ["--suite", suite, "--out", folder / "out", "--data-root", root, "--device", "cpu"]
     assert (outcome := call("run", *arguments, "--jobs", 1)).code == 0, outcome
-    board = ["--results", folder / "out", "--data-root", root, "--format", "json"]
+    board = ["--results", folder / "out", "--format", "json"]
     yield call("leaderboard", "--suite", suite, *board)
 
 

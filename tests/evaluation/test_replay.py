@@ -157,8 +157,9 @@ def test_a_learner_whose_file_is_not_here_cannot_be_replayed(tmp_path: Path) -> 
     assert "mine.py, is not in the working folder" in report["impossible"]
     shutil.copy(mine, "mine.py")
     for edited in (False, True):
+        if edited:
+            replace(Path("mine.py"), "torch.rand(", "torch.randn(")
         found = call(*verify)
         (report,) = found.json["replayed"]
         assert (found.code, bool(report["reason"])) == (edited, edited), report
         assert not report["impossible"]
-        replace(Path("mine.py"), "torch.rand(", "torch.randn(")
