@@ -7,10 +7,14 @@ import contextlib
 import ctypes
 import signal
 
-# The first gradient in a process would import it, which takes a second.
-import torch._dynamo  # noqa: F401
+# What a process would import later, in a second each: with its first data, and its first gradient.
+import sklearn.datasets  # noqa: F401
+import torch
+import torch._dynamo
 
 import vsml_bench.evaluation.worker  # noqa: F401
+
+torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
 
 PR_SET_PDEATHSIG = 1
 """Of prctl.h."""
