@@ -31,7 +31,7 @@ from vsml_bench.evaluation.replay import (
 )
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import device_name
-from vsml_bench.meta_training.artifact import load_artifact
+from vsml_bench.meta_training.artifact import load_artifact, note_of
 from vsml_bench.meta_training.checkpoint import save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.tuning import combinations
@@ -180,7 +180,9 @@ def _adopt_cell(path: Path, plans: Sequence[Plan], setting: Setting, lifetimes: 
     if found.reason or found.impossible:
         return found
     adopted = (*record.provenance.adopted, _adoption(found, record.key))
-    provenance = replace(record.provenance, checkpoint=sha256, adopted=adopted)
+    provenance = replace(
+        record.provenance, checkpoint=sha256, note=note_of(plan.job), adopted=adopted
+    )
     save_cell(path.parent, replace(cell, provenance=provenance))
     path.unlink()
     return found

@@ -94,7 +94,7 @@ def ready(job: Job, path: Path | None, data_hashes: Mapping[str, str]) -> ReadyL
     learner = entry.create()
     load_meta_parameters(learner, artifact, path.name)
     return ReadyLearner(
-        learner, entry, artifact.sha256, document["seconds"], note=_note(job), trials=1
+        learner, entry, artifact.sha256, document["seconds"], note=note_of(job), trials=1
     )
 
 
@@ -116,9 +116,10 @@ def check_origin(
         )
 
 
-def _note(job: Job) -> str:
+def note_of(job: Job) -> str:
     """What a reader of the board must know of an unusual meta-training."""
-    assert job.recipe is not None
+    if job.recipe is None:
+        return ""
     notes = []
     own = job.learner.recipe
     if own is not None and job.recipe.engine.name != own.engine.name:
