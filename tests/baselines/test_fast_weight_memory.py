@@ -130,6 +130,6 @@ def test_every_meta_parameter_gets_a_gradient():
 def test_meta_training_teaches_it_to_learn():
     shape = Shape((3,), 2)
     learner = small(FastWeightMemoryConfig(hidden=24, memory=6), shape)
-    losses = meta_train_briefly(learner, shape, updates=100, learning_rate=2e-2)
+    losses = meta_train_briefly(learner, shape, updates=200, learning_rate=2e-2)
     assert sum(losses[:5]) / 5 > 0.9 * math.log(2)
-    assert sum(losses[-20:]) / 20 < 0.75 * math.log(2)
+    assert sum(losses[-10:]) / 10 < 0.6 * math.log(2)
