@@ -20,6 +20,50 @@ TINY_RECIPE = {
     "validation_lifetimes": "2",
 }
 
+STRIPES = """
+from vsml_bench.data.source import Generated
+
+
+class Stripes(Generated):
+    name = "stripes"
+    classes = 2
+    inputs_shape = (1, 4, 4)
+    points_per_task = True
+
+    def generate(self, task, stream, steps, inputs_shape, classes):
+        labels = stream.integers(classes, size=steps)
+        points = stream.standard_normal((steps, *inputs_shape), dtype="float32")
+        return points + 4 * labels.reshape(-1, 1, 1, 1).astype("float32"), labels
+"""
+"""A dataset: two classes far apart."""
+
+LATE = '''
+from dataclasses import dataclass
+
+from vsml_bench.protocols.online import Online
+
+
+@dataclass(frozen=True)
+class Late(Online):
+    """A stream of which only the last predictions count."""
+
+    last: int
+
+    name = "late"
+    metric = "accuracy"
+
+    @property
+    def predictions(self):
+        return self.last
+
+    def run(self, learner, state, episode):
+        found = super().run(learner, state, episode)
+        return found._replace(
+            logits=found.logits[-self.last :], labels=found.labels[-self.last :]
+        )
+'''
+"""A protocol: a stream of which only the last predictions count."""
+
 LEARNER = """
 import multiprocessing
 import os

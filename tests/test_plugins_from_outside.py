@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import LEARNER, write, write_split, write_suite
+from tests.harness import LATE, LEARNER, STRIPES, write, write_split, write_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -22,44 +22,8 @@ FILES = {
     + "\n    def predict(self, state, inputs):\n        from .late import FACTOR\n\n"
     + "        return state.logits * FACTOR, state\n",
     "late.py": "FACTOR = 2.0\n",
-    "stripes.py": """
-from vsml_bench.data.source import Generated
-
-
-class Stripes(Generated):
-    name = "stripes"
-    classes = 2
-    inputs_shape = (1, 4, 4)
-    points_per_task = True
-
-    def generate(self, task, stream, steps, inputs_shape, classes):
-        labels = stream.integers(classes, size=steps)
-        points = stream.standard_normal((steps, *inputs_shape), dtype="float32")
-        return points + 4 * labels.reshape(-1, 1, 1, 1).astype("float32"), labels
-""",
-    "late_protocol.py": """
-from dataclasses import dataclass
-
-from vsml_bench.protocols.online import Online
-
-
-@dataclass(frozen=True)
-class Late(Online):
-    last: int
-
-    name = "late"
-    metric = "late_accuracy"
-
-    @property
-    def predictions(self):
-        return self.last
-
-    def run(self, learner, state, episode):
-        found = super().run(learner, state, episode)
-        return found._replace(
-            logits=found.logits[-self.last :], labels=found.labels[-self.last :]
-        )
-""",
+    "stripes.py": STRIPES,
+    "late_protocol.py": LATE.replace('"accuracy"', '"late_accuracy"'),
     "right.py": """
 from vsml_bench.boards.columns import Column
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import call, write, write_split, write_suite
+from tests.harness import STRIPES, call, write, write_split, write_suite
 from vsml_bench import api
 from vsml_bench.data import datasets
 from vsml_bench.data.distributions import by_name, check_disjoint, task_identity
@@ -21,22 +21,6 @@ from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Split
 
 TOP = Path(__file__).resolve().parents[2]
-
-STRIPES = """
-from vsml_bench.data.source import Generated
-
-
-class Stripes(Generated):
-    name = "stripes"
-    classes = 2
-    inputs_shape = (1, 4, 4)
-    points_per_task = True
-
-    def generate(self, task, stream, steps, inputs_shape, classes):
-        labels = stream.integers(classes, size=steps)
-        points = stream.standard_normal((steps, *inputs_shape), dtype="float32")
-        return points + 4 * labels.reshape(-1, 1, 1, 1).astype("float32"), labels
-"""
 
 DOWNLOADED = """
 from pathlib import Path

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.harness import call, install, refusal, write, write_suite
+from tests.harness import LATE, call, install, refusal, write, write_suite
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.protocols.few_shot import FewShot
@@ -23,31 +23,9 @@ from vsml_bench.suites import Suite, find_split, find_suite
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
-LATE = '''
-from dataclasses import dataclass
-
-from vsml_bench.protocols.online import Online
-
-
-@dataclass(frozen=True)
-class Late(Online):
-    """A stream of which only the last predictions count."""
-
-    last: int
-
-    name = "late"
-    metric = "accuracy"
-
-    @property
-    def predictions(self):
-        return self.last
-
-    def run(self, learner, state, episode):
-        found = super().run(learner, state, episode)
-        return found._replace(
-            logits=found.logits[-self.last :], labels=found.labels[-self.last :]
-        )
-
+TEXT = (
+    LATE
+    + """
 
 class Nameless(Online):
     name = ""
@@ -55,12 +33,13 @@ class Nameless(Online):
 
 class Unfinished:
     pass
-'''
+"""
+)
 
 
 def test_a_protocol_from_a_file_makes_a_board(tmp_path: Path) -> None:
     """Its means are those of the last predictions of the same pinned streams."""
-    file = write(tmp_path / "late.py", LATE)
+    file = write(tmp_path / "late.py", TEXT)
     boards = {}
     for name, more in (
         ("late", f'protocol = "{file}:Late"\n[options]\nlast = 7\n'),
@@ -90,20 +69,20 @@ def test_a_protocol_from_a_file_makes_a_board(tmp_path: Path) -> None:
 
 
 def test_a_protocol_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = install(tmp_path, "late_package", LATE, protocols="late = late_package:Late")
+    site = install(tmp_path, "late_package", TEXT, protocols="late = late_package:Late")
     monkeypatch.syspath_prepend(site)
     cls = find_protocol("late")
     assert cls is find_protocol("late_package:Late")
     protocol = cls(steps=20, last=3)  # type: ignore[call-arg]
     assert pickle.loads(pickle.dumps(protocol)) == protocol
-    other = install(tmp_path / "b", "late_too", LATE, protocols="online = late_too:Late")
+    other = install(tmp_path / "b", "late_too", TEXT, protocols="online = late_too:Late")
     monkeypatch.syspath_prepend(other)
     with pytest.raises(VsmlBenchError, match="two protocols are called 'online'"):
         find_protocol("late")
 
 
 def test_a_name_that_is_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = install(tmp_path, "late_misnamed", LATE, protocols="later = late_misnamed:Late")
+    site = install(tmp_path, "late_misnamed", TEXT, protocols="later = late_misnamed:Late")
     monkeypatch.syspath_prepend(site)
     with pytest.raises(VsmlBenchError, match="'later' calls itself 'late'"):
         find_protocol("later")
@@ -116,7 +95,7 @@ def test_shipped_ones_are_found_by_name_and_place(cls: type[Online] | type[FewSh
 
 
 def test_one_from_a_file_is_found_again_in_another_process(tmp_path: Path) -> None:
-    file = write(tmp_path / "late.py", LATE)
+    file = write(tmp_path / "late.py", TEXT)
     cls = find_protocol(f"{file}:Late")
     data = pickle.dumps(cls(steps=20, last=3))  # type: ignore[call-arg]
     program = "import pickle, sys; print(pickle.load(sys.stdin.buffer))"
@@ -140,7 +119,7 @@ def test_one_from_a_file_is_found_again_in_another_process(tmp_path: Path) -> No
     ],
 )
 def test_what_is_no_protocol(reference: str, words: str) -> None:
-    write(Path("late.py"), LATE)
+    write(Path("late.py"), TEXT)
     write(Path("broken.py"), "1 / 0")
     with pytest.raises(VsmlBenchError) as caught:
         find_protocol(reference)
@@ -158,7 +137,7 @@ def test_what_is_no_protocol(reference: str, words: str) -> None:
     ],
 )
 def test_numbers_that_do_not_fit(tmp_path: Path, more: str, words: str) -> None:
-    file = write(tmp_path / "late.py", LATE)
+    file = write(tmp_path / "late.py", TEXT)
     more = f'protocol = "{file}:Late"\n{more}'
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["chance"], more=more)
     said = refusal(call("run", "--suite", suite, "--out", tmp_path / "out"))
