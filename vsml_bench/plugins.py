@@ -69,7 +69,13 @@ def reference_to(cls: type) -> str:
 
 def installed(group: str) -> dict[str, str]:
     """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
-    return {point.name: point.value for point in sorted(entry_points(group=group))}
+    return dict(_installed(group, tuple(sys.path)))
+
+
+@lru_cache
+def _installed(group: str, folders: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Read once for each search path, since every package's file is opened for it."""
+    return tuple((point.name, point.value) for point in sorted(entry_points(group=group)))
 
 
 def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) -> dict[str, T]:
