@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import psutil
 import pytest
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
@@ -52,6 +56,97 @@ def refuses(order: str, report: Report) -> str:
     raise VsmlBenchError("bad input")
 
 
+class Own(BaseException):
+    """Nobody else can import it where its module is a learner's."""
+
+
+class Hostile(Exception):
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def exits(order: str, report: Report) -> str:
+    sys.exit(0)
+
+
+def interrupts(order: str, report: Report) -> str:
+    raise KeyboardInterrupt
+
+
+def raises_its_own(order: str, report: Report) -> str:
+    raise Own("mine")
+
+
+def raises_hostilely(order: str, report: Report) -> str:
+    raise Hostile
+
+
+def returns_hostilely(order: str, report: Report) -> Any:
+    return Hostile()
+
+
+def leaves_at_once(order: str, report: Report) -> str:
+    print("goodbye", flush=True)
+    os._exit(0)
+
+
+def kills_its_group(order: str, report: Report) -> str:
+    os.killpg(0, signal.SIGKILL)
+    return order
+
+
+def closes_all(order: str, report: Report) -> str:
+    os.closerange(0, 256)
+    os._exit(3)
+
+
+def stands_still(order: str, report: Report) -> str:
+    report(0.5)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return order
+
+
+def leaves_a_thread(order: str, report: Report) -> str:
+    threading.Thread(target=time.sleep, args=(10_000,)).start()
+    return order
+
+
+def prints_much(order: str, report: Report) -> str:
+    for _ in range(1_000):
+        print("x" * 100_000)
+    return order
+
+
+def allocates(order: str, report: Report) -> str:
+    kept = []
+    while True:
+        kept.append(bytearray(os.urandom(1 << 20)) * 64)
+
+
+def sleeping() -> int:
+    """A child that sleeps."""
+    child = os.fork()
+    if not child:
+        time.sleep(10_000)
+    return child
+
+
+def leaves_children(order: str, report: Report) -> list[int]:
+    """One child, and one that has left the session and lost its parent."""
+    child = sleeping()
+    reader, writer = os.pipe()
+    if not os.fork():
+        os.setsid()
+        os.write(writer, str(sleeping()).encode())
+        os._exit(0)
+    return [child, int(os.read(reader, 16))]
+
+
 def task(function: Callable[..., Any], limit: float | None = None, seconds: float = 1.0) -> Task:
     name = function.__name__
     return Task(f"{name} {seconds:g}", f"{__name__}:{name}", (name,), limit, seconds)
@@ -70,6 +165,18 @@ def test_every_failure_has_its_status_and_siblings_finish() -> None:
         diverges: Failure("diverged", "loss nan"),
         breaks: Failure("crashed", "ValueError: wrong shape"),
         refuses: Failure("crashed", "bad input"),
+        exits: Failure("crashed", "SystemExit: 0"),
+        interrupts: Failure("crashed", "KeyboardInterrupt: "),
+        raises_its_own: Failure("crashed", "Own: mine"),
+        raises_hostilely: Failure("crashed", "Hostile: (its text cannot be made: RuntimeError)"),
+        returns_hostilely: Failure(
+            "crashed", "its process sent no result, but posix._exit, which is not plain data"
+        ),
+        leaves_at_once: Failure(
+            "crashed", "its process ended with exit code 0; its last words: goodbye"
+        ),
+        kills_its_group: Failure("crashed", "its process ended with exit code -9"),
+        closes_all: Failure("crashed", "its process ended with exit code 3"),
     }
     tasks = [task(function, 3.0 if function is loops_forever else None) for function in failures]
     results = run([*tasks, task(fine)], jobs=2)
@@ -94,6 +201,34 @@ def test_one_job_is_one_process_after_the_other_the_longest_first(
     assert all(one[1] < next_[0] for one, next_ in pairwise(seen))
     assert len({process for _, _, process, _ in seen} - {os.getpid()}) == 3
     assert {environment for *_, environment in seen} == {"of this test"}
+
+
+def test_work_without_progress_is_killed_and_other_work_is_not() -> None:
+    slow = replace(task(fine), stall_limit=3.0)
+    stalled = replace(task(stands_still), stall_limit=3.0)
+    failure = Failure("timeout", "killed after 3 s without progress")
+    assert run([slow, stalled], 2) == {"fine 1": "FINE", "stands_still 1": failure}
+
+
+def test_what_is_printed_and_threads_left_behind_cost_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    found = run([task(prints_much), task(leaves_a_thread)], 2)
+    assert found == {"prints_much 1": "prints_much", "leaves_a_thread 1": "leaves_a_thread"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_memory_has_a_limit() -> None:
+    executor = LocalExecutor(2, progress=False, memory=2 * 10**9)
+    found = dict(executor.run([task(allocates), task(fine)], "test"))
+    failure = Failure("out_of_memory", "killed above its memory limit of 2 GB")
+    assert found == {"allocates 1": failure, "fine 1": "FINE"}
+
+
+def test_children_end_with_the_task() -> None:
+    (children,) = run([task(leaves_children)], 1).values()
+    assert len(children) == 2
+    assert not any(psutil.pid_exists(child) for child in children)
 
 
 def test_no_tasks_no_processes() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import os
+import pickle
+import signal
+import tempfile
+import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Status
@@ -22,6 +27,10 @@ POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
 SERVER = "vsml_bench.evaluation.server"
 """What is imported before processes begin: PyTorch and the harness, and no learner."""
+LAST_WORDS = 1_500
+"""Characters of a process's output that are kept, for the record of its failure."""
+MEMORY_SHARE = 0.9
+"""Of the machine's memory, for all processes together."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class Task:
     """Seconds."""
     expected_seconds: float
     """For the progress bar and for starting the longest first."""
+    stall_limit: float | None = None
+    """Seconds without a larger share done: the limit of work whose length nobody knows."""
 
 
 class Executor(ABC):
@@ -62,13 +73,15 @@ class Executor(ABC):
 
 @dataclass(frozen=True)
 class LocalExecutor(Executor):
-    """Processes of this machine, side by side. Each task has a process of its own, which is forked
-    from a clean server and can be killed: a hung cell costs its own time limit, nobody else's.
-    Tasks without a limit, as meta-trainings are, are waited for."""
+    """Processes of this machine, side by side. Each task has a process of its own, forked from a
+    clean server. A task that hangs, grows or dies costs itself and nobody else, and what it started
+    ends with it."""
 
     jobs: int | None = None
     """Processes side by side, one thread each; None is one per core that this process may use."""
     progress: bool = True
+    memory: int | None = None
+    """Bytes that a task and its children may use; None is an equal share of the machine's."""
 
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
@@ -91,31 +104,24 @@ class LocalExecutor(Executor):
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
         workers = min(self.jobs or usable_cores(), len(tasks))
-        with (
-            bar,
-            ProcessPool(
-                workers,
-                max_tasks=1,
-                context=context,
-                initializer=_begin,
-                initargs=(shares, dict(os.environ)),
-            ) as pool,
-        ):
-            futures: dict[Future[Any], int] = {
-                pool.schedule(
-                    _work, args=(index, task.function, task.arguments), timeout=task.time_limit
-                ): index
-                for index, task in enumerate(tasks)
-            }
-            pending = set(futures)
+        memory = self.memory or int(MEMORY_SHARE * machine_memory() / workers)
+        waiting = deque(enumerate(tasks))
+        running: list[_Child] = []
+        with bar, tempfile.TemporaryDirectory(prefix="vsml-bench-") as folder:
             try:
-                while pending:
-                    done, pending = wait(pending, POLL_SECONDS, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        shares[futures[future]] = 1.0
-                        task = tasks[futures[future]]
-                        yield task.what, _outcome(future, task.time_limit)
-                    finished = f"{len(tasks) - len(pending)} of {len(tasks)}"
+                while waiting or running:
+                    while waiting and len(running) < workers:
+                        index, task = waiting.popleft()
+                        running.append(_Child(task, index, shares, Path(folder), memory, context))
+                    wait([source for child in running for source in child.sources], POLL_SECONDS)
+                    for child in list(running):
+                        result = child.result()
+                        if result is not _Child.WORKING:
+                            child.end()
+                            running.remove(child)
+                            shares[child.index] = 1.0
+                            yield child.task.what, result
+                    finished = f"{len(tasks) - len(waiting) - len(running)} of {len(tasks)}"
                     bar.set_postfix_str(finished, refresh=False)
                     reached = sum(
                         task.expected_seconds * share
@@ -123,32 +129,155 @@ class LocalExecutor(Executor):
                     )
                     bar.update(min(total, reached) - bar.n)
             finally:
-                for future in pending:
-                    future.cancel()
-                pool.stop()
+                for child in running:
+                    child.end()
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use, by its affinity and its control group."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
-def _outcome(future: Future[Any], time_limit: float | None) -> Any:
+def machine_memory() -> int:
+    """Bytes that the processes of this machine, or of this control group, may use."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
     try:
-        return future.result()
-    except FutureTimeout:
-        return Failure("timeout", f"killed after its time limit of {time_limit:g} s")
-    except ProcessExpired as error:
-        return Failure("crashed", f"its process ended with exit code {error.exitcode}")
-    except Exception as error:
-        return failure_of(error)
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return total
 
 
-def failure_of(error: Exception) -> Failure:
+_pids: set[int] = set()
+"""Of all tasks under way: what else descends from the server was left behind."""
+
+
+class _Child:
+    """A task under way, in a process of its own."""
+
+    WORKING = object()
+
+    def __init__(
+        self, task: Task, index: int, shares: Any, folder: Path, memory: int, context: Any
+    ) -> None:
+        self.task, self.index, self._shares, self._memory = task, index, shares, memory
+        self._to = folder / str(index)
+        self._words = b""
+        self._output, output = context.Pipe(duplex=False)
+        os.set_blocking(self._output.fileno(), False)
+        arguments = (shares, index, task.function, task.arguments, self._to, output)
+        self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
+        self._process.start()
+        output.close()
+        _pids.add(self._process.pid)
+        self._began = self._moved = time.monotonic()
+        self._share = 0.0
+
+    @property
+    def sources(self) -> list[Any]:
+        """What is ready when there is something to look at."""
+        return [self._process.sentinel, *([] if self._output.closed else [self._output])]
+
+    def result(self) -> Any:
+        """What the task returned, a `Failure`, or `WORKING`."""
+        ended = wait([self._process.sentinel], 0)
+        self._listen()
+        if ended:
+            return self._returned()
+        now, limit, stall = time.monotonic(), self.task.time_limit, self.task.stall_limit
+        if self._shares[self.index] > self._share:
+            self._share, self._moved = self._shares[self.index], now
+        if limit is not None and now - self._began > limit:
+            return Failure("timeout", f"killed after its time limit of {limit:g} s")
+        if stall is not None and now - self._moved > stall:
+            return Failure("timeout", f"killed after {stall:g} s without progress")
+        if self._bytes() > self._memory:
+            limit_gb = self._memory / 1e9
+            return Failure("out_of_memory", f"killed above its memory limit of {limit_gb:.3g} GB")
+        return self.WORKING
+
+    def end(self) -> None:
+        """Ends the process, and all that it started."""
+        self._process.kill()
+        self._process.join()
+        _pids.discard(self._process.pid)
+        self._output.close()
+        _kill_strays()
+
+    def _bytes(self) -> int:
+        import psutil
+
+        total = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = psutil.Process(self._process.pid)
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
+        return total
+
+    def _listen(self) -> None:
+        """Keeps the last of what it has printed."""
+        while not self._output.closed:
+            try:
+                words = os.read(self._output.fileno(), 1 << 16)
+            except BlockingIOError:
+                return
+            if not words:
+                self._output.close()
+            self._words = (self._words + words)[-4 * LAST_WORDS :]
+
+    def _returned(self) -> Any:
+        try:
+            with self._to.open("rb") as file:
+                return _Plain(file).load()
+        except FileNotFoundError:
+            words = self._words.decode(errors="replace").strip()[-LAST_WORDS:]
+            reason = f"its process ended with exit code {self._process.exitcode}"
+            return Failure("crashed", f"{reason}; its last words: {words}" if words else reason)
+        except Exception as error:
+            return Failure("crashed", f"its process sent no result, but {error}")
+
+
+def _kill_strays() -> None:
+    """Kills what tasks that ended have left behind. The server adopts it (`server`)."""
+    import psutil
+
+    strays: Sequence[Any] = (None,)
+    while strays:  # what dies leaves its own children behind
+        strays = ()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+            strays = [child for child in server.children() if child.pid not in _pids]
+        for stray in strays:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stray.kill()
+        psutil.wait_procs(strays)
+
+
+class _Plain(pickle.Unpickler):
+    """Reads results, which come from processes that nobody trusts: data, and nothing that runs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Dataclasses of the harness, paths and arrays; UnpicklingError for all else."""
+        package = module.partition(".")[0]
+        if package in ("vsml_bench", "pathlib", "numpy"):
+            found = super().find_class(module, name)
+            arrays = name in ("_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype")
+            of_paths = package == "pathlib" and isinstance(found, type)
+            if is_dataclass(found) or of_paths or (package == "numpy" and arrays):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name}, which is not plain data")
+
+
+def failure_of(error: BaseException) -> Failure:
     """What an error that ended a piece of work is recorded as."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"(its text cannot be made: {type(second).__name__})"
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or "allocate memory" in text:  # the latter is how PyTorch's CPU allocator says it
         return Failure("out_of_memory", text or "out of memory")
@@ -161,23 +290,35 @@ def failure_of(error: Exception) -> Failure:
     return Failure("crashed", f"{type(error).__name__}: {text}")
 
 
-_shares: Any = None
-
-
-def _begin(shares: Any, environment: dict[str, str]) -> None:
-    """What a worker process does first. It takes over today's environment, since the server that it
-    was forked from keeps that of the first run, and is to end with the server, which ends with the
-    process that runs the tasks."""
-    global _shares
-    _shares = shares
+def _work(
+    shares: Any,
+    index: int,
+    function: str,
+    arguments: tuple[Any, ...],
+    to: Path,
+    output: Connection,
+    environment: dict[str, str],
+) -> None:
+    """What a task's process does. It takes over today's environment, since the server that it was
+    forked from keeps that of the first run. It ends with the server, which ends with the process
+    that runs the tasks, and it has a session of its own: what it sends to its process group, and
+    what a terminal sends, reaches nobody else. It ends at once, whatever threads are left."""
+    os.setsid()
+    importlib.import_module(SERVER).end_with_parent(signal.SIGKILL)
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
     os.environ.clear()
     os.environ.update(environment)
-    importlib.import_module(SERVER).end_with_parent()
 
-
-def _work(index: int, function: str, arguments: tuple[Any, ...]) -> Any:
     def report(share: float) -> None:
-        _shares[index] = share
+        shares[index] = share
 
     module, _, name = function.rpartition(":")
-    return getattr(importlib.import_module(module or WORKER), name)(*arguments, report)
+    try:
+        result = getattr(importlib.import_module(module or WORKER), name)(*arguments, report)
+    except BaseException as error:
+        result = failure_of(error)
+    part = to.with_suffix(".part")
+    part.write_bytes(pickle.dumps(result))
+    part.rename(to)
+    os._exit(0)
