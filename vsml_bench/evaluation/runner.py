@@ -180,7 +180,7 @@ class _Run:
         for plan in due:
             by_split.setdefault(plan.split.name, []).append(plan)
         tasks = [
-            Task(name, "inspect", (tuple(plans), self.setting), None, 1.0)
+            Task(name, "inspect", (tuple(plans), self.setting), plans[0].time_limit, 1.0)
             for name, plans in by_split.items()
         ]
         reasons: dict[str, dict[str, str]] = {}
@@ -208,10 +208,11 @@ class _Run:
         if self.options.policy == "only-cached":
             without = dict.fromkeys(due)
             due = {}
+        stall_limit = max((plan.time_limit for plan in plans), default=None)
         starts = {job.start.key: job.start for job in due.values() if job.start is not None}
         for batch in (starts, {k: job for k, job in due.items() if k not in starts}):
             tasks = [
-                Task(key, "train", (job, self.setting), None, _price(job))
+                Task(key, "train", (job, self.setting), None, _price(job), stall_limit)
                 for key, job in batch.items()
                 if not find_artifact(job, self.setting.folders)
             ]
