@@ -3,7 +3,7 @@ planned. Nothing here needs PyTorch, data, or a learner's code."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -114,23 +114,20 @@ def _numbers(
 
 def _check_comparable(groups: Sequence[Group]) -> None:
     first: dict[str, Cell] = {}
-    for group in groups:
-        for cell in group.ok:
-            other = first.setdefault(group.split, cell)
-            for what, of in (("lifetimes", _lifetimes), ("meta-test data", _data)):
-                if of(cell) != of(other):
-                    raise VsmlBenchError(
-                        f"cells '{cell.plan}' and '{other.plan}' were not run on the same {what}; "
-                        "run both again."
-                    )
+    for cell in (cell for group in groups for cell in group.ok):
+        other = first.setdefault(cell.plan.split.name, cell)
+        for what, of in _COMPARED.items():
+            if of(cell) != of(other):
+                raise VsmlBenchError(
+                    f"cells '{cell.plan}' and '{other.plan}' were not run on the same {what}; "
+                    "run both again."
+                )
 
 
-def _lifetimes(cell: Cell) -> object:
-    return cell.correct.shape, cell.provenance.seeds.get("meta_test")
-
-
-def _data(cell: Cell) -> object:
-    return data_hashes(cell, "meta_test")
+_COMPARED: Mapping[str, Callable[[Cell], object]] = {
+    "lifetimes": lambda cell: (cell.correct.shape, cell.provenance.seeds.get("meta_test")),
+    "meta-test data": lambda cell: data_hashes(cell, "meta_test"),
+}
 
 
 def _best_first(row: Row) -> tuple[float, str, str]:

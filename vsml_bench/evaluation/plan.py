@@ -51,14 +51,18 @@ class Plan:
         """Where on a board it belongs: split, learner, meta-train seed."""
         return self.split.name, self.learner, self.job.seed
 
+    @property
+    def unchanged(self) -> str:
+        """Name of the split that its own is with one change; "" for none."""
+        file, inside = paths.parts(self.split.unchanged)
+        return inside or Path(file).stem or self.split.unchanged
+
     def __str__(self) -> str:
         return f"{self.learner} on {self.split.name}, seed {self.job.seed}"
 
     def published(self) -> Plan:
         """Without this machine's paths."""
-        file, inside = paths.parts(self.split.unchanged)
-        unchanged = inside or Path(file).stem or self.split.unchanged
-        split = dataclasses.replace(self.split, unchanged=unchanged)
+        split = dataclasses.replace(self.split, unchanged=self.unchanged)
         job, protocol = self.job.published(), self.protocol.published()
         return dataclasses.replace(self, split=split, job=job, protocol=protocol)
 
