@@ -265,22 +265,18 @@ def verify_command(options: argparse.Namespace) -> int:
 def explain_command(options: argparse.Namespace) -> int:
     """`explain`: everything recorded about one thing."""
     what = options.what
-    if what.endswith(".json") and Path(what).parent.name == "checkpoints":
-        from vsml_bench.meta_training.tuning import load_tuning
+    record = what.endswith(".json") and Path(what).parent.name == "checkpoints"
+    if record or what.endswith(".safetensors"):
+        from vsml_bench.meta_training.checkpoint import load_artifact
 
-        tuning = load_tuning(Path(what))
-        printing.mapping({**tuning.document, "sha256": tuning.sha256})
+        artifact = load_artifact(Path(what))
+        printing.mapping({**artifact.document, "sha256": artifact.sha256})
     elif what.endswith(".json"):
         cell = load_cell(Path(what))
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
         printing.mapping({**printing.place(cell.plan), **status, **cell.identity, **shown})
-    elif what.endswith(".safetensors"):
-        from vsml_bench.meta_training.checkpoint import load_checkpoint
-
-        checkpoint = load_checkpoint(Path(what))
-        printing.mapping({**checkpoint.document, "sha256": checkpoint.sha256})
     elif what in suites.suite_names() or suites.is_suite_file(what):
         printing.mapping(as_plain(suites.find_suite(what)))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):

@@ -30,11 +30,10 @@ from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.worker import prepare
 from vsml_bench.execution import decide
-from vsml_bench.meta_training.artifact import load_artifact
-from vsml_bench.meta_training.checkpoint import Checkpoint
+from vsml_bench.meta_training.artifact import score
+from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import Training
-from vsml_bench.meta_training.tuning import score
 from vsml_bench.paths import parts
 from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online

@@ -24,11 +24,10 @@ from vsml_bench.evaluation.plan import EVERYTHING, Plan, plan_suite
 from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import device_name
-from vsml_bench.meta_training.artifact import load_artifact, note_of
-from vsml_bench.meta_training.checkpoint import save_checkpoint
+from vsml_bench.meta_training.artifact import combinations, note_of
+from vsml_bench.meta_training.checkpoint import load_artifact, save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.schedule import beginnings
-from vsml_bench.meta_training.tuning import combinations
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, write_atomically
 from vsml_bench.suites import find_suite, suite_names

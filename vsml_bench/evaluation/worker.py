@@ -22,7 +22,8 @@ from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import choose_device, decide, device_name
-from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
+from vsml_bench.meta_training.artifact import ReadyLearner, make_artifact, ready
+from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.protocols.evaluation import Scores, evaluate
 from vsml_bench.protocols.online import Online
