@@ -178,7 +178,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 def leaderboard_command(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
-    from vsml_bench.boards import compare
+    from vsml_bench.boards.board import compare_boards, describe
     from vsml_bench.boards.formats import find_format, formats
     from vsml_bench.studies import find_study
 
@@ -203,7 +203,7 @@ def leaderboard_command(options: argparse.Namespace) -> int:
                 f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
                 f"({error.__class__.__name__}); give the path of a board.json."
             ) from error
-        print(compare.describe(compare.compare_boards(board, theirs)), file=sys.stderr)
+        print(describe(compare_boards(board, theirs)), file=sys.stderr)
     return 0
 
 

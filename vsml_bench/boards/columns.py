@@ -25,14 +25,14 @@ _DECIMALS = 9
 """Of published numbers: coarser than the rounding noise between machines, finer than any need."""
 
 
-Found: TypeAlias = Interval | Value | tuple[str, ...]
+Answer: TypeAlias = Interval | Value | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Column:
     """What a board says of each group in one respect."""
 
-    of: Callable[[Group, Sequence[Group]], Found]
+    of: Callable[[Group, Sequence[Group]], Answer]
     """From a group, and all groups of the board that are finished, to a value; None for none."""
     title: str = ""
     """What heads it in tables."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,8 @@ from vsml_bench.boards import statistics
 from vsml_bench.boards.statistics import Estimate, Scores
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, content_hash
-from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.plan import Place, Plan
 from vsml_bench.storage import canonical_json
-
-Place: TypeAlias = tuple[str, str, int]
-"""(split, learner, seed)."""
 
 WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "missing", "ok")
 """A group has the worst status of its cells; `missing` is a planned cell that has no record."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vsml_bench import paths
 from vsml_bench.cards import Card, is_place
@@ -25,6 +25,9 @@ from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.studies import studies
 from vsml_bench.suites import Split, Suite, find_split, splits_of
+
+Place: TypeAlias = tuple[str, str, int]
+"""(split, learner, meta-train seed)."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Plan:
         return self.job.learner.name
 
     @property
-    def place(self) -> tuple[str, str, int]:
-        """Where on a board it belongs: split, learner, meta-train seed."""
+    def place(self) -> Place:
+        """Where on a board it belongs."""
         return self.split.name, self.learner, self.job.seed
 
     @property

@@ -35,7 +35,7 @@ from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import Training
 from vsml_bench.paths import parts
-from vsml_bench.protocols.evaluation import Scores, evaluate
+from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
 
 LOSS = 0.02
@@ -141,7 +141,7 @@ def replay_cell(
     return compared
 
 
-def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
+def _compared(scores: Evaluation, outcomes: Outcomes) -> Replay:
     """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
     stored."""
     count, length = scores.correct.shape

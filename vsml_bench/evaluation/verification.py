@@ -20,7 +20,7 @@ from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
 from vsml_bench.evaluation.executors import Executor, Failure, Task
-from vsml_bench.evaluation.plan import EVERYTHING, Plan, plan_suite
+from vsml_bench.evaluation.plan import EVERYTHING, Place, Plan, plan_suite
 from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import device_name
@@ -120,7 +120,7 @@ class _Today:
         cells = {path: load_cell(path).plan for kind, path in records if kind == "cell"}
         self._where = {path: (plan.suite, plan.place) for path, plan in cells.items()}
         named = {suite for suite, _ in self._where.values()} & set(suite_names())
-        self._plans: dict[tuple[str, tuple[str, str, int]], Plan] = {}
+        self._plans: dict[tuple[str, Place], Plan] = {}
         for name in sorted(named) or suite_names():
             suite = find_suite(name)
             known = cards.find_all(EVERYTHING.references(suite))
