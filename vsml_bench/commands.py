@@ -178,7 +178,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 def leaderboard_command(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
-    from vsml_bench.boards import compare
+    from vsml_bench.boards.board import compare_boards, describe
     from vsml_bench.boards.formats import find_format, formats
     from vsml_bench.studies import find_study
 
@@ -203,7 +203,7 @@ def leaderboard_command(options: argparse.Namespace) -> int:
                 f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
                 f"({error.__class__.__name__}); give the path of a board.json."
             ) from error
-        print(compare.describe(compare.compare_boards(board, theirs)), file=sys.stderr)
+        print(describe(compare_boards(board, theirs)), file=sys.stderr)
     return 0
 
 
@@ -265,22 +265,18 @@ def verify_command(options: argparse.Namespace) -> int:
 def explain_command(options: argparse.Namespace) -> int:
     """`explain`: everything recorded about one thing."""
     what = options.what
-    if what.endswith(".json") and Path(what).parent.name == "checkpoints":
-        from vsml_bench.meta_training.tuning import load_tuning
+    record = what.endswith(".json") and Path(what).parent.name == "checkpoints"
+    if record or what.endswith(".safetensors"):
+        from vsml_bench.meta_training.checkpoint import load_artifact
 
-        tuning = load_tuning(Path(what))
-        printing.mapping({**tuning.document, "sha256": tuning.sha256})
+        artifact = load_artifact(Path(what))
+        printing.mapping({**artifact.document, "sha256": artifact.sha256})
     elif what.endswith(".json"):
         cell = load_cell(Path(what))
         shown = as_plain(cell.provenance)
         shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
         printing.mapping({**printing.place(cell.plan), **status, **cell.identity, **shown})
-    elif what.endswith(".safetensors"):
-        from vsml_bench.meta_training.checkpoint import load_checkpoint
-
-        checkpoint = load_checkpoint(Path(what))
-        printing.mapping({**checkpoint.document, "sha256": checkpoint.sha256})
     elif what in suites.suite_names() or suites.is_suite_file(what):
         printing.mapping(as_plain(suites.find_suite(what)))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):

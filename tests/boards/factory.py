@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.cards import Card
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
@@ -152,3 +153,10 @@ def make_group(
         make_cell(split, learner, first_seed + n, of, **given) for n, of in enumerate(accuracies)
     )
     return group
+
+
+def only_row(board: Board, **fields: Any) -> Row:
+    """The one row with these values."""
+    rows = [r for r in board.rows if all(r[k] == v for k, v in fields.items())]
+    assert len(rows) == 1, rows
+    return rows[0]

@@ -1,3 +1,5 @@
+"""Boards as wholes: every planned cell, the hash, what is refused."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,24 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.boards.factory import TEST, TRAIN, make_cell, make_plan, run
+from tests.boards.factory import make_cell, make_plan, only_row
 from tests.harness import install
-from vsml_bench.boards.board import Board, Row, build_board
+from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
-from vsml_bench.boards.groups import WORST_FIRST
-from vsml_bench.boards.statistics import estimate, paired_difference
+from vsml_bench.boards.statistics import estimate
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, Problem, load_cells, save_cell
+from vsml_bench.evaluation.cell import Cell, Problem
 
 HIGH, LOW = [0.8, 0.85, 0.9, 0.85], [0.3, 0.35, 0.4, 0.35]
 SPLITS, LEARNERS, SEEDS = ("home", "held-out"), ("vsml", "sgd"), (0, 1, 2)
 PLANS = [make_plan(s, learner, k) for s in SPLITS for learner in LEARNERS for k in SEEDS]
-
-
-def only_row(board: Board, **fields: Any) -> Row:
-    rows = [r for r in board.rows if all(r[k] == v for k, v in fields.items())]
-    assert len(rows) == 1, rows
-    return rows[0]
 
 
 @st.composite
@@ -119,143 +114,12 @@ def test_numbers_are_those_of_the_statistics() -> None:
     assert row["meta_parameters"] == 2384
 
 
-def test_early_and_final_accuracy() -> None:
-    correct = np.zeros((2, 250), bool)
-    correct[:, :50] = True  # half of the first 100
-    correct[0, 175:] = True  # 75 of the last 100 in one of two lifetimes
-    row = build_board("desk", [make_cell(accuracies=correct)], [make_plan()]).rows[0]
-    assert (row["early"], row["final"], row["mean"]) == (0.5, 0.375, 0.35)
-
-
 def test_a_row_of_zeros_is_a_row() -> None:
     row = build_board("desk", [make_cell(accuracies=[0.0, 0.0])], [make_plan()]).rows[0]
     assert (row["mean"], row["ci_low"], row["ci_high"], row["status"]) == (0.0, 0.0, 0.0, "ok")
     assert '"mean": 0.0' in to_json(
         build_board("desk", [make_cell(accuracies=[0.0, 0.0])], [make_plan()])
     )
-
-
-def test_one_failed_seed_takes_the_mean_away_and_says_why() -> None:
-    cells = [
-        make_cell(seed=0),
-        make_cell(seed=1, status="diverged", reason="the loss is not finite from step 7 on"),
-        make_cell(seed=2),
-    ]
-    row = build_board("desk", cells, [make_plan(seed=k) for k in SEEDS]).rows[0]
-    assert (row["mean"], row["status"], row["seeds_ok"], row["seeds_planned"]) == (
-        None,
-        "diverged",
-        2,
-        3,
-    )
-    assert row["reason"] == "seed 1: diverged: the loss is not finite from step 7 on"
-
-
-def test_a_row_has_the_worst_status() -> None:
-    cells = [
-        make_cell(seed=0, status="unavailable"),
-        make_cell(seed=1, status="crashed"),
-        make_cell(seed=2),
-    ]
-    row = build_board("desk", cells, [make_plan(seed=k) for k in range(4)]).rows[0]
-    assert row["status"] == "crashed"
-    assert row["reason"] == (
-        "seed 0: unavailable: it went wrong; seed 1: crashed: it went wrong; seed 3: not run"
-    )
-    assert WORST_FIRST[-2:] == ("missing", "ok")
-
-
-def test_nothing_run_yet_is_shown_as_missing() -> None:
-    board = build_board("desk", [], PLANS)
-    assert [row["status"] for row in board.rows] == ["missing"] * 4
-    assert {row["reason"] for row in board.rows} == {"seed 0, 1, 2: not run"}
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({"version": 2}, "learner.version"),
-        ({"recipe": None}, "meta_training.recipe"),
-        ({"steps": 30}, "protocol.numbers.steps"),
-        ({"stream": False}, "protocol.name, protocol.numbers.steps"),
-        (
-            {"test": dataclasses.replace(TEST, size=8), "relation": "unseen_shape"},
-            "meta_test.size, relation",
-        ),
-    ],
-)
-def test_a_stale_cell_is_listed_with_what_differs(changed: dict[str, Any], reason: str) -> None:
-    old = make_cell(**changed)
-    board = build_board("desk", [old], [make_plan()])
-    assert board.rows[0]["status"] == "missing"
-    (stale,) = board.stale
-    assert stale.key == old.key
-    prefix, parts = stale.reason.split(": ")
-    assert prefix == "different from today's"
-    assert set(reason.split(", ")) <= set(parts.split(", "))
-
-
-def test_a_cell_counts_by_the_identity_that_it_was_run_under() -> None:
-    """Not by what its plan would be today: a default may have changed since."""
-    plan = make_plan()
-    old = dataclasses.replace(run(plan), identity={**plan.identity(), "lifetimes": 4})
-    board = build_board("desk", [old], [plan])
-    assert board.rows[0]["status"] == "missing"
-    assert [s.reason for s in board.stale] == ["different from today's: lifetimes"]
-
-
-def test_a_cell_that_is_planned_no_more_is_stale() -> None:
-    board = build_board("desk", [make_cell(), make_cell(learner="old")], [make_plan()])
-    assert [(s.learner, s.reason) for s in board.stale] == [
-        ("old", "today's plan has no such cell")
-    ]
-    assert len(board.rows) == 1
-
-
-def test_another_suites_cell_counts_where_the_key_is_equal_and_is_ignored_else() -> None:
-    same = make_cell(suite="paper")
-    other = make_cell(suite="paper", version=2)
-    board = build_board("desk", [same, other], [make_plan()])
-    assert (board.rows[0]["status"], board.stale) == ("ok", ())
-
-
-def test_of_two_records_the_ok_one_counts_then_the_newer() -> None:
-    failed = make_cell(status="timeout", created="2025-03-03")
-    older = make_cell(accuracies=[0.1, 0.1, 0.1], created="2025-01-01")
-    newer = make_cell(accuracies=[0.2, 0.2, 0.2], created="2025-02-02")
-    board = build_board("desk", [failed, newer, older, newer], [make_plan()])
-    assert board.rows[0]["mean"] == 0.2
-    assert {s.reason for s in board.stale} == {"another record of the same cell counts"}
-
-
-def test_of_two_records_of_one_day_the_same_one_counts_in_any_order() -> None:
-    records = [make_cell(accuracies=[share] * 3) for share in (0.1, 0.2, 0.3, 0.4)]
-    forwards = build_board("desk", records, [make_plan()])
-    assert build_board("desk", records[::-1], [make_plan()]) == forwards
-    assert len(forwards.rows) == 1
-
-
-def test_devices_never_mix() -> None:
-    cells = [make_cell(seed=k, device="CPU") for k in SEEDS]
-    cells += [make_cell(seed=0, device="GPU", accuracies=[0.9, 0.9, 0.9])]
-    board = build_board("desk", cells, [make_plan(seed=k) for k in SEEDS])
-    assert len(board.rows) == 2
-    complete, partial = only_row(board, device="CPU"), only_row(board, device="GPU")
-    assert (complete["mean"], complete["seeds"]) == (0.6, 3)
-    assert (partial["mean"], partial["status"], partial["seeds_ok"]) == (None, "missing", 1)
-
-
-def test_a_failure_on_another_device_is_shown_where_the_score_is_missing() -> None:
-    cells = [make_cell(seed=0, device="CPU"), make_cell(seed=1, status="crashed", device="GPU")]
-    row = only_row(build_board("desk", cells, [make_plan(seed=k) for k in (0, 1)]))
-    assert (row["device"], row["status"]) == ("CPU", "crashed")
-    assert row["reason"] == "seed 1: crashed on GPU: it went wrong"
-
-
-def test_a_failure_beside_a_complete_row_is_shown_too() -> None:
-    cells = [make_cell(device="CPU"), make_cell(status="crashed", device="GPU")]
-    board = build_board("desk", cells, [make_plan()])
-    assert [(r["device"], r["status"]) for r in board.rows] == [("CPU", "ok"), ("GPU", "crashed")]
 
 
 def test_the_hash_is_of_keys_and_outcomes_alone() -> None:
@@ -293,98 +157,6 @@ def test_the_hash_is_of_keys_and_outcomes_alone() -> None:
     assert len({base, *changed}) == 8
 
 
-def ranks(board: Board) -> dict[str, tuple[int | None, int | None, int | None]]:
-    return {row["learner"]: (row["rank"], row["rank_low"], row["rank_high"]) for row in board.rows}
-
-
-def test_ranks_with_a_tie_that_paired_differences_leave_open() -> None:
-    learners = {
-        "best": [0.9, 0.95, 0.85, 0.9],
-        "second": [0.5, 0.65, 0.55, 0.6],
-        "third": [0.55, 0.5, 0.6, 0.6],
-        "last": [0.1, 0.15, 0.1, 0.1],
-    }
-    second, third = (np.array([learners[name]]) for name in ("second", "third"))
-    assert not paired_difference(second, third).decided
-    cells = [make_cell(learner=name, accuracies=of) for name, of in learners.items()]
-    board = build_board("desk", cells, [make_plan(learner=name) for name in reversed(learners)])
-    assert ranks(board) == {
-        "best": (1, 1, 1),
-        "second": (2, 2, 3),
-        "third": (3, 2, 3),
-        "last": (4, 4, 4),
-    }
-    assert [row["learner"] for row in board.rows] == list(learners)
-
-
-def test_equal_means_share_a_rank_and_failures_have_none() -> None:
-    cells = [
-        make_cell(learner="a"),
-        make_cell(learner="b"),
-        make_cell(learner="c", status="timeout"),
-    ]
-    board = build_board("desk", cells, [make_plan(learner=name) for name in "abcd"])
-    assert ranks(board) == {
-        "a": (1, 1, 2),
-        "b": (1, 1, 2),
-        "c": (None, None, None),
-        "d": (None, None, None),
-    }
-
-
-def gap_board(**unseen: Any) -> Board:
-    cells = [
-        make_cell("home", "vsml", 0, HIGH, relation="same_tasks"),
-        make_cell("home", "sgd", 0, LOW, relation="same_tasks"),
-        make_cell("held-out", "vsml", 0, LOW, **unseen),
-    ]
-    return build_board("desk", cells, [cell.plan for cell in cells])
-
-
-def test_the_gap_is_to_the_same_learners_own_tasks() -> None:
-    board = gap_board()
-    row = only_row(board, split="held-out")
-    assert row["gap"] == pytest.approx(0.5)
-    assert row["gap_low"] is not None and row["gap_high"] is not None
-    assert 0.4 < row["gap_low"] < 0.5 < row["gap_high"] < 0.6
-    assert only_row(board, split="home", learner="vsml")["gap"] is None
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"data_hashes": {"meta_train/digits": "another", "meta_test/digits": "d2"}},
-        {"device": "other"},
-        {"train": dataclasses.replace(TRAIN, size=8)},
-    ],
-)
-def test_no_gap_to_tasks_of_another_meta_training(other: dict[str, Any]) -> None:
-    assert only_row(gap_board(**other), split="held-out")["gap"] is None
-
-
-def test_no_gap_to_other_seeds() -> None:
-    cells = [
-        make_cell("home", seed=0, relation="same_tasks"),
-        make_cell("held-out", seed=0),
-        make_cell("held-out", seed=1),
-    ]
-    board = build_board("desk", cells, [cell.plan for cell in cells])
-    assert only_row(board, split="held-out")["gap"] is None
-
-
-def test_the_gap_is_over_as_many_steps_as_both_have() -> None:
-    home = np.zeros((2, 40), bool)
-    home[:, :10] = True
-    unseen = np.zeros((2, 20), bool)
-    cells = [
-        make_cell("home", accuracies=home, relation="same_tasks"),
-        make_cell("held-out", accuracies=unseen),
-    ]
-    plans = [make_plan("home", relation="same_tasks"), make_plan("held-out")]
-    row = only_row(build_board("desk", cells, plans), split="held-out")
-    assert row["gap"] == 0.5
-
-
 def test_notes_and_single_seeds_are_marked() -> None:
     cells = [make_cell(note="meta-trained at 8x8"), make_cell(learner="ridge", recipe=None)]
     board = build_board("desk", cells, [cell.plan for cell in cells])
@@ -404,22 +176,6 @@ def test_cells_of_one_split_on_other_data_are_refused() -> None:
     cells = [make_cell(learner="a"), make_cell(learner="b", data_hashes=hashes)]
     with pytest.raises(VsmlBenchError, match="not run on the same meta-test data"):
         build_board("desk", cells, [make_plan(learner="a"), make_plan(learner="b")])
-
-
-def test_a_plan_with_a_cell_twice_is_refused() -> None:
-    with pytest.raises(VsmlBenchError, match="twice"):
-        build_board("desk", [], [make_plan(), make_plan()])
-
-
-def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None:
-    path = save_cell(tmp_path, make_cell())
-    path.write_bytes(path.read_bytes().replace(b'"threads": 1', b'"threads": 2'))
-    cells, problems = load_cells(tmp_path)
-    board = build_board("desk", cells, [make_plan()], problems)
-    assert board.rows[0]["status"] == "missing"
-    assert [problem.file for problem in board.problems] == [path.name]
-    assert path.name in to_markdown(board)
-    assert path.name in to_json(board)
 
 
 COUNTING = """

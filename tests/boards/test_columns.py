@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.boards.factory import make_cell
+from tests.boards.factory import TRAIN, make_cell, make_plan, only_row
 from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.columns import COLUMNS
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
+from vsml_bench.boards.statistics import paired_difference
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell
 
+HIGH, LOW = [0.8, 0.85, 0.9, 0.85], [0.3, 0.35, 0.4, 0.35]
 T1, T2 = 12.706204736432095, 4.302652729911275
 """Student's t at 0.975 with one and two degrees of freedom, as tables have it."""
 
@@ -164,3 +169,103 @@ def test_titles_of_shipped_columns_are_distinct_where_they_are_shown() -> None:
     places = [column.details for column in COLUMNS.values() if column.details]
     assert len(places) == len(set(places))
     assert all(column.title for column in COLUMNS.values() if column.details)
+
+
+def test_early_and_final_accuracy() -> None:
+    correct = np.zeros((2, 250), bool)
+    correct[:, :50] = True  # half of the first 100
+    correct[0, 175:] = True  # 75 of the last 100 in one of two lifetimes
+    row = build_board("desk", [make_cell(accuracies=correct)], [make_plan()]).rows[0]
+    assert (row["early"], row["final"], row["mean"]) == (0.5, 0.375, 0.35)
+
+
+def ranks(board: Board) -> dict[str, tuple[int | None, int | None, int | None]]:
+    return {row["learner"]: (row["rank"], row["rank_low"], row["rank_high"]) for row in board.rows}
+
+
+def test_ranks_with_a_tie_that_paired_differences_leave_open() -> None:
+    learners = {
+        "best": [0.9, 0.95, 0.85, 0.9],
+        "second": [0.5, 0.65, 0.55, 0.6],
+        "third": [0.55, 0.5, 0.6, 0.6],
+        "last": [0.1, 0.15, 0.1, 0.1],
+    }
+    second, third = (np.array([learners[name]]) for name in ("second", "third"))
+    assert not paired_difference(second, third).decided
+    cells = [make_cell(learner=name, accuracies=of) for name, of in learners.items()]
+    board = build_board("desk", cells, [make_plan(learner=name) for name in reversed(learners)])
+    assert ranks(board) == {
+        "best": (1, 1, 1),
+        "second": (2, 2, 3),
+        "third": (3, 2, 3),
+        "last": (4, 4, 4),
+    }
+    assert [row["learner"] for row in board.rows] == list(learners)
+
+
+def test_equal_means_share_a_rank_and_failures_have_none() -> None:
+    cells = [
+        make_cell(learner="a"),
+        make_cell(learner="b"),
+        make_cell(learner="c", status="timeout"),
+    ]
+    board = build_board("desk", cells, [make_plan(learner=name) for name in "abcd"])
+    assert ranks(board) == {
+        "a": (1, 1, 2),
+        "b": (1, 1, 2),
+        "c": (None, None, None),
+        "d": (None, None, None),
+    }
+
+
+def gap_board(**unseen: Any) -> Board:
+    cells = [
+        make_cell("home", "vsml", 0, HIGH, relation="same_tasks"),
+        make_cell("home", "sgd", 0, LOW, relation="same_tasks"),
+        make_cell("held-out", "vsml", 0, LOW, **unseen),
+    ]
+    return build_board("desk", cells, [cell.plan for cell in cells])
+
+
+def test_the_gap_is_to_the_same_learners_own_tasks() -> None:
+    board = gap_board()
+    row = only_row(board, split="held-out")
+    assert row["gap"] == pytest.approx(0.5)
+    assert row["gap_low"] is not None and row["gap_high"] is not None
+    assert 0.4 < row["gap_low"] < 0.5 < row["gap_high"] < 0.6
+    assert only_row(board, split="home", learner="vsml")["gap"] is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data_hashes": {"meta_train/digits": "another", "meta_test/digits": "d2"}},
+        {"device": "other"},
+        {"train": dataclasses.replace(TRAIN, size=8)},
+    ],
+)
+def test_no_gap_to_tasks_of_another_meta_training(other: dict[str, Any]) -> None:
+    assert only_row(gap_board(**other), split="held-out")["gap"] is None
+
+
+def test_no_gap_to_other_seeds() -> None:
+    cells = [
+        make_cell("home", seed=0, relation="same_tasks"),
+        make_cell("held-out", seed=0),
+        make_cell("held-out", seed=1),
+    ]
+    board = build_board("desk", cells, [cell.plan for cell in cells])
+    assert only_row(board, split="held-out")["gap"] is None
+
+
+def test_the_gap_is_over_as_many_steps_as_both_have() -> None:
+    home = np.zeros((2, 40), bool)
+    home[:, :10] = True
+    unseen = np.zeros((2, 20), bool)
+    cells = [
+        make_cell("home", accuracies=home, relation="same_tasks"),
+        make_cell("held-out", accuracies=unseen),
+    ]
+    plans = [make_plan("home", relation="same_tasks"), make_plan("held-out")]
+    row = only_row(build_board("desk", cells, plans), split="held-out")
+    assert row["gap"] == 0.5

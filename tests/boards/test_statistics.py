@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import t
 
 from vsml_bench.boards.statistics import (
+    Interval,
     early,
     estimate,
     final,
@@ -25,8 +26,12 @@ T_2 = 0.95 / sqrt(2 * 0.975 * 0.025)
 """The same with two degrees of freedom."""
 
 
-def exactly(value: float) -> Any:
-    return pytest.approx(value, abs=1e-12)
+def exactly(*values: float) -> Any:
+    return pytest.approx(values, abs=1e-12)
+
+
+def parts(found: Interval) -> tuple[float, float, float]:
+    return found.mean, found.low, found.high
 
 
 def crossed(
@@ -92,11 +97,7 @@ def test_one_seed_by_hand() -> None:
     # mean 0.7, variance between lifetimes 0.01, of the mean 0.01 / 3, two degrees of freedom
     found = estimate(np.array([[0.6, 0.7, 0.8]]), True)
     half = T_2 * sqrt(0.01 / 3)
-    assert (found.mean, found.low, found.high) == (
-        exactly(0.7),
-        exactly(0.7 - half),
-        exactly(0.7 + half),
-    )
+    assert parts(found) == exactly(0.7, 0.7 - half, 0.7 + half)
     assert (found.seeds, found.lifetimes, found.seed_variance) == (1, 3, "not measured")
 
 
@@ -113,9 +114,7 @@ def test_two_levels_by_hand() -> None:
     # df = 0.025^2 / (0.015^2 / 1 + 0.015^2 / 2 + 0.005^2 / 2) = 25 / 14
     found = estimate(np.array([[0.5, 0.6, 0.7], [0.7, 0.6, 0.8]]), True)
     half = t.ppf(0.975, 25 / 14) * sqrt(0.025 / 6)
-    assert found.mean == exactly(0.65)
-    assert found.low == exactly(0.65 - half)
-    assert found.high == exactly(0.65 + half)
+    assert parts(found) == exactly(0.65, 0.65 - half, 0.65 + half)
     assert found.seed_variance == "measured"
 
 
@@ -123,9 +122,7 @@ def test_seeds_that_differ_less_than_noise_add_nothing_by_hand() -> None:
     # equal seed means 0.6: MS_a = 0; lifetimes 0.5, 0.7: MS_b = 0.04; residuals +-0.1: MS_e = 0.04
     # V = 0.04 / 4, df = 0.04^2 / (0.04^2 / 1 + 0 + 0.04^2 / 1) = 1/2, raised to 1
     found = estimate(np.array([[0.4, 0.8], [0.6, 0.6]]), True)
-    assert found.mean == exactly(0.6)
-    assert found.low == exactly(max(0, 0.6 - T_1 * 0.1))
-    assert found.high == 1.0
+    assert parts(found) == exactly(0.6, max(0, 0.6 - T_1 * 0.1), 1.0)
 
 
 def test_intervals_stay_within_the_possible() -> None:
@@ -138,13 +135,13 @@ def test_intervals_stay_within_the_possible() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_constant_row_is_a_result_like_any_other(value: float) -> None:
     found = estimate(np.full((3, 4), value), True)
-    assert (found.mean, found.low, found.high) == (value, value, value)
+    assert parts(found) == (value, value, value)
 
 
 def test_one_lifetime_tells_nothing_of_the_spread() -> None:
     for seeds in (1, 3):
         found = estimate(np.full((seeds, 1), 0.5), True)
-        assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+        assert parts(found) == (0.5, 0.0, 1.0)
     assert not paired_difference(np.array([[0.9]]), np.array([[0.1]])).decided
 
 
@@ -208,11 +205,7 @@ def test_paired_difference_by_hand() -> None:
     # differences 0.1, 0.2, 0.3: mean 0.2, variance of the mean 0.01 / 3, two degrees of freedom
     found = paired_difference(np.array([[0.5, 0.7, 0.9]]), np.array([[0.4, 0.5, 0.6]]))
     half = T_2 * sqrt(0.01 / 3)
-    assert (found.mean, found.low, found.high) == (
-        exactly(0.2),
-        exactly(0.2 - half),
-        exactly(0.2 + half),
-    )
+    assert parts(found) == exactly(0.2, 0.2 - half, 0.2 + half)
     assert not found.decided
 
 
@@ -224,21 +217,16 @@ def test_paired_difference_with_seeds_by_hand() -> None:
     variance = 0.0025 + 0.01 / 6
     df = variance**2 / (0.0025**2 / 2 + 0.0025**2 + (0.005 / 6) ** 2 / 2)
     half = t.ppf(0.975, df) * sqrt(variance)
-    assert (found.mean, found.low) == (exactly(0.15), exactly(0.15 - half))
-    assert found.high == exactly(0.15 + half)
+    assert parts(found) == exactly(0.15, 0.15 - half, 0.15 + half)
 
 
 def test_paired_difference_is_antisymmetric_and_of_itself_zero() -> None:
     random = np.random.default_rng(2)
     ours, theirs = crossed(random, 3, 16, 0.02, 0.03), crossed(random, 2, 16, 0.02, 0.03)
     there, back = paired_difference(ours, theirs), paired_difference(theirs, ours)
-    assert (back.mean, back.low, back.high) == (
-        exactly(-there.mean),
-        exactly(-there.high),
-        exactly(-there.low),
-    )
+    assert parts(back) == exactly(-there.mean, -there.high, -there.low)
     alone = paired_difference(theirs[:1], theirs[:1])
-    assert (alone.mean, alone.low, alone.high) == (0, 0, 0)
+    assert parts(alone) == (0, 0, 0)
 
 
 def test_pairing_decides_what_separate_intervals_cannot() -> None:
@@ -297,11 +285,7 @@ def test_paired_change_by_hand() -> None:
     # Differences -0.1, -0.2, -0.3: mean -0.2, variance 0.01, two degrees of freedom.
     found = paired_change(np.array([[0.5, 0.6, 0.2]]), np.array([[0.6, 0.8, 0.5]]))
     half = T_2 * sqrt(0.01 / 3)
-    assert (found.mean, found.low, found.high) == (
-        exactly(-0.2),
-        exactly(-0.2 - half),
-        exactly(-0.2 + half),
-    )
+    assert parts(found) == exactly(-0.2, -0.2 - half, -0.2 + half)
 
 
 def test_paired_change_has_the_interval_of_the_differences() -> None:
@@ -309,17 +293,13 @@ def test_paired_change_has_the_interval_of_the_differences() -> None:
     unchanged = crossed(random, 3, 6, 0.05, 0.1)
     costs = crossed(random, 3, 6, 0.02, 0.02) / 4
     found, oracle = paired_change(unchanged - costs, unchanged), estimate(costs, True)
-    assert (found.mean, found.low, found.high) == (
-        exactly(-oracle.mean),
-        exactly(-oracle.high),
-        exactly(-oracle.low),
-    )
+    assert parts(found) == exactly(-oracle.mean, -oracle.high, -oracle.low)
 
 
 def test_paired_change_of_nothing_is_zero_and_unlike_sides_are_refused() -> None:
     scores = np.array([[0.5, 0.7], [0.4, 0.9]])
     same = paired_change(scores, scores)
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert parts(same) == (0, 0, 0)
     with pytest.raises(VsmlBenchError, match="1 seeds against 2"):
         paired_change(scores[:1], scores)
     with pytest.raises(VsmlBenchError, match="1 lifetimes against 2"):
@@ -330,11 +310,7 @@ def test_gap_by_hand() -> None:
     # variance of each mean 0.01 / 3, df = (2 v)^2 / (v^2 / 2 + v^2 / 2) = 4
     found = generalisation_gap(np.array([[0.9, 0.8, 0.7]]), np.array([[0.3, 0.5, 0.4]]))
     half = 2.7764451051977987 * sqrt(0.02 / 3)
-    assert (found.mean, found.low, found.high) == (
-        exactly(0.4),
-        exactly(0.4 - half),
-        exactly(0.4 + half),
-    )
+    assert parts(found) == exactly(0.4, 0.4 - half, 0.4 + half)
 
 
 def test_gap_cancels_what_a_seed_does_on_both_sides() -> None:
@@ -344,7 +320,7 @@ def test_gap_cancels_what_a_seed_does_on_both_sides() -> None:
     unseen = crossed(random, 3, 16, 0.0, 0.02) + quality
     paired = generalisation_gap(same_tasks, unseen)
     mixed = generalisation_gap(same_tasks, unseen[::-1])
-    assert mixed.mean == exactly(paired.mean)
+    assert (mixed.mean,) == exactly(paired.mean)
     assert mixed.high - mixed.low > 3 * (paired.high - paired.low)
 
 

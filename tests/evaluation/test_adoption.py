@@ -13,11 +13,9 @@ import pytest
 from tests.harness import Outcome, call
 from vsml_bench.evaluation.cell import Cell, load_cell, load_cells, path_of, save_cell
 from vsml_bench.evaluation.outcomes import Outcomes
-from vsml_bench.storage import unseal
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
-DATA = Path(__file__).parent / "data"
 SMOKE = ("--suite", "smoke", "--split", "digits-held-out", "--learner", "nearest-mean")
 
 
@@ -107,31 +105,6 @@ def test_a_kill_between_saving_and_removing_loses_nothing(folder: Path, tmp_path
     again = only(folder)
     assert not old.exists() and again.key == first.key
     assert len(again.provenance.adopted) == 1
-
-
-def test_records_of_the_first_format_are_carried_over(tmp_path: Path) -> None:
-    """As they were published: a cell of chance on a table, and a tuning."""
-    for name in ("cells", "checkpoints"):
-        (tmp_path / "old" / name).mkdir(parents=True)
-    (cell,) = DATA.glob("robustness_tabular--chance--*.json")
-    (tuning,) = DATA.glob("sgd-linear--*.json")
-    shutil.copy(cell, tmp_path / "old" / "cells")
-    shutil.copy(tuning, tmp_path / "old" / "checkpoints")
-    before = unseal(cell.read_bytes(), cell.name)
-    done = adopt(tmp_path / "old")
-    reports = {report["kind"]: report for report in done.json["replayed"]}
-    if reports["tuning"]["impossible"]:
-        pytest.skip(reports["tuning"]["impossible"])
-    assert done.code == 0, done
-    after = only(tmp_path / "old")
-    assert after.plan.place == ("robustness/tabular", "chance", 0)
-    assert after.provenance.seeds == before["provenance"]["seeds"]
-    assert after.provenance.adopted[0].formerly == before["key"][:16]
-    (kept,) = (tmp_path / "old" / "checkpoints").iterdir()
-    assert kept.name != tuning.name
-    old, new = (unseal(path.read_bytes(), path.name) for path in (tuning, kept))
-    assert (new["best"], new["trials"], new["format"]) == (old["best"], old["trials"], 2)
-    assert new["adopted"][0]["largest_difference"] == 0.0
 
 
 def test_today_s_record_is_not_replaced(folder: Path) -> None:

@@ -21,9 +21,8 @@ from vsml_bench.evaluation.worker import inspect
 from vsml_bench.evaluation.worker import test as run_cell
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Phase
-from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.checkpoint import load_artifact, load_checkpoint
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.meta_training.tuning import load_tuning
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.suites import Suite, find_suite
 
@@ -95,7 +94,7 @@ def test_from_a_suite_to_its_board(tmp_path: Path, mine: Path) -> None:
     assert "first 100" not in shown and "umulative" not in shown
 
     (record,) = (tmp_path / "out" / "checkpoints").glob("sure--*.json")
-    document = load_tuning(record).document
+    document = load_artifact(record).document
     assert document["identity"]["episodes"]["numbers"] == {"ways": 3, "shots": 2, "queries": 3}
     assert len(document["trials"]) == 2
 

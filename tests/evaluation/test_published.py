@@ -41,7 +41,7 @@ def test_a_published_cell_replays(learner: str) -> None:
     for path in PUBLISHED[learner]:
         cell = load_cell(path)
         try:
-            found = replay_cell(cell, cell.plan, folders, None, 1, STEPS, path.name)
+            found = replay_cell(cell, cell.plan, folders, None, 1, STEPS)
         except UnavailableError as error:  # its data are not here; those of the next may be
             reason = str(error)
             continue

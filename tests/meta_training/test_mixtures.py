@@ -17,11 +17,10 @@ from vsml_bench.data.distributions import largest, members
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import ES, Phase, Recipe
-from vsml_bench.meta_training.artifact import ready
-from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.artifact import ready, tune
+from vsml_bench.meta_training.checkpoint import load_artifact, load_checkpoint
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.meta_training.tuning import load_tuning, tune
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import find_split, find_suite
 
@@ -124,7 +123,7 @@ def test_a_mixture_of_sizes_keeps_its_own(tmp_path: Path) -> None:
 def test_tuning_sees_the_largest_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
     tuned = Job(cards.find_one("ridge"), MIXED, 0, None)
-    record = load_tuning(tune(tuned, tmp_path, EXECUTION, progress=False))
+    record = load_artifact(tune(tuned, tmp_path, EXECUTION, progress=False))
     assert set(watch.of("all")) == {(3, 4)}
     assert record.document["job"]["side"] == as_plain(MIXED)
 

@@ -18,9 +18,9 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import TuningGrid
-from vsml_bench.meta_training.artifact import make_artifact, ready
+from vsml_bench.meta_training.artifact import combinations, make_artifact, ready, tune
+from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
-from vsml_bench.meta_training.tuning import combinations, load_tuning, tune
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.registry import entry_of
@@ -89,7 +89,7 @@ def test_combinations_are_all_and_in_order() -> None:
 def test_the_best_of_the_whole_grid_is_kept(given: Job, tmp_path: Path) -> None:
     shares: list[float] = []
     path = tune(given, tmp_path / "out", EXECUTION, progress=False, report=shares.append)
-    record = load_tuning(path).document
+    record = load_artifact(path).document
     assert len(record["trials"]) == 6 and shares == pytest.approx([k / 6 for k in range(1, 7)])
     sampler = EpisodeSampler(given.side)
     by_hand = {}
@@ -110,7 +110,7 @@ def test_the_best_of_the_whole_grid_is_kept(given: Job, tmp_path: Path) -> None:
 def test_a_diverged_trial_wins_only_where_all_diverged(given: Job, tmp_path: Path) -> None:
     infinite = TuningGrid({"sharpness": (1e39, -1.0)}, lifetimes=2, steps=20)
     odd = dataclasses.replace(given, learner=dataclasses.replace(given.learner, tuning=infinite))
-    record = load_tuning(tune(odd, tmp_path / "one", EXECUTION, progress=False)).document
+    record = load_artifact(tune(odd, tmp_path / "one", EXECUTION, progress=False)).document
     assert record["best"] == {"sharpness": -1.0}
     diverged, finite = record["trials"]
     assert diverged["loss"] == "nan" and diverged["accuracy"] >= finite["accuracy"]
@@ -127,7 +127,7 @@ def test_ready_takes_what_the_record_says(given: Job, tuned: Path) -> None:
     assert find_artifact(given, [folder / "none", folder]) == path
     assert find_artifact(given, [folder / "none"]) is None
     learner = ready(given, path, data)
-    assert learner.tuned == load_tuning(path).document["best"] and learner.trials == 6
+    assert learner.tuned == load_artifact(path).document["best"] and learner.trials == 6
     assert learner.learner.config.sharpness == learner.tuned["sharpness"]
     with pytest.raises(VsmlBenchError, match=r"different: data\); delete it"):
         ready(given, path, {"digits": "0" * 64})
@@ -163,4 +163,4 @@ def test_a_record_that_is_not_one_is_refused_and_kept(
     assert "\n" not in str(refused.value) and path.read_bytes() == data
     if way != "another record":  # which is intact, but somebody else's
         with pytest.raises(VsmlBenchError):
-            load_tuning(path)
+            load_artifact(path)

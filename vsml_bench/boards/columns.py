@@ -15,7 +15,7 @@ import numpy as np
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group, data_hashes
-from vsml_bench.boards.statistics import Difference, Estimate
+from vsml_bench.boards.statistics import Interval
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
@@ -25,23 +25,14 @@ _DECIMALS = 9
 """Of published numbers: coarser than the rounding noise between machines, finer than any need."""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A number with bounds that is neither an accuracy nor a difference of two."""
-
-    mean: float
-    low: float
-    high: float
-
-
-Found: TypeAlias = Estimate | Difference | Interval | Value | tuple[str, ...]
+Answer: TypeAlias = Interval | Value | tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Column:
     """What a board says of each group in one respect."""
 
-    of: Callable[[Group, Sequence[Group]], Found]
+    of: Callable[[Group, Sequence[Group]], Answer]
     """From a group, and all groups of the board that are finished, to a value; None for none."""
     title: str = ""
     """What heads it in tables."""
@@ -78,19 +69,24 @@ class Column:
             raise
         except Exception as error:
             raise VsmlBenchError(f"{where}: {type(error).__name__}: {error}.") from error
-        bounded = isinstance(found, (Estimate, Difference, Interval))
+        bounded = isinstance(found, Interval)
         if found is not None and bounded != (self.bounds is not None):
             gave, said = ("an", "none") if bounded else ("no", "one")
             raise VsmlBenchError(f"{where}: gave {gave} interval; its `bounds` say {said}.")
-        if isinstance(found, (Estimate, Difference, Interval)):
-            numbers: list[Any] = [found.mean, found.low, found.high]
-        else:
-            numbers = [found] if found is not None else [None] * len(names)
-        numbers = [value.item() if isinstance(value, np.generic) else value for value in numbers]
-        for value in numbers:
-            if isinstance(value, float) and not math.isfinite(value):
-                raise VsmlBenchError(f"{where}: gave {value}; expected a finite number or None.")
-        return {n: _rounded(value) for n, value in zip(names, numbers, strict=True)}
+        numbers: list[Any] = [found] * len(names)
+        if isinstance(found, Interval):
+            numbers = [found.mean, found.low, found.high]
+        return {n: _published(value, where) for n, value in zip(names, numbers, strict=True)}
+
+
+def _published(value: Any, where: str) -> Any:
+    """Floats rounded as they are published; all else as it is."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        raise VsmlBenchError(f"{where}: gave {value}; expected a finite number or None.")
+    return round(value, _DECIMALS) + 0.0  # so that there is no -0.0
 
 
 def columns() -> dict[str, Column]:
@@ -106,14 +102,14 @@ def columns() -> dict[str, Column]:
     return found
 
 
-def _early(group: Group, finished: Sequence[Group]) -> float | None:
-    part = statistics.early(group.correct)
-    return float(statistics.lifetime_scores(part).mean()) if group.stream else None
+def _mean_of(part: Callable[[Any], Any]) -> Callable[[Group, Sequence[Group]], float | None]:
+    """Mean accuracy over a part of the steps, where these are a stream."""
 
+    def mean(group: Group, finished: Sequence[Group]) -> float | None:
+        scores = statistics.lifetime_scores(part(group.correct))
+        return float(scores.mean()) if group.stream else None
 
-def _final(group: Group, finished: Sequence[Group]) -> float | None:
-    part = statistics.final(group.correct)
-    return float(statistics.lifetime_scores(part).mean()) if group.stream else None
+    return mean
 
 
 def _rank(group: Group, finished: Sequence[Group]) -> Interval:
@@ -128,7 +124,7 @@ def _rank(group: Group, finished: Sequence[Group]) -> Interval:
     return Interval(place, 1 + better, 1 + len(rivals) - worse)
 
 
-def _gap(group: Group, finished: Sequence[Group]) -> Difference | None:
+def _gap(group: Group, finished: Sequence[Group]) -> Interval | None:
     """Generalisation gap: accuracy on the meta-train side's own tasks minus this one, over as many
     steps as both have."""
     homes = [of for of in finished if _is_home(of, group)]
@@ -152,13 +148,6 @@ def _is_home(home: Group, group: Group) -> bool:
         and home.cells[0].identity["meta_train"] == group.cells[0].identity["meta_train"]
         and data_hashes(home.cells[0], "meta_train") == data_hashes(group.cells[0], "meta_train")
     )
-
-
-def _rounded(value: Any) -> Any:
-    """Floats as they are published; all else as it is."""
-    if not isinstance(value, float):
-        return value
-    return round(value, _DECIMALS) + 0.0  # so that there is no -0.0
 
 
 def _always(of: Callable[[Group], Value | tuple[str, ...]], **shown: Any) -> Column:
@@ -191,8 +180,12 @@ COLUMNS: Mapping[str, Column] = {
     "status": _always(lambda group: group.status),
     # Whether the interval covers the choice of the meta-train seed.
     "seed_variance": Column(lambda group, finished: group.estimate.seed_variance),
-    "early": Column(_early, title="first 100", unit="%", title_of_episodes="", details=40),
-    "final": Column(_final, title="last 100", unit="%", title_of_episodes="", details=50),
+    "early": Column(
+        _mean_of(statistics.early), title="first 100", unit="%", title_of_episodes="", details=40
+    ),
+    "final": Column(
+        _mean_of(statistics.final), title="last 100", unit="%", title_of_episodes="", details=50
+    ),
     "gap": Column(_gap, title="gap", unit="%", bounds=("gap_low", "gap_high"), details=60),
     "rank": Column(_rank, title="rank", unit="place", bounds=("rank_low", "rank_high"), details=10),
     "seeds_ok": _always(lambda group: len(group.ok)),

@@ -20,10 +20,7 @@ from vsml_bench.studies import Value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Format", "find_format", "formats", "to_csv", "to_frame", "to_json", "to_markdown"]
-
 ENTRY_POINT_GROUP = "vsml_bench.formats"
-
 
 _Labels: TypeAlias = dict[tuple[str, str], str]
 

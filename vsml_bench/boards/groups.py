@@ -9,32 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench import paths
 from vsml_bench.boards import statistics
 from vsml_bench.boards.statistics import Estimate, Scores
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, content_hash
-from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.plan import Place, Plan
 from vsml_bench.storage import canonical_json
 
-Place: TypeAlias = tuple[str, str, int]
-"""(split, learner, seed)."""
-
-WORST_FIRST = (
-    "crashed",
-    "out_of_memory",
-    "timeout",
-    "diverged",
-    "unavailable",
-    "missing",
-    "ok",
-)
+WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "missing", "ok")
 """A group has the worst status of its cells; `missing` is a planned cell that has no record."""
 
 
@@ -67,9 +54,7 @@ class Group:
     @property
     def unchanged(self) -> str:
         """Name of the split that this one is with one change; "" for none."""
-        reference = self.plans[0].split.unchanged
-        file, inside = paths.parts(reference)
-        return inside or (Path(file).stem if file else reference)
+        return self.plans[0].unchanged
 
     @property
     def stream(self) -> bool:
@@ -234,23 +219,18 @@ def _match(
             stale.append(_stale(cell, _difference(cell, here)))
     current: dict[Place, list[Cell]] = {}
     for (where, _), rivals in sorted(candidates.items(), key=lambda item: item[0]):
-        chosen, *others = _best_first(rivals)
+        chosen = _best(rivals)
         current.setdefault(where, []).append(chosen)
-        stale += [
-            _stale(other, "another record of the same cell counts")
-            for other in others
-            if other != chosen
-        ]
+        others = (other for other in rivals if other != chosen)
+        stale += [_stale(other, "another record of the same cell counts") for other in others]
     return current, sorted(set(stale), key=lambda s: (s.split, s.learner, s.seed, s.key, s.reason))
 
 
-def _best_first(cells: list[Cell]) -> list[Cell]:
+def _best(cells: list[Cell]) -> Cell:
+    """One with a score, else the newest."""
     if len(cells) == 1:
-        return cells
-    newest_first = sorted(
-        cells, key=lambda cell: (cell.provenance.created, content_hash(cell)), reverse=True
-    )
-    return sorted(newest_first, key=lambda cell: cell.status != "ok")
+        return cells[0]
+    return max(cells, key=lambda c: (c.status == "ok", c.provenance.created, content_hash(c)))
 
 
 def _difference(cell: Cell, plan: Plan | None) -> str:

@@ -44,20 +44,9 @@ SeedVariance: TypeAlias = Literal["measured", "not measured", "not applicable"]
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean accuracy in [0, 1] and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-    lifetimes: int
-    seed_variance: SeedVariance
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean of one learner's accuracy minus another's, in [-1, 1], and its 95 % interval."""
+class Interval:
+    """A number and the bounds of its interval: 95 % of an accuracy in [0, 1], or of a difference of
+    two in [-1, 1]."""
 
     mean: float
     low: float
@@ -65,8 +54,17 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval of a difference leaves out 0."""
         return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Estimate(Interval):
+    """A mean accuracy in [0, 1] and its 95 % interval."""
+
+    seeds: int
+    lifetimes: int
+    seed_variance: SeedVariance
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def estimate(scores: Scores, has_meta_parameters: bool) -> Estimate:
     return Estimate(mean, low, high, seeds, lifetimes, "measured" if seeds > 1 else measured)
 
 
-def paired_difference(ours: Scores, theirs: Scores) -> Difference:
+def paired_difference(ours: Scores, theirs: Scores) -> Interval:
     """Our accuracy minus theirs on the same pinned lifetimes.
 
     ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
@@ -124,16 +122,12 @@ def paired_difference(ours: Scores, theirs: Scores) -> Difference:
     """
     ours, theirs = _checked(ours), _checked(theirs)
     _check_lifetimes(ours, theirs)
-    mean = float(ours.mean() - theirs.mean())
-    parts = [
-        _over_lifetimes(ours.mean(0) - theirs.mean(0)),
-        _over_seeds(ours),
-        _over_seeds(theirs),
-    ]
-    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+    between = ours.mean(0) - theirs.mean(0)
+    parts = [_over_lifetimes(between), _over_seeds(ours), _over_seeds(theirs)]
+    return _difference(float(ours.mean() - theirs.mean()), parts)
 
 
-def paired_change(changed: Scores, unchanged: Scores) -> Difference:
+def paired_change(changed: Scores, unchanged: Scores) -> Interval:
     """Accuracy under a change minus that without it, of one learner on the same pinned lifetimes.
 
     changed, unchanged: [seeds, lifetimes]; x[s, l] is the same meta-trained learner on the same
@@ -144,12 +138,11 @@ def paired_change(changed: Scores, unchanged: Scores) -> Difference:
     _check_seeds(changed, unchanged)
     _check_lifetimes(changed, unchanged)
     differences: Scores = changed - unchanged
-    mean = float(differences.mean())
     parts = [_over_lifetimes(differences.mean(0)), _over_seeds(differences)]
-    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+    return _difference(float(differences.mean()), parts)
 
 
-def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Difference:
+def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Interval:
     """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
 
     same_tasks, unseen: [seeds, lifetimes] of the same learner; row s is the same meta-trained
@@ -157,13 +150,9 @@ def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Difference:
     """
     same_tasks, unseen = _checked(same_tasks), _checked(unseen)
     _check_seeds(same_tasks, unseen)
-    mean = float(same_tasks.mean() - unseen.mean())
-    parts = [
-        _over_lifetimes(same_tasks.mean(0)),
-        _over_lifetimes(unseen.mean(0)),
-        _over_paired_seeds(same_tasks, unseen),
-    ]
-    return Difference(mean, *_interval(mean, parts, -1.0, 1.0))
+    lifetimes = [_over_lifetimes(scores.mean(0)) for scores in (same_tasks, unseen)]
+    parts = [*lifetimes, _over_seeds(same_tasks, unseen)]
+    return _difference(float(same_tasks.mean() - unseen.mean()), parts)
 
 
 def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
@@ -175,25 +164,20 @@ def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
     return _Variance(value, ((value, lifetimes - 1),))
 
 
-def _over_seeds(scores: Scores) -> _Variance:
-    """What other meta-train seeds would add: max(0, MS_a - MS_e) / (S L); 0 for one seed."""
-    seeds, lifetimes = scores.shape
-    if seeds == 1 or lifetimes == 1:
-        return _Variance(0.0, ())
-    between = float(scores.mean(1).var(ddof=1)) / seeds
-    residual = _residual(scores)
-    terms = ((between, seeds - 1), (residual, (seeds - 1) * (lifetimes - 1)))
-    return _Variance(max(0.0, between - residual), terms)
+def _over_seeds(scores: Scores, *minus: Scores) -> _Variance:
+    """What other meta-train seeds would add: max(0, MS_a - MS_e) / (S L); 0 for one seed.
 
-
-def _over_paired_seeds(first: Scores, second: Scores) -> _Variance:
-    seeds = first.shape[0]
-    if seeds == 1 or 1 in (first.shape[1], second.shape[1]):
+    minus: what is subtracted, of the same seeds and other lifetimes, whose residual adds up.
+    """
+    sides = (scores, *minus)
+    seeds = scores.shape[0]
+    if seeds == 1 or any(side.shape[1] == 1 for side in sides):
         return _Variance(0.0, ())
-    between = float((first.mean(1) - second.mean(1)).var(ddof=1)) / seeds
-    residuals = [
-        (_residual(scores), (seeds - 1) * (scores.shape[1] - 1)) for scores in (first, second)
-    ]
+    means = scores.mean(1)
+    for other in minus:
+        means = means - other.mean(1)
+    between = float(means.var(ddof=1)) / seeds
+    residuals = [(_residual(side), (seeds - 1) * (side.shape[1] - 1)) for side in sides]
     value = max(0.0, between - sum(residual for residual, _ in residuals))
     return _Variance(value, ((between, seeds - 1), *residuals))
 
@@ -203,6 +187,10 @@ def _residual(scores: Scores) -> float:
     seeds, lifetimes = scores.shape
     rest = scores - scores.mean(1, keepdims=True) - scores.mean(0, keepdims=True) + scores.mean()
     return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
+
+
+def _difference(mean: float, parts: list[_Variance]) -> Interval:
+    return Interval(mean, *_interval(mean, parts, -1.0, 1.0))
 
 
 def _interval(

@@ -188,10 +188,7 @@ def load_cell(path: Path) -> Cell:
         raise VsmlBenchError(f"cannot read {where}: {error.strerror}.") from error
     document = unseal(data, where)
     if document.pop("format", None) != _FORMAT:
-        raise VsmlBenchError(
-            f"{where} is a record of another version; `vsml-bench verify --replay --adopt FOLDER` "
-            "carries those of earlier versions over, or delete it and run it again."
-        )
+        raise VsmlBenchError(f"{where} is a record of another version; delete it and run it again.")
     if document.get("outcomes") is not None:
         document["outcomes"] = decode_outcomes(document["outcomes"], where)
     cell = build(Cell, document, where)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vsml_bench import paths
 from vsml_bench.cards import Card, is_place
@@ -25,6 +25,9 @@ from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.studies import studies
 from vsml_bench.suites import Split, Suite, find_split, splits_of
+
+Place: TypeAlias = tuple[str, str, int]
+"""(split, learner, meta-train seed)."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +50,22 @@ class Plan:
         return self.job.learner.name
 
     @property
-    def place(self) -> tuple[str, str, int]:
-        """Where on a board it belongs: split, learner, meta-train seed."""
+    def place(self) -> Place:
+        """Where on a board it belongs."""
         return self.split.name, self.learner, self.job.seed
+
+    @property
+    def unchanged(self) -> str:
+        """Name of the split that its own is with one change; "" for none."""
+        file, inside = paths.parts(self.split.unchanged)
+        return inside or Path(file).stem or self.split.unchanged
 
     def __str__(self) -> str:
         return f"{self.learner} on {self.split.name}, seed {self.job.seed}"
 
     def published(self) -> Plan:
         """Without this machine's paths."""
-        file, inside = paths.parts(self.split.unchanged)
-        unchanged = inside or Path(file).stem or self.split.unchanged
-        split = dataclasses.replace(self.split, unchanged=unchanged)
+        split = dataclasses.replace(self.split, unchanged=self.unchanged)
         job, protocol = self.job.published(), self.protocol.published()
         return dataclasses.replace(self, split=split, job=job, protocol=protocol)
 

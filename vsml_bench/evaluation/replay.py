@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +30,12 @@ from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.worker import prepare
 from vsml_bench.execution import decide
-from vsml_bench.meta_training.artifact import load_artifact
-from vsml_bench.meta_training.checkpoint import Checkpoint
+from vsml_bench.meta_training.artifact import score
+from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
-from vsml_bench.meta_training.loop import FIRST_LOSSES, Training
-from vsml_bench.meta_training.tuning import score
+from vsml_bench.meta_training.loop import Training
 from vsml_bench.paths import parts
-from vsml_bench.protocols.evaluation import Scores, evaluate
+from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
 
 LOSS = 0.02
@@ -46,8 +44,6 @@ FIRST = 50
 """Steps in which no rounding has grown yet."""
 DECISIONS = 0.01
 """Share of the decisions that may differ, rounded up to one."""
-MOST_UPDATES = 100
-"""Of a meta-training that are repeated."""
 META_LOSS = 1e-3
 """How far a meta-loss may be off, relative to 1 + itself."""
 
@@ -56,9 +52,8 @@ META_LOSS = 1e-3
 class Replay:
     """What became of one stored record."""
 
-    file: str
     kind: str
-    """"cell", "meta-training" or "tuning"."""
+    """"cell", "meta-training" or "tuning"; "artifact" where not even that is known."""
     lifetimes: int = 0
     steps: int = 0
     """Of each lifetime, or meta-updates."""
@@ -86,6 +81,25 @@ class Beginning(Online):
         return Episode(episode.inputs[: self.steps], episode.labels[: self.steps], targets)
 
 
+def replay_file(
+    path: Path,
+    setting: Setting,
+    lifetimes: int,
+    steps: int | None,
+    report: Callable[[float], None] = lambda share: None,
+) -> Replay:
+    """Replays the cell, checkpoint or tuning record at `path` as it says that it was made."""
+    folders, root = setting.folders, setting.root
+    if path.parent.name != "cells":
+        record = load_artifact(path)
+        job = build(Job, record.document["job"], path.name)
+        return replay_artifact(record, job, folders, root)
+    cell = load_cell(path)
+    if cell.status != "ok":
+        return Replay("cell", impossible=f"it is {cell.status}")
+    return replay_cell(cell, cell.plan, folders, root, lifetimes, steps)
+
+
 def replay_cell(
     cell: Cell,
     plan: Plan,
@@ -93,7 +107,6 @@ def replay_cell(
     root: Path | None,
     lifetimes: int,
     steps: int | None = None,
-    file: str = "",
 ) -> Replay:
     """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
     own or today's for its place.
@@ -105,19 +118,14 @@ def replay_cell(
     assert cell.outcomes is not None
     absent = _absent(plan.job)
     if absent:
-        return Replay(file, "cell", impossible=absent)
+        return Replay("cell", impossible=absent)
     provenance = cell.provenance
     usable = provenance.processor == "cpu" or torch.cuda.is_available()
     execution = decide(provenance.processor if usable else "cpu", 1, provenance.precision)
     found = prepare(plan, folders, root)
-    differing = sorted(
-        name
-        for name in {*found.data_hashes, *provenance.data_hashes}
-        if found.data_hashes.get(name) != provenance.data_hashes.get(name)
-    )
-    seeds, stored = found.seeds, provenance.seeds["meta_test"]
-    if seeds != stored:
-        return Replay(file, "cell", reason="its lifetimes have other seeds")
+    seeds, now, then = found.seeds, found.data_hashes, provenance.data_hashes
+    if seeds != provenance.seeds["meta_test"]:
+        return Replay("cell", reason="its lifetimes have other seeds")
     if provenance.precision != "float32":
         lifetimes = len(seeds)  # a product's rounding depends on how many run side by side
     protocol = plan.protocol.instance().fitted(found.sampler)
@@ -127,12 +135,13 @@ def replay_cell(
         found.learner.learner, found.sampler, seeds[:lifetimes], protocol, execution, plan.job.seed
     )
     compared = _compared(scores, cell.outcomes)
+    differing = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if differing:
-        compared = replace(compared, reason=f"other data than then: {', '.join(differing)}")
-    return replace(compared, file=file)
+        return replace(compared, reason=f"other data than then: {', '.join(differing)}")
+    return compared
 
 
-def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
+def _compared(scores: Evaluation, outcomes: Outcomes) -> Replay:
     """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
     stored."""
     count, length = scores.correct.shape
@@ -148,8 +157,8 @@ def _compared(scores: Scores, outcomes: Outcomes) -> Replay:
     early = (off > LOSS * (1 + loss))[:, :FIRST].any()
     if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
-    found = Replay("", "cell", count, length, round(float(off.max()), 6), int(differ.sum()))
-    return replace(found, reason="; ".join(reasons))
+    largest = round(float(off.max()), 6)
+    return Replay("cell", count, length, largest, int(differ.sum()), "; ".join(reasons))
 
 
 def _absent(job: Job) -> str:
@@ -161,38 +170,36 @@ def _absent(job: Job) -> str:
     return f"the file of learner '{job.learner.name}', {file}, is not in the working folder"
 
 
-def replay_training(
-    checkpoint: Checkpoint, job: Job, folders: tuple[Path, ...], root: Path | None, file: str = ""
-) -> tuple[Replay, list[float]]:
-    """Repeats the first meta-updates from the recorded seed, on a CPU with one thread, and compares
-    the meta-losses with those recorded; also these losses.
+def replay_artifact(
+    record: Checkpoint, job: Job, folders: tuple[Path, ...], root: Path | None
+) -> Replay:
+    """Repeats the first updates of a meta-training, or the best trial of a tuning, on a CPU with
+    one thread.
 
-    A checkpoint from before meta-losses were recorded has their mean up to the first validation: of
-    it all these updates are repeated, or, if they are more than `MOST_UPDATES`, nothing can be
-    compared and the replay has 0 steps.
+    folders: where the checkpoint is looked for that a meta-training goes on from; UnavailableError
+    where that is in none of them.
     """
-    first = list(checkpoint.document.get("first_losses", ()))
-    history = checkpoint.document["history"]
-    count = len(first) or int(history[0]["step"])
-    found = Replay(file, "meta-training")
-    if count > MOST_UPDATES:
-        return found, first_losses(job, folders, root, FIRST_LOSSES)
-    losses = first_losses(job, folders, root, count)
-    if first:
-        pairs = list(zip(losses, first, strict=True))
+    found = Replay("tuning" if job.recipe is None else "meta-training")
+    absent = _absent(job)
+    if absent:
+        return replace(found, impossible=absent)
+    if job.recipe is None:
+        off = _tuning_off(record, job, root)
+        reason = f"the accuracy of its best point is off by {off:.3g}" if off > DECISIONS else ""
     else:
-        pairs = [(sum(losses) / len(losses), history[0]["loss"])]
-    off = max(abs(now - stored) / (1 + abs(stored)) for now, stored in pairs)
-    reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
-    found = replace(found, steps=count, difference=round(off, 9), reason=reason)
-    return found, losses[:FIRST_LOSSES]
+        stored = record.document["first_losses"]
+        losses = _first_losses(job, folders, root, len(stored))
+        pairs = zip(losses, stored, strict=True)
+        off = max(abs(now - then) / (1 + abs(then)) for now, then in pairs)
+        reason = f"meta-losses are off by {off:.3g}" if off > META_LOSS else ""
+        found = replace(found, steps=len(stored))
+    return replace(found, difference=round(off, 9), reason=reason)
 
 
-def first_losses(
+def _first_losses(
     job: Job, folders: tuple[Path, ...], root: Path | None, updates: int
 ) -> list[float]:
-    """Meta-losses of the first meta-updates of a job, from fresh meta-parameters or from those that
-    it starts from, which must be in one of the folders."""
+    """Meta-losses of the first meta-updates, from the recorded seed."""
     assert job.recipe is not None
     start = find_artifact(job.start, folders) if job.start is not None else None
     if job.start is not None and start is None:
@@ -207,43 +214,10 @@ def first_losses(
         return [training.update(step) for step in range(updates)]
 
 
-def replay_tuning(record: Checkpoint, job: Job, root: Path | None, file: str = "") -> Replay:
-    """Scores the best point of the grid again."""
-    document = record.document
-    (stored,) = [trial for trial in document["trials"] if trial["values"] == document["best"]]
+def _tuning_off(record: Checkpoint, job: Job, root: Path | None) -> float:
+    """How far today's accuracy of the best point of the grid is from the recorded one."""
+    trials, best = record.document["trials"], record.document["best"]
+    (stored,) = [trial for trial in trials if trial["values"] == best]
     sampler = EpisodeSampler(largest(job.side), root=root)
-    accuracy, _ = score(job, document["best"], sampler, decide("cpu", 1))
-    off = abs(accuracy - stored["accuracy"])
-    reason = f"the accuracy of its best point is off by {off:.3g}" if off > DECISIONS else ""
-    return Replay(file, "tuning", difference=round(off, 9), reason=reason)
-
-
-def replay_file(
-    path: Path,
-    setting: Setting,
-    lifetimes: int,
-    steps: int | None,
-    report: Callable[[float], None] = lambda share: None,
-) -> dict[str, Any]:
-    """Replays the cell, checkpoint or tuning record at `path` as it says that it was made. Returns
-    the fields of a `Replay`."""
-    return asdict(_replay(path, setting, lifetimes, steps))
-
-
-def _replay(path: Path, setting: Setting, lifetimes: int, steps: int | None) -> Replay:
-    if path.parent.name == "cells":
-        cell = load_cell(path)
-        if cell.status != "ok":
-            return Replay(path.name, "cell", impossible=f"it is {cell.status}")
-        return replay_cell(
-            cell, cell.plan, setting.folders, setting.root, lifetimes, steps, path.name
-        )
-    record = load_artifact(path)
-    job = build(Job, record.document["job"], path.name)
-    absent = _absent(job)
-    if absent:
-        kind = "tuning" if job.recipe is None else "meta-training"
-        return Replay(path.name, kind, impossible=absent)
-    if job.recipe is None:
-        return replay_tuning(record, job, setting.root, path.name)
-    return replay_training(record, job, setting.folders, setting.root, path.name)[0]
+    accuracy, _ = score(job, best, sampler, decide("cpu", 1))
+    return abs(accuracy - float(stored["accuracy"]))

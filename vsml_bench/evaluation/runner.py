@@ -83,8 +83,7 @@ class CostModel:
     per example."""
 
     def __init__(self, cells: Iterable[Cell]) -> None:
-        self._by_split: dict[tuple[str, str], list[float]] = {}
-        self._by_learner: dict[str, list[float]] = {}
+        self._measured: dict[tuple[str, str], list[float]] = {}  # of all splits as well, as ""
         for cell in cells:
             if cell.status != "ok" or cell.provenance.manner:
                 continue
@@ -92,17 +91,17 @@ class CostModel:
             spent = seconds.get("meta_test", 0.0) + seconds.get("compile", 0.0)
             per_example = spent / cell.correct.size
             split, learner, _ = cell.plan.place
-            self._by_split.setdefault((split, learner), []).append(per_example)
-            self._by_learner.setdefault(learner, []).append(per_example)
+            for where in (split, ""):
+                self._measured.setdefault((where, learner), []).append(per_example)
 
     def known(self, plan: Plan) -> bool:
         """Whether any cell of this learner has been measured."""
-        return plan.learner in self._by_learner
+        return ("", plan.learner) in self._measured
 
     def seconds(self, plan: Plan) -> float:
         """Expected seconds of the cell's meta-test; just the start-up where nothing is known."""
         split, learner, _ = plan.place
-        found = self._by_split.get((split, learner)) or self._by_learner.get(learner)
+        found = self._measured.get((split, learner)) or self._measured.get(("", learner))
         examples = plan.lifetimes * plan.protocol.predictions
         return START_SECONDS + (median(found) * examples if found else 0.0)
 
@@ -239,20 +238,16 @@ class _Run:
         folder = self.options.folder / "cells"
         path = path_of(folder, result)
         stored = load_cell(path) if result.status in RETRIED and path.is_file() else None
-        if stored is not None and _still_unavailable(stored, result):
-            self.report.reused += 1
+        if stored is not None and _unavailable(stored) == _unavailable(result) != "":
+            self.report.reused += 1  # today's look at data and packages has found nothing new
         # A failure that may be the machine's fault takes nothing away that was measured.
         elif stored is None or stored.status != "ok":
             save_cell(folder, result)
         self.report.cells.append(result)
 
 
-def _still_unavailable(stored: Cell, found: Cell) -> bool:
-    """Whether today's look at data and packages has found nothing new."""
-    return found.status == "unavailable" and (stored.status, stored.reason) == (
-        found.status,
-        found.reason,
-    )
+def _unavailable(cell: Cell) -> str:
+    return cell.reason if cell.status == "unavailable" else ""
 
 
 def _price(job: Job) -> float:

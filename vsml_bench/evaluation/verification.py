@@ -1,59 +1,66 @@
-"""`verify`: are stored results what was written, and does today's code give them again?"""
+"""`verify`: are stored results what was written, and does today's code give them again?
+
+Stale records that it does give again can be adopted, which files them under today's identity.
+Declarations change for reasons that leave results as they are: a field is added, a default is
+written differently. What was measured then still stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+
+import torch
 
 from vsml_bench import cards, paths
+from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import load_cell
+from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
 from vsml_bench.evaluation.executors import Executor, Failure, Task
-from vsml_bench.evaluation.plan import EVERYTHING, Plan, plan_suite
+from vsml_bench.evaluation.plan import EVERYTHING, Place, Plan, plan_suite
+from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
 from vsml_bench.evaluation.runner import Setting
-from vsml_bench.meta_training.job import Job
+from vsml_bench.execution import device_name
+from vsml_bench.meta_training.artifact import combinations, note_of
+from vsml_bench.meta_training.checkpoint import load_artifact, save_checkpoint
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.schedule import beginnings
 from vsml_bench.provenance import git_state
-from vsml_bench.storage import unseal
+from vsml_bench.storage import seal, write_atomically
 from vsml_bench.suites import find_suite, suite_names
 
 REPLAY = "vsml_bench.evaluation.replay:replay_file"
-ADOPT = "vsml_bench.evaluation.adoption:adopt_file"
+ADOPT = {kind: f"vsml_bench.evaluation.verification:adopt_{kind}" for kind in ("artifact", "cell")}
+LOAD: Mapping[str, Callable[[Path], Any]] = {"cell": load_cell, "artifact": load_artifact}
 
 
-def stored(folder: Path) -> Iterator[tuple[str, Path]]:
+def _stored(folder: Path) -> list[tuple[str, Path]]:
     """Every cell, checkpoint and tuning record below `folder`: its kind, "cell" or "artifact", and
     its path. VsmlBenchError where it is no folder."""
     if not folder.is_dir():
         raise VsmlBenchError(f"{folder} is not a folder; name one that holds results.")
+    found = []
     for path in sorted(folder.rglob("*")):
         if path.parent.name == "checkpoints" and path.suffix in (".safetensors", ".json"):
-            yield "artifact", path
+            found.append(("artifact", path))
         elif path.parent.name == "cells" and path.suffix == ".json":
-            yield "cell", path
+            found.append(("cell", path))
+    return found
 
 
 def damaged(folder: Path) -> tuple[int, dict[str, str]]:
     """How many records are what was written, and what is wrong with the others, by their paths."""
-    from vsml_bench.meta_training.artifact import load_artifact
-
     good, bad = 0, {}
-    load: dict[str, Callable[[Path], Any]] = {"cell": _intact_cell, "artifact": load_artifact}
-    for kind, path in stored(folder):
+    for kind, path in _stored(folder):
         try:
-            load[kind](path)
+            LOAD[kind](path)
             good += 1
         except VsmlBenchError as error:
             bad[path.relative_to(folder).as_posix()] = str(error)
     return good, bad
-
-
-def _intact_cell(path: Path) -> None:
-    """Refuses a damaged cell, but not one of an earlier version."""
-    if unseal(path.read_bytes(), f"cell {path.name}").get("format") != 1:
-        load_cell(path)
 
 
 def replay(
@@ -65,13 +72,13 @@ def replay(
     steps: int | None = None,
     adopt: bool = False,
 ) -> list[dict[str, Any]]:
-    """Runs what is stored below `folder` again and compares; one report per record, as the fields
-    of `replay.Replay`.
+    """Runs what is stored below `folder` again and compares; one report per record: its "file", and
+    the fields of a `Replay`.
 
     lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay
     under today's identity, checkpoints first.
     """
-    records = [(kind, path) for kind, path in stored(folder) if ".partial." not in path.name]
+    records = [(kind, path) for kind, path in _stored(folder) if ".partial." not in path.name]
     setting = Setting(
         folders=(
             *dict.fromkeys(path.parent for kind, path in records if kind == "artifact"),
@@ -86,21 +93,22 @@ def replay(
     reports = []
     for kind in ("artifact", "cell"):  # cells are replayed with checkpoints that are adopted
         tasks = [
-            Task(path, function, arguments, None, float(path.stat().st_size))
+            Task(
+                path,
+                REPLAY if today is None else ADOPT[kind],
+                (path, setting, lifetimes, steps if today is None else today.like(path)),
+                None,
+                float(path.stat().st_size),
+            )
             for own, path in records
             if own == kind
-            for function, arguments in [
-                (ADOPT, (path, today.like(kind, path), setting, lifetimes))
-                if today is not None
-                else (REPLAY, (path, setting, lifetimes, steps))
-            ]
         ]
         for path, found in executor.run(tasks, f"{kind}s"):
-            name = path.relative_to(folder).as_posix()
             if isinstance(found, Failure):
-                which = "impossible" if found.status == "unavailable" else "reason"
-                found = {"kind": kind, "reason": "", "impossible": "", which: found.reason}
-            reports.append({**found, "file": name})
+                absent = found.status == "unavailable"
+                reason, impossible = ("", found.reason) if absent else (found.reason, "")
+                found = Replay(kind, reason=reason, impossible=impossible)
+            reports.append({"file": path.relative_to(folder).as_posix(), **asdict(found)})
     return sorted(reports, key=lambda report: str(report["file"]))
 
 
@@ -109,34 +117,21 @@ class _Today:
 
     def __init__(self, records: Sequence[tuple[str, Path]]) -> None:
         """records: those whose suites are looked at; all suites where there are artifacts alone."""
-        self._where = {path: _place_of(path) for kind, path in records if kind == "cell"}
+        cells = {path: load_cell(path).plan for kind, path in records if kind == "cell"}
+        self._where = {path: (plan.suite, plan.place) for path, plan in cells.items()}
         named = {suite for suite, _ in self._where.values()} & set(suite_names())
-        self._plans: dict[Place, Plan] = {}
+        self._plans: dict[tuple[str, Place], Plan] = {}
         for name in sorted(named) or suite_names():
             suite = find_suite(name)
             known = cards.find_all(EVERYTHING.references(suite))
             self._plans.update({(name, p.place): p for p in plan_suite(suite, known)})
         self._jobs = jobs_of(self._plans.values())
 
-    def like(self, kind: str, path: Path) -> list[Plan] | list[Job]:
+    def like(self, path: Path) -> Plan | list[Job] | None:
         """The plan for a cell's place, if there is one, or the jobs that an artifact may be of."""
-        if kind == "cell":
-            plan = self._plans.get(self._where[path])
-            return [plan] if plan is not None else []
+        if path in self._where:
+            return self._plans.get(self._where[path])
         return [job for job in self._jobs if path.name.startswith(job.name.partition("--")[0])]
-
-
-Place: TypeAlias = tuple[str, tuple[str, str, int]]
-"""Suite, and place in it."""
-
-
-def _place_of(path: Path) -> Place:
-    document = unseal(path.read_bytes(), path.name)
-    if "id" in document:  # format 1
-        own = document["id"]
-        return own["suite"], (own["split"], own["learner"], own["seed"])
-    cell = load_cell(path)
-    return cell.plan.suite, cell.plan.place
 
 
 def jobs_of(plans: Iterable[Plan]) -> list[Job]:
@@ -153,3 +148,129 @@ def jobs_of(plans: Iterable[Plan]) -> list[Job]:
 
     found = (job for plan in plans for job in behind(plan.job) if job.makes_artifact)
     return list({job.key: job for job in found}.values())
+
+
+def adopt_artifact(
+    path: Path,
+    setting: Setting,
+    lifetimes: int,
+    jobs: Sequence[Job],
+    report: Callable[[float], None] = lambda share: None,
+) -> Replay:
+    """Files a checkpoint or tuning record under the identity of that of `jobs` that it is of, if it
+    is stale and replays; the old file goes then."""
+    record = load_artifact(path)
+    document = record.document
+    kind = "tuning" if "trials" in document else "meta-training"
+    candidates = {artifact_path(path.parent, job): job for job in jobs if _is_of(document, job)}
+    if path in candidates:
+        return Replay(kind)
+    if not candidates:
+        return Replay(kind, impossible="nothing in today's suites is made that way")
+    new, job = next(iter(candidates.items()))
+    if new.exists():
+        lines = load_artifact(new).document["adopted"]
+        return _superseded(path, kind, [line["formerly"] for line in lines], record.sha256, new)
+    found = replay_artifact(record, job, setting.folders, setting.root)
+    if found.reason or found.impossible:
+        return found
+    adopted = {
+        **document,
+        "job": as_plain(job.published()),
+        "identity": job.identity(),
+        "adopted": [*document["adopted"], asdict(_adoption(found, record.sha256))],
+    }
+    if kind == "tuning":
+        write_atomically(new, seal(adopted))
+    else:
+        save_checkpoint(new, record.tensors, adopted)
+    path.unlink()
+    return found
+
+
+def _is_of(document: Mapping[str, Any], job: Job) -> bool:
+    """Whether an artifact came from what the job declares, versions and new fields left out."""
+    if "trials" in document:
+        tried, grid = [trial["values"] for trial in document["trials"]], job.learner.tuning
+        if grid is None or job.recipe is not None or tried != as_plain(list(combinations(grid))):
+            return False
+    found, today = document["identity"], as_plain(job.identity())
+    old, new = ({**of["learner"]} for of in (found, today))
+    for part in ("version", "code", "package"):
+        old.pop(part), new.pop(part)
+    parts = ("seed", "side", "recipe", "tuning", "episodes")
+    return (
+        all(old.get(part) == new.get(part) for part in ("name", "class"))
+        and _agrees(old, new)
+        and all(_agrees(found[part], today[part]) for part in parts)
+    )
+
+
+def _agrees(old: Any, new: Any) -> bool:
+    """Equal in what both say: a field that only one has is no difference."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return all(_agrees(old[key], new[key]) for key in old.keys() & new.keys())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_agrees, old, new))
+    return bool(old == new)
+
+
+def adopt_cell(
+    path: Path,
+    setting: Setting,
+    lifetimes: int,
+    plan: Plan | None,
+    report: Callable[[float], None] = lambda share: None,
+) -> Replay:
+    """Files a cell under the identity of today's plan for its place, if it is stale and replays;
+    the old file goes then."""
+    cell = load_cell(path)
+    if plan is None:
+        return Replay("cell", impossible="today's suites have no such cell")
+    new = cell_path(path.parent, plan, plan.key, cell.provenance.manner)
+    if new == path:
+        return Replay("cell")
+    if new.exists():
+        lines = load_cell(new).provenance.adopted
+        return _superseded(path, "cell", [line.formerly for line in lines], cell.key, new)
+    if cell.status != "ok":
+        return Replay("cell", impossible=f"it is {cell.status}; run it again")
+    if not _agrees(cell.plan.job.learner.config, plan.job.learner.config):
+        return Replay("cell", impossible="its configuration is not that of today's plan")
+    found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes)
+    if found.reason or found.impossible:
+        return found
+    artifact = find_artifact(plan.job, setting.folders)
+    provenance = replace(
+        cell.provenance,
+        checkpoint=load_artifact(artifact).sha256 if artifact is not None else None,
+        note=note_of(plan.job),
+        adopted=(*cell.provenance.adopted, _adoption(found, cell.key)),
+    )
+    save_cell(path.parent, replace(cell, plan=plan, provenance=provenance, identity={}))
+    path.unlink()
+    return found
+
+
+def _superseded(path: Path, kind: str, formerly: Sequence[str], own: str, new: Path) -> Replay:
+    """What becomes of a record where today's is there already: the old file goes if that was made
+    from it, by an adoption that was cut short; else both stay.
+
+    formerly: of the adoptions of today's record. own: hash or key of the old one.
+    """
+    if own[:16] in formerly:
+        path.unlink()
+        return Replay(kind)
+    return Replay(kind, impossible=f"today's record, {new.name}, is there already")
+
+
+def _adoption(found: Replay, formerly: str) -> Adoption:
+    return Adoption(
+        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        git_commit=git_state()[0],
+        lifetimes=found.lifetimes,
+        steps=found.steps,
+        largest_difference=found.difference,
+        device=device_name(torch.device("cpu")),
+        formerly=formerly[:16],
+    )

@@ -22,9 +22,10 @@ from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.execution import choose_device, decide, device_name
-from vsml_bench.meta_training.artifact import ReadyLearner, load_artifact, make_artifact, ready
+from vsml_bench.meta_training.artifact import ReadyLearner, make_artifact, ready
+from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
-from vsml_bench.protocols.evaluation import Scores, evaluate
+from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, scrub, versions
 from vsml_bench.recipes import Shape
@@ -159,7 +160,7 @@ def _test(plan: Plan, setting: Setting, report: Callable[[float], None]) -> Cell
 
 
 def _provenance(
-    plan: Plan, setting: Setting, found: Prepared | None = None, scores: Scores | None = None
+    plan: Plan, setting: Setting, found: Prepared | None = None, scores: Evaluation | None = None
 ) -> Provenance:
     commit, dirty = setting.git
     device = choose_device(setting.device, setting.precision)

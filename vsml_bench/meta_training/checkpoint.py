@@ -1,7 +1,7 @@
 """Checkpoints: meta-parameters in a safetensors file that says what they are and how made.
 
 The file's metadata is one JSON document with a SHA-256 over tensors and document, so that a changed
-bit is noticed. Nothing is ever unpickled.
+bit is noticed. Nothing is ever unpickled. What tuning chose is such a document alone, in JSON.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.storage import canonical_json, write_atomically
+from vsml_bench.execution import Execution, device_name
+from vsml_bench.meta_training.job import Job
+from vsml_bench.provenance import versions
+from vsml_bench.storage import canonical_json, sha256_hex, unseal, write_atomically
 
 _METADATA_KEY = "vsml_bench"
 
@@ -64,6 +68,40 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"its SHA-256; {remedy}."
         )
     return Checkpoint(tensors, document, stated)
+
+
+def load_artifact(path: Path) -> Checkpoint:
+    """A checkpoint, or a tuning record as one without tensors; VsmlBenchError where it is missing,
+    torn or was changed after it was written."""
+    if path.suffix == ".safetensors":
+        return load_checkpoint(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VsmlBenchError(f"cannot read tuning record {path.name}: {error.strerror}.") from error
+    return Checkpoint({}, unseal(data, path.name), sha256_hex(data))
+
+
+def origin(
+    job: Job,
+    data_hashes: Mapping[str, str],
+    execution: Execution,
+    git: tuple[str, bool],
+    command: str,
+) -> dict[str, Any]:
+    """What every document says of where it comes from. git: commit, and whether the tree was
+    dirty."""
+    return {
+        "format": 2,
+        "job": as_plain(job.published()),
+        "identity": job.identity(),
+        "data_hashes": data_hashes,
+        "command": command,
+        "git_commit": git[0],
+        "git_dirty": git[1],
+        "versions": versions(),
+        "device": device_name(execution.device),
+    }
 
 
 def load_meta_parameters(learner: torch.nn.Module, checkpoint: Checkpoint, where: str) -> None:

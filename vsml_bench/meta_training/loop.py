@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from torch import Tensor
 from vsml_bench import paths
 from vsml_bench.config import as_plain
 from vsml_bench.errors import DivergedError, VsmlBenchError
-from vsml_bench.execution import Execution, device_name
+from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
 from vsml_bench.meta_training import es, schedule
 from vsml_bench.meta_training.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_meta_parameters,
+    origin,
     save_checkpoint,
 )
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
@@ -34,7 +36,7 @@ from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
 from vsml_bench.progress import progress_bar
-from vsml_bench.provenance import git_state, versions
+from vsml_bench.provenance import git_state
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed
@@ -72,21 +74,21 @@ def meta_train(
         raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
     training = Training(job, recipe, folder, execution, root, command)
     training.begin(starts, progress)
-    steps = range(training.done, recipe.steps)
+    steps = range(training.progress.steps, recipe.steps)
     with progress_bar(
-        recipe.steps, job.name, progress, initial=training.done, smoothing=0.1
+        recipe.steps, job.name, progress, initial=training.progress.steps, smoothing=0.1
     ) as bar:
         for step in steps:
             training.update(step)
             bar.update()
-            report(training.done / recipe.steps)
+            report(training.progress.steps / recipe.steps)
             bar.set_postfix(training.latest, refresh=False)
-            finished = training.done == recipe.steps
-            if training.done % recipe.validate_every == 0 or finished:
+            finished = training.progress.steps == recipe.steps
+            if training.progress.steps % recipe.validate_every == 0 or finished:
                 training.validate()
                 if progress:
                     bar.write(training.describe(), file=sys.stderr)
-            if training.done % recipe.checkpoint_every == 0 and not finished:
+            if training.progress.steps % recipe.checkpoint_every == 0 and not finished:
                 training.save(training.partial)
     training.save(path)
     training.partial.unlink(missing_ok=True)
@@ -97,6 +99,23 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     """Where the beginning of a meta-training comes from."""
     kept = ("steps", "seconds", "command", "git_commit", "git_dirty", "versions", "device")
     return {"checkpoint": checkpoint.sha256, **{key: checkpoint.document[key] for key in kept}}
+
+
+@dataclass
+class Progress:
+    """How far a meta-training is, and what came out so far, as its checkpoint says."""
+
+    steps: int = 0
+    """Meta-updates done."""
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One entry per validation."""
+    first_losses: list[float] = field(default_factory=list)
+    since_validation: list[tuple[float, float]] = field(default_factory=list)
+    """Loss and accuracy of each meta-update since the last validation."""
+    adopted: list[dict[str, Any]] = field(default_factory=list)
+    begun_by: dict[str, Any] | None = None
+    """What it went on from."""
 
 
 class Training:
@@ -134,26 +153,20 @@ class Training:
         elif compiling:
             self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
-        self.done = 0
-        self.seconds = 0.0
-        self.history: list[dict[str, float]] = []
-        self.first_losses: list[float] = []
-        self.adopted: list[dict[str, Any]] = []
-        self.begun_by: dict[str, Any] | None = None
+        self.progress = Progress()
         self.latest: dict[str, str] = {}
-        self._since_validation: list[tuple[float, float]] = []
 
     def start_from(self, path: Path) -> None:
         """Begins with the meta-parameters of a finished meta-training."""
         checkpoint = load_checkpoint(path)
         load_meta_parameters(self.learner, checkpoint, path.name)
-        self.begun_by = _provenance(checkpoint)
+        self.progress.begun_by = _provenance(checkpoint)
 
     def begin(self, starts: Sequence[Path], progress: bool) -> None:
         """Continues from where an earlier run of the same stopped, or begins."""
         self.resume()
         job = self.job.start
-        if self.done == 0 and job is not None:
+        if self.progress.steps == 0 and job is not None:
             made = find_artifact(job, (paths.results() / "checkpoints", self.folder, *starts))
             if made is None:
                 where = (self.folder, self.execution, self.root)
@@ -177,11 +190,11 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = planned.learning_rate
         self.optimizer.step()
-        self.done = step + 1
-        self.seconds += time.perf_counter() - began
-        self._since_validation.append((outcome.loss, outcome.accuracy))
+        self.progress.steps = step + 1
+        self.progress.seconds += time.perf_counter() - began
+        self.progress.since_validation.append((outcome.loss, outcome.accuracy))
         if step < FIRST_LOSSES:
-            self.first_losses.append(outcome.loss)
+            self.progress.first_losses.append(outcome.loss)
         self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
         return outcome.loss
 
@@ -196,22 +209,22 @@ class Training:
         """Scores what no meta-gradient sees."""
         began = time.perf_counter()
         found = self.source.validate()
-        self.seconds += time.perf_counter() - began
-        losses, accuracies = zip(*self._since_validation, strict=True)
-        self.history.append(
+        self.progress.seconds += time.perf_counter() - began
+        losses, accuracies = zip(*self.progress.since_validation, strict=True)
+        self.progress.history.append(
             {
-                "step": self.done,
+                "step": self.progress.steps,
                 "loss": sum(losses) / len(losses),
                 "accuracy": sum(accuracies) / len(accuracies),
                 "validation_loss": found.loss,
                 "validation_accuracy": found.accuracy,
             }
         )
-        self._since_validation = []
+        self.progress.since_validation = []
 
     def describe(self) -> str:
         """The last validation in a line."""
-        last = self.history[-1]
+        last = self.progress.history[-1]
         return (
             f"{self.job.name} step {last['step']:.0f}: loss {last['loss']:.4g}, accuracy "
             f"{last['accuracy']:.3f}; validation loss {last['validation_loss']:.4g}, accuracy "
@@ -227,7 +240,10 @@ class Training:
                     tensors[f"adam/{moment}/{name}"] = tensor
             for name, tensor in self.source.carried.items():
                 tensors[f"carried/{name}"] = tensor
-        save_checkpoint(path, tensors, self._document())
+        document = origin(self.job, self.source.data_hashes, self.execution, self.git, self.command)
+        how_far = dataclasses.asdict(self.progress)
+        threads = {"threads": self.execution.threads}
+        save_checkpoint(path, tensors, {**document, **how_far, **threads})
 
     def resume(self) -> None:
         """Continues from the last checkpoint, if there is one, else from the finished training of
@@ -239,7 +255,7 @@ class Training:
             shorter = dataclasses.replace(self.job, recipe=recipe)
             path = artifact_path(self.folder, shorter)
             if path.exists():
-                self.begun_by = self._take_up(path, shorter)
+                self.progress.begun_by = self._take_up(path, shorter)
                 return
 
     def _take_up(self, path: Path, job: Job) -> dict[str, Any]:
@@ -269,32 +285,6 @@ class Training:
                 f"{path.name} comes from another meta-training or from other data, so it "
                 "cannot be continued; delete it and meta-train again."
             )
-        self.done, self.seconds = document["steps"], document["seconds"]
-        self.history = document["history"]
-        self.first_losses = document["first_losses"]
-        self.adopted = document["adopted"]
-        self.begun_by = document.get("begun_by")
-        self._since_validation = [tuple(pair) for pair in document["since_validation"]]
+        names = {each.name for each in dataclasses.fields(Progress)}
+        self.progress = Progress(**{k: v for k, v in document.items() if k in names})
         return _provenance(checkpoint)
-
-    def _document(self) -> dict[str, Any]:
-        commit, dirty = self.git
-        return {
-            "format": 2,
-            "job": as_plain(self.job.published()),
-            "identity": self.job.identity(),
-            "data_hashes": self.source.data_hashes,
-            "steps": self.done,
-            "seconds": self.seconds,
-            "history": self.history,
-            "first_losses": self.first_losses,
-            "adopted": self.adopted,
-            "since_validation": self._since_validation,
-            "begun_by": self.begun_by,
-            "command": self.command,
-            "git_commit": commit,
-            "git_dirty": dirty,
-            "versions": versions(),
-            "device": device_name(self.execution.device),
-            "threads": self.execution.threads,
-        }

@@ -25,8 +25,8 @@ fixed because the batch size may change the last bit of a matrix product."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Raw outcomes of an evaluation and what it took."""
+class Evaluation:
+    """Raw outcomes of lifetimes and what they took."""
 
     correct: npt.NDArray[np.bool_]  # [lifetimes, T]
     loss: npt.NDArray[np.float32]  # cross-entropy in nats [lifetimes, T]
@@ -72,7 +72,7 @@ def evaluate(
     execution: Execution,
     learner_seed: int = 0,
     report: Callable[[float], None] = lambda share: None,
-) -> Scores:
+) -> Evaluation:
     """Runs one lifetime per seed and scores the protocol's predictions.
 
     seeds: lifetimes, pinned by whoever calls. learner_seed: enters the learner's own randomness
@@ -109,7 +109,7 @@ def evaluate(
                 traces.setdefault(name, []).append(trace.float().cpu().numpy())
             state_floats = sum(p.numel() for p in pytree.tree_leaves(state)) // len(chosen)
             report((start + len(chosen)) / len(seeds))
-    return Scores(
+    return Evaluation(
         np.concatenate(correct),
         np.concatenate(loss),
         seconds,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import Difference, Scores
+from vsml_bench.boards.statistics import Interval, Scores
 from vsml_bench.studies import Section, Value
 
 CARD = "Invariance card"
@@ -49,7 +49,7 @@ class _Effect:
     """Accuracy without the change over as many steps as both splits have."""
     changed: float
     """Accuracy under the change over the same number of steps."""
-    difference: Difference
+    difference: Interval
     paired: bool
     seeds: int
     one_seed: bool
