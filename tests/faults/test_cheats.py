@@ -77,7 +77,7 @@ class Cheat(Counts):
         logits, state = super().predict(state, inputs)
         for frame in inspect.stack():
             labels = frame.frame.f_locals.get("y_t")
-            if labels is not None:
+            if labels is not None and len(labels) == len(logits):
                 logits = 900.0 * one_hot(labels, logits.shape[-1])
         return logits, state
 """,
