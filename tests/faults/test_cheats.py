@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.asking import ask
 from tests.contract.wrong_learners import FAULTS
 from tests.harness import LEARNER, call, write, write_split, write_suite
-from vsml_bench import cards
 from vsml_bench.evaluation.cell import Cell, load_cells
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
 
 HEAD = (
     LEARNER
@@ -139,7 +139,7 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(tmp_path_factory: pytest.TempPathFactory, quick_cards: None) -> Ran:
     """All cheats and honest learners, in one run and on one board."""
     folder = tmp_path_factory.mktemp("cheats")
     files: list[Any] = [
@@ -147,11 +147,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     ]
     files += [*HONEST[:-1], write(folder / "counts.py", COUNTS)]
     suite = write_suite(folder / "s.toml", ["digits-held-out"], files, lifetimes=3, steps=320)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr(cards, "_ask", ask)
-        call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
-        found = call("leaderboard", "--suite", suite, "--results", folder / "out", "--format=json")
+    call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
+    found = call("leaderboard", "--suite", suite, "--results", folder / "out", "--format=json")
     cells, _ = load_cells(folder / "out" / "cells")
     return Ran(
         {cell.plan.learner: cell for cell in cells},
@@ -177,11 +174,7 @@ WRONG = ("MixesLifetimes", "RemembersInAnAttribute", "WritesIntoItsState", "Draw
 
 @pytest.mark.xfail(strict=True, reason="no contract is checked in a run")
 @pytest.mark.parametrize("name", WRONG)
-def test_a_row_says_which_promises_its_learner_breaks(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cards, "_ask", ask)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_row_says_which_promises_its_learner_breaks(name: str, tmp_path: Path) -> None:
     (fault,) = (fault for fault in FAULTS if fault.cls.__name__ == name)
     file = write(
         tmp_path / "mine.py",
@@ -228,7 +221,7 @@ SIDES = {
 
 
 @pytest.fixture(scope="module")
-def by_heart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+def by_heart(tmp_path_factory: pytest.TempPathFactory, quick_cards: None) -> dict[str, float]:
     """Accuracy of a learner that knows the data by heart, by what a side does to them."""
     folder = tmp_path_factory.mktemp("heart")
     file = write(folder / "heart.py", REMEMBERED)
@@ -236,10 +229,7 @@ def by_heart(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
         write_split(folder / f"{name}.toml", more=more) for name, more in SIDES.items()
     ]
     suite = write_suite(folder / "s.toml", splits, [file], lifetimes=8, steps=60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr(cards, "_ask", ask)
-        call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
+    call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
     cells, _ = load_cells(folder / "out" / "cells")
     return {cell.plan.split.name: float(cell.correct.mean()) for cell in cells}
 

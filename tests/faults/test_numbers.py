@@ -11,24 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.asking import ask
 from tests.boards.factory import make_cell, make_plan
 from tests.faults.odd import HEAD
 from tests.harness import LEARNER, call, write, write_suite
-from vsml_bench import api, cards
+from vsml_bench import api
 from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import to_markdown
 from vsml_bench.boards.statistics import estimate, paired_difference
 from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
-
-
-@pytest.fixture
-def quick_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cards, "_ask", ask)
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
 
 
 # Code that changes: `tests/evaluation/test_identity.py` has every form in which it is imported, and
@@ -59,7 +52,6 @@ EDITS = {
 }
 
 
-@pytest.mark.usefixtures("quick_cards")
 @pytest.mark.parametrize("what", EDITS)
 def test_a_session_that_stays_open_runs_what_is_in_the_files(what: str, tmp_path: Path) -> None:
     text, edited = EDITS[what]
@@ -93,7 +85,6 @@ class Mine(Trained):
 
 
 @pytest.mark.xfail(strict=True, reason="nothing looks at what a meta-training has imported")
-@pytest.mark.usefixtures("quick_cards")
 def test_code_that_only_a_long_meta_training_imports_counts(tmp_path: Path) -> None:
     """It makes the key another, or the meta-training is refused."""
     mine = write(tmp_path / "his" / "mine.py", TRAINING_ONLY)
@@ -133,7 +124,6 @@ def trained(folder: Path, mine: Path, updates: tuple[int, ...], seed: int = 0) -
 
 
 @pytest.mark.xfail(strict=True, reason="the global generator is not seeded in meta-training")
-@pytest.mark.usefixtures("quick_cards")
 def test_noise_in_training_follows_from_the_seed(tmp_path: Path) -> None:
     """The same seed gives the same, resumed or not; another gives another."""
     mine = write(tmp_path / "mine.py", DROPS)
