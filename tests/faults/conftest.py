@@ -1,0 +1,29 @@
+"""Cards that are read quickly, and what honest learners score without company."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.asking import ask
+from tests.faults.runs import HONEST, by_learner, run
+from vsml_bench import cards
+from vsml_bench.evaluation.cell import Cell
+
+
+@pytest.fixture(scope="module")
+def quick_cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of cards of its own, and processes that are quicker to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(cards, "_ask", ask)
+        yield
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, quick_cards: None) -> dict[str, Cell]:
+    """The honest learners without company."""
+    found, out = run(tmp_path_factory.mktemp("alone"), list(HONEST))
+    assert found.code == 0, found
+    return by_learner(out)

@@ -1,0 +1,144 @@
+"""Whatever a learner does to its process, it costs that learner alone, and every planned cell ends
+with a record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.odd import STAGES, odd
+from tests.faults.runs import HONEST, assert_unharmed, begin, by_learner, run
+from tests.harness import call, write_suite
+from vsml_bench.evaluation.cell import Cell
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
+
+CRASHES = {
+    "leaves with 7": "exit code 7",
+    "kills itself": "exit code -9",
+    "segfaults": "exit code -11",
+    "aborts": "exit code -6",
+    "raises its own": "Own: mine",
+    "raises without words": "no words",
+    "raises hostilely": "Hostile",
+    "writes to a dead child": "BrokenPipeError: no reader",
+    "stops an iteration": "StopIteration",
+    "recurses": "RecursionError",
+}
+"""Ways that end a cell with `crashed`, and what the reason says."""
+OTHERS = {
+    "is out of memory": "out_of_memory",
+    "asks for too much": "out_of_memory",
+    "sleeps": "timeout",
+    "holds the GIL": "timeout",
+    "stands still": "timeout",
+    "ignores signals": "timeout",
+}
+"""Other ways -> status."""
+FINISH = ("patches the harness", "changes settings", "leaves a thread", "closes files")
+"""Ways after which a cell may be finished or not, which is its own business."""
+ENDS = ("exits with 0", "exits with words", "interrupts", "ends a generator")
+"""Ways that Python means for whole programs."""
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["honest first", "honest last"])
+def test_a_cell_that_goes_wrong_costs_itself_alone(
+    last: bool, tmp_path: Path, alone: dict[str, Cell]
+) -> None:
+    ways = [*CRASHES, *OTHERS, *FINISH]
+    bad: list[Any] = [odd(tmp_path, "prediction", way) for way in ways]
+    found, out = run(tmp_path, [*bad, *HONEST] if last else [*HONEST, *bad], jobs=6)
+    assert found.code == 1
+    cells = by_learner(out)
+    assert len(cells) == len(ways) + len(HONEST) == len(found.json["cells"])
+    assert_unharmed(cells, alone)
+    for way, words in CRASHES.items():
+        cell = cells[f"{way}-prediction".replace(" ", "-")]
+        assert cell.status == "crashed" and words in cell.reason, (way, cell.reason)
+    for way, status in OTHERS.items():
+        cell = cells[f"{way}-prediction".replace(" ", "-")]
+        assert cell.status == status, (way, cell.reason)
+
+
+@pytest.mark.xfail(strict=True, reason="an exit code of 0 is waited for until the time is up")
+def test_a_process_that_leaves_with_0_has_crashed(tmp_path: Path) -> None:
+    _, out = run(tmp_path, [odd(tmp_path, "prediction", "leaves with 0")])
+    (cell,) = by_learner(out).values()
+    assert cell.status == "crashed" and "exit code 0" in cell.reason
+
+
+@pytest.mark.xfail(strict=True, reason="SystemExit and its like are raised in the main process")
+@pytest.mark.parametrize("way", ENDS)
+def test_what_ends_programs_ends_no_run(way: str, tmp_path: Path, alone: dict[str, Cell]) -> None:
+    bad: list[Any] = [odd(tmp_path, stage, way) for stage in STAGES]
+    found, out = run(tmp_path, [*bad, *HONEST])
+    assert found.code == 1
+    cells = by_learner(out)
+    assert_unharmed(cells, alone)
+    assert {cells[name].status for name in set(cells) - {*HONEST}} == {"crashed"}
+    assert len(cells) == len(STAGES) + len(HONEST)
+
+
+@pytest.mark.xfail(strict=True, reason="the thread that takes results dies of what it unpickles")
+def test_an_exception_that_is_known_to_the_learner_alone(tmp_path: Path) -> None:
+    """What no other process can rebuild. Where the run is lost, its first traceback ends the test,
+    since the run itself would never end."""
+    bad = [
+        odd(tmp_path, "prediction", "raises no Exception"),
+        odd(tmp_path, "meta-training", "raises its own"),
+        odd(tmp_path, "tuning", "raises its own"),
+    ]
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], [*bad, "chance"], lifetimes=2)
+    run_it = ("run", "--suite", suite, "--out", tmp_path / "out", "--json")
+    with begin(*run_it, to=subprocess.PIPE, err=subprocess.PIPE) as process:
+        assert process.stderr is not None and process.stdout is not None
+        try:
+            for line in process.stderr:
+                assert "Traceback" not in line, "the run is lost"
+            cells = {c["learner"]: c["status"] for c in json.loads(process.stdout.read())["cells"]}
+        finally:
+            process.kill()
+    assert cells.pop("chance") == "ok" and list(cells.values()) == ["crashed"] * 3
+
+
+@pytest.mark.xfail(strict=True, reason="results of worker processes are pickles")
+def test_what_a_learners_process_sends_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "executed"
+    monkeypatch.setenv("VSML_TEST_MARK", str(mark))
+    found, out = run(tmp_path, [odd(tmp_path, "meta-training", "raises hostilely"), "chance"])
+    assert not mark.exists()
+    assert found.code == 1 and sorted(c.status for c in by_learner(out).values()) == [
+        "crashed",
+        "ok",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "way", "status"),
+    [
+        ("ready_limit", 5.0, "sleeps", "timeout"),
+        ("ready_limit", 5.0, "stands still", "timeout"),
+        ("memory_limit", 2 * 10**9, "allocates", "out_of_memory"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["meta-training", "tuning"])
+@pytest.mark.xfail(strict=True, reason="only meta-tests have a limit of time, and none of memory")
+def test_every_stage_has_limits(
+    field: str, value: float, way: str, status: str, stage: str, tmp_path: Path
+) -> None:
+    """The field that sets one is first asked for, since without it nothing would end."""
+    probe = write_suite(tmp_path / "p.toml", ["digits-held-out"], ["chance"])
+    limit = f"{field} = {value}\n"
+    probe.write_text(probe.read_text() + limit)
+    assert call("plan", "--suite", probe).code == 0
+    found, out = run(tmp_path, [odd(tmp_path, stage, way), "chance"], more=limit)
+    assert found.code == 1
+    cells = by_learner(out)
+    assert cells.pop("chance").status == "ok"
+    assert [cell.status for cell in cells.values()] == [status]
