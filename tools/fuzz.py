@@ -43,7 +43,8 @@ class Answer:
     code: int
     """Exit code; negative: the signal that ended it."""
     text: str
-    """What it wrote to standard error, and to standard output where it refused."""
+    """What it wrote to standard error or, where that is nothing and it refused, to standard
+    output."""
     seconds: float
     """Of CPU."""
     megabytes: float
@@ -100,8 +101,8 @@ def ask(case: Case) -> Answer:
         status, used = _wait(child)
         text = (folder / "err").read_text(errors="replace")
         code = os.waitstatus_to_exitcode(status)
-        if code:
-            text += (folder / "out").read_text(errors="replace") if not case.streams else ""
+        if code and not text:
+            text = (folder / "out").read_text(errors="replace") if not case.streams else ""
         peak = folder / "peak"
         megabytes = float(peak.read_text()) if peak.is_file() else 0.0
         return Answer(case, code, text, used.ru_utime + used.ru_stime, megabytes)

@@ -119,9 +119,11 @@ def tomls(good: Good, random: Random) -> Iterator[Case]:
             wrong = type(value) is not type(place[key]) or value in (-1, -(2**63), 10**30)
             wrong = wrong and not (type(place[key]) is float and type(value) is int)
             place[key] = value
-        elif how == "key" and isinstance(place, dict):
-            place[random.choice((f"{key}x", "", "é", "x" * 100_000, "a\0b", "__class__"))] = value
-            wrong = place is document or place in document.values()
+        elif how == "key":
+            place = random.choice([document, *(v for v in document.values() if type(v) is dict)])
+            name = random.choice((f"{key}x", "", "é", "x" * 100_000, "a\0b", "__class__"))
+            place[name] = value
+            wrong = place is not document.get("recipes")
         elif how == "missing":
             document = {k: v for k, v in document.items() if k != "description"}
         data = _toml(document)

@@ -400,22 +400,18 @@ def _rounds(shared: Path, kills: int, seed: int, jobs: int) -> list[Round]:
                 raise SystemExit(f"{command.name} fails without a kill")
             seconds[command.name] = time.monotonic() - began
         drawn = Random(seed)
-        chosen = [
-            (made[n % len(made)], drawn.choice(list(SIGNALS)), drawn.random()) for n in range(kills)
+
+        def one(command: Command, target: str, chance: float) -> Round:
+            whole, ready = wholes[command.name], partial(prepare, command)
+            done = torture(command, target, seconds[command.name], ready, whole, Random(chance))
+            print(f"{command.name}, {target}: {done}", file=sys.stderr, flush=True)
+            return done
+
+        started = [
+            pool.submit(one, made[n % len(made)], drawn.choice(list(SIGNALS)), drawn.random())
+            for n in range(kills)
         ]
-        return list(
-            pool.map(
-                lambda one: torture(
-                    one[0],
-                    one[1],
-                    seconds[one[0].name],
-                    partial(prepare, one[0]),
-                    wholes[one[0].name],
-                    Random(one[2]),
-                ),
-                chosen,
-            )
-        )
+        return [future.result() for future in started]
 
 
 if __name__ == "__main__":

@@ -247,7 +247,8 @@ def test_names_that_boards_and_folders_must_not_show(tmp_path: Path, name: str) 
 def test_a_helper_beside_a_learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the working folder is."""
     write(tmp_path / "beside.py", "def f():\n    return ''\n")
-    text = f"{LEARNER}\nfrom beside import f\n\nclass Mine(Base):\n    variants = {{'a': Config(f())}}\n"
+    mine = "class Mine(Base):\n    variants = {'a': Config(f())}\n"
+    text = f"{LEARNER}\nfrom beside import f\n\n{mine}"
     monkeypatch.setattr(cards, "_ask", ask)
     learner = write(tmp_path / "mine.py", text)
     assert call("plan", "--suite", "smoke", "--learner", learner).code == 0
