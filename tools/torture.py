@@ -183,10 +183,10 @@ def _torn(folder: Path, sound: dict[str, int]) -> int:
         try:
             if name.startswith("cells/"):
                 load_cell(folder / name)
-            elif name.endswith(".safetensors"):
-                from vsml_bench.meta_training.checkpoint import load_checkpoint
+            elif name.startswith("checkpoints/") or name.endswith(".safetensors"):
+                from vsml_bench.meta_training.artifact import load_artifact
 
-                load_checkpoint(folder / name)
+                load_artifact(folder / name)
             elif name in sound and len(data) != sound[name]:
                 count += 1
         except VsmlBenchError:
