@@ -304,8 +304,7 @@ def _kill(process: subprocess.Popen[bytes], target: str, mark: str, random: Rand
             process.send_signal(sent)
         else:
             workers = [pid for pid in _marked(mark) if pid != process.pid]
-            if workers:
-                os.kill(random.choice(workers), sent)
+            os.kill(random.choice(workers or [process.pid]), sent)  # some commands have none
 
 
 def _left(mark: str) -> int:
