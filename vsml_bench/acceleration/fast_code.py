@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import Learner, State, unroll_by_steps
 
 CHECKED_STEPS = 2
 """The second is the first that follows another."""
@@ -139,20 +140,15 @@ class CheckedCode:
             right = self._written(name, state, *examples)
             return self._same(name, right, found, state, examples)
         found, state, examples = pytree.tree_map(_first_member, (found, state, examples))
-        own = {f"learner.{key}": _first_member(p) for key, p in self._learner.named_parameters()}
-        right = functional_call(_Call(self._learner, self._written), own, (name, state, *examples))
+        own = {key: _first_member(p) for key, p in self._learner.named_parameters()}
+        right = call_with(self._learner, own, self._written, name, state, *examples)
         return self._same(name, right, found, state, examples)
 
     def _written(self, name: str, state: State, *examples: Tensor) -> Any:
         """The same by the learner's own `predict` and `observe`."""
         if name != "unroll":
             return getattr(self._learner, name)(state, *examples)
-        kept = []
-        for x_t, y_t in zip(*examples, strict=True):
-            logits, state = self._learner.predict(state, x_t)
-            state = self._learner.observe(state, y_t)
-            kept.append(logits)
-        return torch.stack(kept), state
+        return unroll_by_steps(partial(Learner.forward, self._learner), state, *examples)
 
     def _same(
         self, name: str, right: Any, found: Any, before: State, examples: tuple[Tensor, ...]
@@ -180,6 +176,14 @@ class _Call(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         return self.call(*arguments)
+
+
+def call_with(
+    learner: Learner, parameters: Mapping[str, Tensor], call: Callable[..., Any], *arguments: Any
+) -> Any:
+    """What `call` returns while the learner has these parameters, by name, in place of its own."""
+    named = {f"learner.{name}": parameter for name, parameter in parameters.items()}
+    return functional_call(_Call(learner, call), named, arguments)
 
 
 def _apart(tensor: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench.contract.findings import Finding, failed, passed
+from vsml_bench.contract import Finding, failed, passed
 from vsml_bench.contract.subject import (
     LIFETIMES,
     STEPS,

@@ -6,20 +6,21 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
-from vsml_bench.contract import audits, claims, equivalences
-from vsml_bench.contract.findings import (
-    CheckResult,
+from vsml_bench.contract import (
     ContractReport,
     Finding,
+    audits,
+    claims,
+    equivalences,
     failed,
     passed,
     skipped,
 )
-from vsml_bench.contract.forms import exercise, usual_shapes
-from vsml_bench.contract.subject import Subject, double_precision
+from vsml_bench.contract.subject import Subject, double_precision, exercise, usual_shapes
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.registry import LearnerEntry
 
@@ -77,17 +78,16 @@ def check_learner(entry: LearnerEntry) -> ContractReport:
     """All checks of one learner. Whatever it does becomes a result; VsmlBenchError only where no
     instance of it can be made (UnavailableError where this machine lacks what it needs)."""
     subject = Subject(entry)
-    results: list[CheckResult] = []
+    results: list[Finding] = []
     for name in CHECKS:
         if results and results[0].outcome == "failed":
-            finding = skipped(f"not run; see '{FIRST}' first.")
-            results.append(_result(name, finding))
+            results.append(replace(skipped(f"not run; see '{FIRST}' first."), check=name))
         else:
             results.append(run_check(name, subject))
     return ContractReport(entry.name, entry.origin, tuple(results))
 
 
-def run_check(name: str, subject: Subject) -> CheckResult:
+def run_check(name: str, subject: Subject) -> Finding:
     """One check; an exception of the learner's fails it."""
     try:
         with time_limit(SECONDS, f"the check '{name}'"):
@@ -99,11 +99,7 @@ def run_check(name: str, subject: Subject) -> CheckResult:
     except Exception as error:
         reason = " ".join(str(error).split())
         finding = failed(f"it raises {type(error).__name__}: {reason}")
-    return _result(name, finding)
-
-
-def _result(name: str, finding: Finding) -> CheckResult:
-    return CheckResult(name, finding.outcome, finding.reason, finding.measured)
+    return replace(finding, check=name)
 
 
 @contextlib.contextmanager
