@@ -28,8 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.vsml.dense import DenseLayer
-from vsml_bench.vsml.layers import Layer, LayerState
+from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
 
 HAIKU_FORGET_OFFSET = 1.0

@@ -33,8 +33,7 @@ from vsml_bench.studies.cloning.imitation import (
     rates,
     weights,
 )
-from vsml_bench.studies.cloning.learner import Clone
-from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone, Synapse, SynapseConfig
 from vsml_bench.suites import find_split
 
 RECIPE = Recipe(

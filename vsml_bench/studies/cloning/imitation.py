@@ -32,8 +32,7 @@ from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.objective import MetaLoss, Objective, Source, Validation
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.seeds import derive_seed, generator
-from vsml_bench.studies.cloning.learner import Clone
-from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone, Synapse, SynapseConfig
 
 FRESH = 0.05
 """Share of the synapses that start afresh before a meta-update."""

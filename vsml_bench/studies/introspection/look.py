@@ -1,9 +1,17 @@
-"""The verb `introspect`: how one learner learns one split, drawn beside two that everyone knows."""
+"""The verb `introspect`: how one learner learns one split, beside two that everyone knows, in pictures
+and numbers. The same curves give the same bytes with one version of matplotlib, which is imported
+only when something is drawn."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import json
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vsml_bench import api, cards, paths
 from vsml_bench.boards.groups import groups_of
@@ -11,12 +19,26 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.executors import LocalExecutor
 from vsml_bench.evaluation.plan import plan_suite
 from vsml_bench.evaluation.runner import RunOptions, run_cells
-from vsml_bench.studies.introspection.board import curves
-from vsml_bench.studies.introspection.picture import write_introspection
+from vsml_bench.storage import write_atomically
+from vsml_bench.studies.introspection.board import Curve, curves
+from vsml_bench.studies.introspection.protocol import (
+    ACCURACY,
+    CONFIDENCE,
+    LAGS,
+    OCCURRENCES,
+    RESPONSES,
+)
 from vsml_bench.suites import find_suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BESIDE = ("sgd-linear", "1-nn")
 """Learners that are drawn beside the one that is asked for."""
+SAME_EXAMPLE, *OTHERS = RESPONSES
+_MEASURES = {CONFIDENCE: "probability of the true class", ACCURACY: "accuracy"}
+_COLUMNS = ("split", "learner", "trace", "measure", "part", "asked", "at", "mean", "low", "high")
 
 
 def introspect(
@@ -75,3 +97,151 @@ def introspect(
     return write_introspection(
         curves(groups_of([cells[plan.learner] for plan in plans])), Path(out)
     )
+
+
+def write_introspection(curves: Sequence[Curve], folder: Path) -> list[Path]:
+    """Draws the curves of one split and returns the files written to `folder`: confidence, twice
+    and response, each as PNG and SVG, and introspection.json and .csv with all numbers."""
+    files: dict[str, bytes] = {
+        "introspection.json": _as_json(curves).encode(),
+        "introspection.csv": _as_csv(curves).encode(),
+    }
+    for name, draw in _FIGURES.items():
+        for form in ("png", "svg"):
+            files[f"{name}.{form}"] = _drawn(draw, curves, form)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in sorted(files)]
+
+
+def _as_json(curves: Sequence[Curve]) -> str:
+    return (
+        json.dumps([dataclasses.asdict(curve) for curve in curves], indent=1, allow_nan=False)
+        + "\n"
+    )
+
+
+def _as_csv(curves: Sequence[Curve]) -> str:
+    """One line per point, with empty fields where there is no number."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(_COLUMNS)
+    for curve in curves:
+        for at, point in zip(curve.at, curve.points, strict=True):
+            numbers = ("", "", "") if point is None else (point.mean, point.low, point.high)
+            names = (
+                curve.split,
+                curve.learner,
+                curve.trace,
+                curve.measure,
+                curve.part,
+                curve.asked,
+            )
+            lines.writerow((*names, at, *numbers))
+    return text.getvalue()
+
+
+def _drawn(draw: Callable[[Sequence[Curve]], Figure], curves: Sequence[Curve], form: str) -> bytes:
+    import matplotlib
+
+    drawn = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "vsml-bench", "font.size": 9.0}):
+        # Neither a date nor a version: the picture is a function of the curves.
+        unwanted = {"png": "Software", "svg": "Date"}[form]
+        draw(curves).savefig(drawn, format=form, dpi=150, metadata={unwanted: None})
+    return drawn.getvalue()
+
+
+def _confidence(curves: Sequence[Curve]) -> Figure:
+    """Confidence and accuracy at the n-th example of a class."""
+    figure, axes = _panels(1, 2)
+    for panel, (measure, label) in zip(axes, _MEASURES.items(), strict=True):
+        for color, curve in _colored(curves, measure, measure, "level"):
+            _line(panel, curve, curve.at, color, curve.learner)
+        panel.set(xlabel="n, examples of the class so far, this one included", ylabel=label)
+        panel.set_ylim(0, 1)
+        panel.set_xticks((1, *range(5, OCCURRENCES + 1, 5)))
+    _legend(figure, axes[0])
+    figure.suptitle(f"At the n-th example of a class, before its label: {curves[0].split}")
+    return figure
+
+
+def _twice(curves: Sequence[Curve]) -> Figure:
+    """The same example before (dotted) and after it was learned from."""
+    figure, axes = _panels(1, 2)
+    for panel, (measure, label) in zip(axes, _MEASURES.items(), strict=True):
+        for part, style in (("before", ":"), ("after", "-")):
+            for color, curve in _colored(curves, SAME_EXAMPLE, measure, part, LAGS[0]):
+                name = f"{curve.learner}, {'second' if part == 'after' else 'first'} time"
+                _line(panel, curve, _places(panel, curve), color, name, style)
+        panel.set(xlabel="examples learned from before", ylabel=label)
+        panel.set_ylim(0, 1.02)
+    _legend(figure, axes[0])
+    figure.suptitle(f"The same example shown twice: {curves[0].split}")
+    return figure
+
+
+def _response(curves: Sequence[Curve]) -> Figure:
+    """What one example does to the confidence in another, asked at once (dotted) and one later."""
+    figure, axes = _panels(2, 2)
+    for panel, trace in zip(axes, OTHERS, strict=True):
+        for asked, style in zip(LAGS, (":", "-"), strict=True):
+            for color, curve in _colored(curves, trace, CONFIDENCE, "change", asked):
+                name = f"{curve.learner}, {asked}"
+                _line(panel, curve, _places(panel, curve), color, name, style)
+        panel.axhline(0, color="0.6", linewidth=0.8)
+        panel.set_title(textwrap.fill(RESPONSES[trace], 50), fontsize=9)
+        panel.set(xlabel="examples learned from before", ylabel="change of probability")
+    _legend(figure, axes[0])
+    figure.suptitle(f"Response to one example: {curves[0].split}")
+    return figure
+
+
+_FIGURES: Mapping[str, Callable[[Sequence[Curve]], Figure]] = {
+    "confidence": _confidence,
+    "twice": _twice,
+    "response": _response,
+}
+
+
+def _panels(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    """One for all panels, below them, where it hides nothing."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+
+
+def _colored(
+    curves: Sequence[Curve], trace: str, measure: str, part: str, asked: str = ""
+) -> Iterator[tuple[str, Curve]]:
+    """The curves of that kind, each learner in the same colour everywhere."""
+    learners = list(dict.fromkeys(curve.learner for curve in curves))
+    for curve in curves:
+        kind = (curve.trace, curve.measure, curve.part, curve.asked)
+        if kind == (trace, measure, part, asked):
+            yield f"C{learners.index(curve.learner)}", curve
+
+
+def _places(panel: Axes, curve: Curve) -> Sequence[float]:
+    """Moments side by side, as far apart from one another, whatever they are."""
+    panel.set_xticks(range(len(curve.at)), [str(moment) for moment in curve.at])
+    panel.set_xlim(-0.3, len(curve.at) - 0.7)
+    return range(len(curve.at))
+
+
+def _line(
+    panel: Axes, curve: Curve, x: Sequence[float], color: str, label: str, style: str = "-"
+) -> None:
+    """The means, with their intervals as a band; nothing where there is no number."""
+    known = [(at, point) for at, point in zip(x, curve.points, strict=True) if point is not None]
+    places = [at for at, _ in known]
+    means = [point.mean for _, point in known]
+    panel.plot(places, means, style, color=color, label=label, marker="o", markersize=3)
+    lows, highs = [point.low for _, point in known], [point.high for _, point in known]
+    panel.fill_between(places, lows, highs, color=color, alpha=0.15, linewidth=0)

@@ -16,16 +16,15 @@ from types import ModuleType
 
 from torch import Tensor
 
-from vsml_bench.acceleration.compiling import worth_compiling
+from vsml_bench.acceleration import worth_compiling
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State
 from vsml_bench.vsml.conv import ConvLayer
-from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.fast import cpu, cuda, library
+from vsml_bench.vsml.fast.cpu import FastDenseLayer, computes
 from vsml_bench.vsml.fast.packing import pack, unpack
-from vsml_bench.vsml.fast.sweep import FastDenseLayer, computes
 from vsml_bench.vsml.label_variant import LabelVSMLNetwork
-from vsml_bench.vsml.layers import Layer
+from vsml_bench.vsml.layers import DenseLayer, Layer
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.sub_rnn import SubRNN
 
