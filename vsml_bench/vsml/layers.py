@@ -1,5 +1,5 @@
-"""Layers of a VSML network: what all have in common, a grid of sub-RNN states and a sweep of it; and
-the dense layer."""
+"""Layers of a VSML network: what all have in common, a grid of sub-RNN states and a sweep of it,
+and the dense one."""
 
 from __future__ import annotations
 

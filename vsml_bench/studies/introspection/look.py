@@ -1,6 +1,6 @@
-"""The verb `introspect`: how one learner learns one split, beside two that everyone knows, in pictures
-and numbers. The same curves give the same bytes with one version of matplotlib, which is imported
-only when something is drawn."""
+"""The verb `introspect`: how one learner learns one split, drawn beside two that everyone knows.
+
+The same curves give the same bytes with one version of matplotlib."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vsml_bench import api, cards, paths
 from vsml_bench.boards.groups import groups_of
@@ -32,13 +32,14 @@ from vsml_bench.suites import find_suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BESIDE = ("sgd-linear", "1-nn")
 """Learners that are drawn beside the one that is asked for."""
 SAME_EXAMPLE, *OTHERS = RESPONSES
+Draw: TypeAlias = "Callable[[Sequence[Axes], Sequence[Curve]], str]"
+"""What draws curves on panels, and returns a title."""
 _MEASURES = {CONFIDENCE: "probability of the true class", ACCURACY: "accuracy"}
-_COLUMNS = ("split", "learner", "trace", "measure", "part", "asked", "at", "mean", "low", "high")
+_NAMES = ("split", "learner", "trace", "measure", "part", "asked")
 
 
 def introspect(
@@ -102,89 +103,75 @@ def introspect(
 def write_introspection(curves: Sequence[Curve], folder: Path) -> list[Path]:
     """Draws the curves of one split and returns the files written to `folder`: confidence, twice
     and response, each as PNG and SVG, and introspection.json and .csv with all numbers."""
+    plain = [dataclasses.asdict(curve) for curve in curves]
     files: dict[str, bytes] = {
-        "introspection.json": _as_json(curves).encode(),
+        "introspection.json": json.dumps(plain, indent=1, allow_nan=False).encode() + b"\n",
         "introspection.csv": _as_csv(curves).encode(),
     }
-    for name, draw in _FIGURES.items():
+    for name, (rows, draw) in _FIGURES.items():
         for form in ("png", "svg"):
-            files[f"{name}.{form}"] = _drawn(draw, curves, form)
+            files[f"{name}.{form}"] = _drawn(draw, curves, rows, form)
     for name, data in files.items():
         write_atomically(folder / name, data)
     return [folder / name for name in sorted(files)]
-
-
-def _as_json(curves: Sequence[Curve]) -> str:
-    return (
-        json.dumps([dataclasses.asdict(curve) for curve in curves], indent=1, allow_nan=False)
-        + "\n"
-    )
 
 
 def _as_csv(curves: Sequence[Curve]) -> str:
     """One line per point, with empty fields where there is no number."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(_COLUMNS)
+    lines.writerow((*_NAMES, "at", "mean", "low", "high"))
     for curve in curves:
         for at, point in zip(curve.at, curve.points, strict=True):
             numbers = ("", "", "") if point is None else (point.mean, point.low, point.high)
-            names = (
-                curve.split,
-                curve.learner,
-                curve.trace,
-                curve.measure,
-                curve.part,
-                curve.asked,
-            )
-            lines.writerow((*names, at, *numbers))
+            lines.writerow((*(getattr(curve, name) for name in _NAMES), at, *numbers))
     return text.getvalue()
 
 
-def _drawn(draw: Callable[[Sequence[Curve]], Figure], curves: Sequence[Curve], form: str) -> bytes:
+def _drawn(draw: Draw, curves: Sequence[Curve], rows: int, form: str) -> bytes:
     import matplotlib
+    from matplotlib.figure import Figure
 
     drawn = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "vsml-bench", "font.size": 9.0}):
+        figure = Figure(figsize=(8.4, 3.2 * rows), layout="constrained")
+        panels = list(figure.subplots(rows, 2, squeeze=False).flat)
+        title = draw(panels, curves)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.suptitle(f"{title}: {curves[0].split}")
         # Neither a date nor a version: the picture is a function of the curves.
         unwanted = {"png": "Software", "svg": "Date"}[form]
-        draw(curves).savefig(drawn, format=form, dpi=150, metadata={unwanted: None})
+        figure.savefig(drawn, format=form, dpi=150, metadata={unwanted: None})
     return drawn.getvalue()
 
 
-def _confidence(curves: Sequence[Curve]) -> Figure:
+def _confidence(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
     """Confidence and accuracy at the n-th example of a class."""
-    figure, axes = _panels(1, 2)
-    for panel, (measure, label) in zip(axes, _MEASURES.items(), strict=True):
+    for panel, (measure, label) in zip(panels, _MEASURES.items(), strict=True):
         for color, curve in _colored(curves, measure, measure, "level"):
             _line(panel, curve, curve.at, color, curve.learner)
         panel.set(xlabel="n, examples of the class so far, this one included", ylabel=label)
         panel.set_ylim(0, 1)
         panel.set_xticks((1, *range(5, OCCURRENCES + 1, 5)))
-    _legend(figure, axes[0])
-    figure.suptitle(f"At the n-th example of a class, before its label: {curves[0].split}")
-    return figure
+    return "At the n-th example of a class, before its label"
 
 
-def _twice(curves: Sequence[Curve]) -> Figure:
+def _twice(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
     """The same example before (dotted) and after it was learned from."""
-    figure, axes = _panels(1, 2)
-    for panel, (measure, label) in zip(axes, _MEASURES.items(), strict=True):
+    for panel, (measure, label) in zip(panels, _MEASURES.items(), strict=True):
         for part, style in (("before", ":"), ("after", "-")):
             for color, curve in _colored(curves, SAME_EXAMPLE, measure, part, LAGS[0]):
                 name = f"{curve.learner}, {'second' if part == 'after' else 'first'} time"
                 _line(panel, curve, _places(panel, curve), color, name, style)
         panel.set(xlabel="examples learned from before", ylabel=label)
         panel.set_ylim(0, 1.02)
-    _legend(figure, axes[0])
-    figure.suptitle(f"The same example shown twice: {curves[0].split}")
-    return figure
+    return "The same example shown twice"
 
 
-def _response(curves: Sequence[Curve]) -> Figure:
+def _response(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
     """What one example does to the confidence in another, asked at once (dotted) and one later."""
-    figure, axes = _panels(2, 2)
-    for panel, trace in zip(axes, OTHERS, strict=True):
+    for panel, trace in zip(panels, OTHERS, strict=True):
         for asked, style in zip(LAGS, (":", "-"), strict=True):
             for color, curve in _colored(curves, trace, CONFIDENCE, "change", asked):
                 name = f"{curve.learner}, {asked}"
@@ -192,29 +179,15 @@ def _response(curves: Sequence[Curve]) -> Figure:
         panel.axhline(0, color="0.6", linewidth=0.8)
         panel.set_title(textwrap.fill(RESPONSES[trace], 50), fontsize=9)
         panel.set(xlabel="examples learned from before", ylabel="change of probability")
-    _legend(figure, axes[0])
-    figure.suptitle(f"Response to one example: {curves[0].split}")
-    return figure
+    return "Response to one example"
 
 
-_FIGURES: Mapping[str, Callable[[Sequence[Curve]], Figure]] = {
-    "confidence": _confidence,
-    "twice": _twice,
-    "response": _response,
+_FIGURES: Mapping[str, tuple[int, Draw]] = {
+    "confidence": (1, _confidence),
+    "twice": (1, _twice),
+    "response": (2, _response),
 }
-
-
-def _panels(rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def _legend(figure: Figure, panel: Axes) -> None:
-    """One for all panels, below them, where it hides nothing."""
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+"""Name -> rows of two panels, and what draws them."""
 
 
 def _colored(
