@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -45,6 +45,10 @@ class Synapses(NamedTuple):
     hidden: Tensor  # [S, N]
     cell: Tensor  # [S, N]
     rate: Tensor  # alpha [S]
+
+
+Example: TypeAlias = tuple[Tensor, Tensor]
+"""Of S synapses: x and e, each [S]."""
 
 
 class Errors(NamedTuple):
@@ -75,9 +79,7 @@ class Imitation(Source):
         self.data_hashes = {}
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
-        self._imitate = imitate
-        if worth_compiling(recipe.steps):
-            self._imitate = compiled(imitate)
+        self._imitate = compiled(imitate) if worth_compiling(recipe.steps) else imitate
         self._synapses: Synapses | None = None
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
@@ -95,10 +97,7 @@ class Imitation(Source):
                 for new, old in zip(fresh, before, strict=True)
             )
         )
-        examples = [
-            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
-            for _ in range(planned.lifetime)
-        ]
+        examples = self._examples(count, planned.lifetime, draw)
 
         def objective(learner: Learner) -> MetaLoss:
             assert isinstance(learner, Clone)
@@ -112,10 +111,7 @@ class Imitation(Source):
         draw = generator(derive_seed(0, "imitation", "validation"))
         count = VALIDATION_SYNAPSES
         synapses = self._fresh(count, draw)
-        examples = [
-            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
-            for _ in range(VALIDATION_STEPS)
-        ]
+        examples = self._examples(count, VALIDATION_STEPS, draw)
         with torch.inference_mode():
             synapse = self._learner.synapse
             found, _ = imitate(synapse, synapses, examples, synapse.config)
@@ -128,26 +124,29 @@ class Imitation(Source):
 
     @carried.setter
     def carried(self, tensors: dict[str, Tensor]) -> None:
-        states = {name: self._to(tensor) for name, tensor in tensors.items()}
+        states = {name: tensor.to(self._device) for name, tensor in tensors.items()}
         self._synapses = Synapses(**states) if states else None
 
     def _fresh(self, count: int, draw: torch.Generator) -> Synapses:
         synapse = self._learner.synapse
-        cell = synapse.storing(self._to(weights(count, draw)))
-        rate = self._to(rates(count, synapse.config, draw))
+        cell = synapse.storing(weights(count, draw).to(self._device))
+        rate = rates(count, synapse.config, draw).to(self._device)
         return Synapses(torch.zeros_like(cell), cell, rate)
 
-    def _to(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device)
+    def _examples(self, count: int, steps: int, draw: torch.Generator) -> list[Example]:
+        return [
+            (inputs(count, draw).to(self._device), errors(count, draw).to(self._device))
+            for _ in range(steps)
+        ]
 
 
 def imitate(
     synapse: Synapse,
     synapses: Synapses,
-    examples: list[tuple[Tensor, Tensor]],
+    examples: list[Example],
     config: SynapseConfig,
 ) -> tuple[Errors, Synapses]:
-    """Runs the synapses through examples (x, e), each [S], and compares; also their last states."""
+    """Runs the synapses through examples and compares; also their last states."""
     hidden, cell, rate = synapses
     squares: list[Tensor] = []  # [errors, targets] of each example
     for x, e in examples:
