@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -46,21 +47,17 @@ def accelerate(learner: Learner, execution: Execution, steps: int = 0) -> Runner
     return Runner(learner, step, recorded, named_code(learner, execution, steps))
 
 
+@dataclass(frozen=True)
 class Runner:
     """A learner's methods, as `Learner` describes them, in less time; differentiable where the
     learner is."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        step: Step,
-        recorded: RecordedStep | None,
-        fast: CheckedCode | None,
-    ) -> None:
-        """step: the learner's `forward`, perhaps compiled. recorded: the same for runs without
-        gradients."""
-        self.learner, self.recorded, self.fast = learner, recorded, fast
-        self._step = step
+    learner: Learner
+    forward: Step
+    """The learner's own, perhaps compiled."""
+    recorded: RecordedStep | None
+    """The same for runs without gradients."""
+    fast: CheckedCode | None
 
     def step(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
         """One step of a lifetime, predict then observe."""
@@ -70,7 +67,7 @@ class Runner:
             return logits, self.observe(state, labels)
         if self.recorded is not None and not torch.is_grad_enabled():
             return self.recorded(state, inputs, labels)
-        return self._step(state, inputs, labels)
+        return self.forward(state, inputs, labels)
 
     def predict(self, state: State, inputs: Tensor) -> tuple[Tensor, State]:
         """See `Learner.predict`."""

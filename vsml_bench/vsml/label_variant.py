@@ -65,7 +65,7 @@ class LabelVSMLNetwork(Learner):
 
     def __init__(self, config: LabelVSMLConfig) -> None:
         super().__init__(config)
-        self.layer: Layer = DenseLayer()
+        self.layers: tuple[Layer, ...] = (DenseLayer(),)
         self.sub_rnn = SubRNN(
             config.state_size, config.message_size, received_size=config.message_size + 1
         )
@@ -93,7 +93,7 @@ class LabelVSMLNetwork(Learner):
     def predict(self, state: LabelVSMLState, inputs: Tensor) -> tuple[Tensor, LabelVSMLState]:
         """One sweep: the inputs from below meet the previous example's label from above."""
         x = inputs.flatten(1).unsqueeze(-1)  # [E, A, 1]
-        layer, upward, downward = self.layer.sweep(
+        layer, upward, downward = self.layers[0].sweep(
             self.sub_rnn,
             self.config.ticks,
             state.layer,
