@@ -42,10 +42,7 @@ def sections(finished: Sequence[Group]) -> list[Section]:
         "Along the way",
         "Accuracy in % of the learner and of the true algorithm in each tenth of the stream, "
         "and the correlation of their weight updates there.",
-        (
-            *("split", "learner", "of"),
-            *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS)),
-        ),
+        (*("split", "learner", "of"), *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS))),
         tuple(row for group in finished for row in _curves(group)),
     )
     return [whole, *_by_seed(finished), along]

@@ -63,12 +63,7 @@ class Imitation(Source):
     synapses get right, 1 for a perfect clone."""
 
     def __init__(
-        self,
-        job: Job,
-        recipe: Recipe,
-        learner: Learner,
-        execution: Execution,
-        root: Path | None,
+        self, job: Job, recipe: Recipe, learner: Learner, execution: Execution, root: Path | None
     ) -> None:
         assert isinstance(learner, Clone)
         if recipe.engine.name != "bptt":
@@ -141,10 +136,7 @@ class Imitation(Source):
 
 
 def imitate(
-    synapse: Synapse,
-    synapses: Synapses,
-    examples: list[Example],
-    config: SynapseConfig,
+    synapse: Synapse, synapses: Synapses, examples: list[Example], config: SynapseConfig
 ) -> tuple[Errors, Synapses]:
     """Runs the synapses through examples and compares; also their last states."""
     hidden, cell, rate = synapses
