@@ -22,7 +22,7 @@ from tabulate import tabulate
 from torch.utils import _pytree as pytree
 
 from benchmarks.case import objective_of, random_episode
-from benchmarks.document import parser, publish
+from benchmarks.speed import parser, publish
 from benchmarks.vsml_cases import fresh_vsml
 from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.data.episodes import Episode
