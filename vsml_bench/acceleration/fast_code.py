@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +24,6 @@ CHECKED_STEPS = 2
 
 ROUNDING = {False: 1e-3, True: 0.1}
 """How far it may be off, relative to what changes, without and with mixed precision."""
-Outcome: TypeAlias = tuple[Tensor, State]
-"""Logits and the state after them, each [lifetimes, ...]."""
 
 
 def named_code(learner: Learner, execution: Execution, steps: int) -> CheckedCode | None:
@@ -47,8 +44,9 @@ def _named(learner: Learner) -> Callable[[Learner, Execution, int], Any]:
     if not module:
         owner = next(cls for cls in type(learner).__mro__ if "fast_code" in vars(cls))
         module = owner.__module__
-    found = getattr(sys.modules.get(module) or importlib.import_module(module), name)
-    return found  # type: ignore[no-any-return]
+    found: Callable[[Learner, Execution, int], Any]
+    found = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _warn(learner: Learner, reason: object) -> None:
@@ -200,7 +198,7 @@ def _first_member(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _by_lifetime(name: str, result: Any) -> Outcome:
+def _by_lifetime(name: str, result: Any) -> tuple[Tensor, State]:
     """Logits and state, every tensor with the leading axis [lifetimes]; `observe` has no logits."""
     if name == "observe":
         return torch.zeros(0), result
@@ -217,8 +215,9 @@ def _gradients(result: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(total, wanted, allow_unused=True)
 
 
-def agree(right: Outcome, found: Outcome, before: State) -> bool:
-    """Whether logits agree, and what became of the state `before`, in every lifetime."""
+def agree(right: tuple[Tensor, State], found: tuple[Tensor, State], before: State) -> bool:
+    """Whether logits [lifetimes, ...] agree, and what became of the state `before`, in every
+    lifetime."""
     (logits, after), (found_logits, found_after) = right, found
     states = zip(*map(pytree.tree_leaves, (after, found_after, before)), strict=True)
     return close(logits, found_logits, torch.zeros_like(logits)) and all(

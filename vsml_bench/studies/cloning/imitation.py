@@ -51,13 +51,6 @@ Example: TypeAlias = tuple[Tensor, Tensor]
 """Of S synapses: x and e, each [S]."""
 
 
-class Errors(NamedTuple):
-    """How far a synapse is from backpropagation; each a mean over synapses and examples []."""
-
-    loss: Tensor  # the sum of the mean squared errors
-    explained: Tensor  # share of the mean square of all targets that is not error
-
-
 class Imitation(Source):
     """Synapses of a `Clone`; "accuracy" is the share of the mean square of the targets that the
     synapses get right, 1 for a perfect clone."""
@@ -97,7 +90,7 @@ class Imitation(Source):
         def objective(learner: Learner) -> MetaLoss:
             assert isinstance(learner, Clone)
             found, self._synapses = self._imitate(learner.synapse, started, examples, config)
-            return MetaLoss(found.loss, found.explained)
+            return found
 
         return objective
 
@@ -110,7 +103,7 @@ class Imitation(Source):
         with torch.inference_mode():
             synapse = self._learner.synapse
             found, _ = imitate(synapse, synapses, examples, synapse.config)
-        return Validation(found.loss.item(), found.explained.item())
+        return Validation(found.loss.item(), found.accuracy.item())
 
     @property
     def carried(self) -> dict[str, Tensor]:
@@ -137,7 +130,7 @@ class Imitation(Source):
 
 def imitate(
     synapse: Synapse, synapses: Synapses, examples: list[Example], config: SynapseConfig
-) -> tuple[Errors, Synapses]:
+) -> tuple[MetaLoss, Synapses]:
     """Runs the synapses through examples and compares; also their last states."""
     hidden, cell, rate = synapses
     squares: list[Tensor] = []  # [errors, targets] of each example
@@ -163,7 +156,7 @@ def imitate(
         squares.append(torch.stack([missed.sum(), wanted.sum()]))
     missed, wanted = torch.stack(squares).mean(0)
     explained = (1 - missed / wanted).detach()
-    return Errors(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
+    return MetaLoss(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
 
 
 def inputs(count: int, draw: torch.Generator) -> Tensor:
