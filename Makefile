@@ -108,7 +108,7 @@ profile: .venv/.installed ## draw where the time goes, into results/speed
 WITH_ASV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 ASV = $(WITH_ASV) asv
 define know_the_machine
-machine="$$(.venv/bin/python -m benchmarks.machine_name)" && \
+machine="$$(.venv/bin/python -m benchmarks.asv name)" && \
     $(ASV) machine --machine "$$machine" --yes >/dev/null
 endef
 
@@ -118,14 +118,14 @@ asv: .venv/.installed ## run the asv suite in .venv and store what it finds of t
 	@$(know_the_machine) && \
 	$(ASV) run --machine "$$machine" --environment existing:"$(CURDIR)/.venv/bin/python" \
 	    --set-commit-hash "$$(git rev-parse HEAD)" --bench '$(BENCH)'
-	@.venv/bin/python benchmarks/forget_paths.py results/speed/history
+	@.venv/bin/python -m benchmarks.asv forget results/speed/history
 
 # Of all benchmarks, those of compile seconds are left out: one measurement each, of which some are over
 # in milliseconds, has no noise that asv could know.
 asv-compare: GATED = $(if $(filter .,$(BENCH)),^(?!.*compile_seconds),$(BENCH))
 asv-compare: .venv/.installed ## build BASE and HEAD, and fail where HEAD is slower beyond noise
 	@$(know_the_machine) && \
-	$(WITH_ASV) .venv/bin/python -m benchmarks.gate --bench '$(GATED)' \
+	$(WITH_ASV) .venv/bin/python -m benchmarks.asv compare --bench '$(GATED)' \
 	    --machine "$$machine" --factor $(FACTOR) "$$(git rev-parse '$(BASE)')" "$$(git rev-parse HEAD)"
 
 asv-pages: .venv/.installed ## make web pages of the stored results, in results/speed/pages

@@ -22,17 +22,11 @@ from tabulate import tabulate
 from torch.utils import _pytree as pytree
 
 from benchmarks.case import objective_of, random_episode
-from benchmarks.document import parser, publish
+from benchmarks.speed import parser, publish
 from benchmarks.vsml_cases import fresh_vsml
 from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.data.episodes import Episode
-from vsml_bench.execution import (
-    Execution,
-    decide,
-    device_name,
-    synchronize,
-    without_gradients,
-)
+from vsml_bench.execution import Execution, decide, device_name, synchronize, without_gradients
 from vsml_bench.learner import Learner, Shape, State
 from vsml_bench.meta_training.objective import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states

@@ -21,8 +21,7 @@ from tabulate import tabulate
 
 from benchmarks.case import Case
 from benchmarks.cases import start as prepare
-from benchmarks.document import parser, publish
-from benchmarks.speed import machine, peak_flops
+from benchmarks.speed import machine, parser, peak_flops, publish
 from benchmarks.vsml_cases import vsml_evolution, vsml_forward, vsml_meta_gradient
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory
 

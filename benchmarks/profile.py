@@ -12,8 +12,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.case import Case
 from benchmarks.cases import CASES
-from benchmarks.document import parser, write
-from benchmarks.speed import machine, peak_flops
+from benchmarks.speed import machine, parser, peak_flops, write
 from vsml_bench.execution import decide
 from vsml_bench.vsml.fast import library
 

@@ -8,11 +8,15 @@ ratios more, and the share of the arithmetic bound says what is left.
 
 from __future__ import annotations
 
+import argparse
+import json
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +24,10 @@ from tabulate import tabulate
 
 from benchmarks.case import Case
 from benchmarks.cases import CASES, start
-from benchmarks.document import parser, publish
+from vsml_bench import paths
 from vsml_bench.execution import device_name
 from vsml_bench.provenance import git_state, versions
+from vsml_bench.storage import write_atomically
 
 ROUNDS = 7
 SECONDS_PER_CASE = 25.0
@@ -181,6 +186,29 @@ def as_markdown(document: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a command that writes a table, with the option --out for the folder."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--out", type=Path, default=paths.results() / "speed")
+    return made
+
+
+def write(document: dict[str, Any], path: Path) -> None:
+    """Writes the JSON file `path`, and its folder where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def publish(
+    document: dict[str, Any], as_markdown: Callable[[dict[str, Any]], str], out: Path, name: str
+) -> None:
+    """Writes `out`/`name`.json and .md, and prints the latter."""
+    text = as_markdown(document)
+    write(document, out / f"{name}.json")
+    write_atomically(out / f"{name}.md", text.encode())
+    print(text)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from benchmarks.case import (
     CPU,
@@ -15,7 +16,6 @@ from benchmarks.case import (
     runner_of,
     without_gradients,
 )
-from benchmarks.textbook import textbook_unroll
 from vsml_bench.learner import ES, Shape
 from vsml_bench.meta_training import es
 from vsml_bench.meta_training.objective import backpropagate
@@ -23,6 +23,8 @@ from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.registry import find_learner
+from vsml_bench.vsml.network import VSMLState
+from vsml_bench.vsml.sub_rnn import SubRNN
 from vsml_bench.vsml.variants import VSML
 
 _GATES = 16 * 64  # multiply-adds of h W in one sub-RNN and micro-tick
@@ -31,6 +33,48 @@ _REST = 7 * 16  # products in the LSTM's update, all of them multiplied out
 _TICKS = 2
 _FORWARD = 2 * _TICKS * (_GATES + 5 * _EXPONENTIALS + _REST)
 _BACKWARD = 2 * _TICKS * (2 * _GATES + 20 * 16)  # dL/dh and dL/dW; what else is per gate
+
+
+def textbook_unroll(
+    learner: VSML, state: VSMLState, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """VSML as its equations read, batched, in eager PyTorch. One dense layer, one tensor operation
+    per line of the paper: what a sub-RNN sees is concatenated, every sub-RNN has its gates computed
+    from all of it, and the message heads are applied per sub-RNN before the mean. The tests hold it
+    to their own oracle, which computes one sub-RNN at a time.
+
+    Logits [T, E, K] of the lifetimes inputs [T, E, A] with labels int64 [T, E], and the last
+    hidden and cell states [E, A, K, N].
+
+    learner: a "vsml" with one dense layer; only its meta-parameters and sizes are read. state: what
+    its `init_state` returned.
+    """
+    rnn, config = learner.sub_rnns[0], learner.config
+    assert isinstance(rnn, SubRNN)
+    weight = torch.cat([rnn.gates_from_forward, rnn.gates_from_backward, rnn.gates_from_hidden])
+    hidden, cell = (part[:, 0] for part in state.layers[0])
+    lifetimes, rows, columns, _ = hidden.shape
+    backward = hidden.new_zeros(lifetimes, columns, config.message_size)
+    logits = []
+    for x, y in zip(inputs, labels, strict=True):
+        forward = x.new_zeros(lifetimes, rows, config.message_size)
+        forward[..., 0] = x
+        incoming = [
+            forward.unsqueeze(2).expand(-1, -1, columns, -1),
+            backward.unsqueeze(1).expand(-1, rows, -1, -1),
+        ]
+        for _ in range(config.ticks):
+            gates = torch.cat([*incoming, hidden], -1) @ weight + rnn.gates_bias
+            i, g, f, o = gates.chunk(4, -1)
+            cell = torch.sigmoid(f + 5) * cell + torch.sigmoid(i - 5) * torch.tanh(g)
+            hidden = torch.sigmoid(o) * torch.tanh(cell)
+        upward = rnn.forward_head(hidden).mean(1)
+        rnn.backward_head(hidden).mean(2)  # for a layer below, if there were one
+        predicted = 100 * torch.tanh(upward[..., 1] / 100)
+        error = torch.softmax(predicted, -1) - torch.nn.functional.one_hot(y, columns)
+        backward = torch.nn.functional.pad(error.unsqueeze(-1), (0, config.message_size - 1))
+        logits.append(predicted)
+    return torch.stack(logits), (hidden, cell)
 
 
 def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) -> Case:

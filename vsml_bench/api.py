@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vsml_bench.boards.board import Board
-    from vsml_bench.contract.findings import ContractReport
+    from vsml_bench.contract import ContractReport
 
 
 def list_learners() -> list[Card]:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from vsml_bench.cards import Card
 
 if TYPE_CHECKING:
-    from vsml_bench.contract.findings import ContractReport
+    from vsml_bench.contract import ContractReport
     from vsml_bench.evaluation.plan import Plan
     from vsml_bench.evaluation.runner import RunReport
 

@@ -131,7 +131,7 @@ class LearnerEntry:
         lacks a package. VsmlBenchError, naming learner and method, where a method fails or gives
         something else than the contract says."""
         from vsml_bench.contract.claims import measure_state
-        from vsml_bench.contract.forms import exercise, usual_shapes
+        from vsml_bench.contract.subject import exercise, usual_shapes
 
         if self.unavailable:
             return {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from vsml_bench import acceleration
-from vsml_bench.acceleration import COMPILE_AFTER, RECORD_AFTER, Runner, accelerate, compiling
+from vsml_bench.acceleration import COMPILE_AFTER, RECORD_AFTER, Runner, accelerate
 from vsml_bench.acceleration import recording as module
 from vsml_bench.acceleration.recording import RecordedStep
 from vsml_bench.execution import Execution
@@ -61,10 +61,10 @@ def test_a_step_is_compiled_where_it_pays_and_can_be(
 
 
 def test_a_pytorch_that_empties_named_tuples_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compiling.compiles_named_tuples.__wrapped__() == (torch.__version__[:4] != "2.11")
+    assert acceleration.compiles_named_tuples.__wrapped__() == (torch.__version__[:4] != "2.11")
     emptied = lambda **_: lambda step: lambda pair: tuple.__new__(type(pair))  # noqa: E731
     monkeypatch.setattr(torch, "compile", emptied)
-    assert not compiling.compiles_named_tuples.__wrapped__()
+    assert not acceleration.compiles_named_tuples.__wrapped__()
 
 
 @pytest.mark.parametrize(

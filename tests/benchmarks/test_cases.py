@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,30 @@ from benchmarks import vsml_cases
 from benchmarks.case import Case, Run
 from benchmarks.growth import slope
 from benchmarks.learner_cases import gpicl_lifetime
-from benchmarks.speed import Timings, as_markdown, row
+from benchmarks.speed import Timings, as_markdown, parser, publish, row
+from tests.vsml.comparison import (
+    assert_same_outputs_and_meta_gradients,
+    noise_stream,
+    with_large_meta_parameters,
+)
+from tests.vsml.textbook import textbook_logits
+from vsml_bench import paths
+from vsml_bench.learner import Shape
+from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_batched_textbook_form_equals_the_oracle():
+    learner = with_large_meta_parameters(VSML(VSMLConfig()))
+    inputs, labels = noise_stream(Shape((4,), 3), 6, 2)
+    state = learner.init_state(2, Shape((4,), 3), torch.Generator().manual_seed(3))
+    assert_same_outputs_and_meta_gradients(
+        learner,
+        lambda: vsml_cases.textbook_unroll(learner, state, inputs, labels)[0],
+        lambda: textbook_logits(learner, state, inputs, labels),
+        labels,
+    )
 
 
 def test_forward_sides_give_the_same_logits():
@@ -74,3 +97,16 @@ def test_slope():
     assert slope((1, 2, 4, 8), [3.0, 6.0, 12.0, 24.0]) == pytest.approx(1.0)
     assert slope((1, 2, 4, 8), [3.0, 12.0, 48.0, 192.0]) == pytest.approx(2.0)
     assert slope((1, 2), [0.0, 1.0]) is None
+
+
+def test_a_table_is_written_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"rows": [{"ratio": 1.5}]}
+    publish(document, lambda found: f"{found['rows'][0]['ratio']}x", tmp_path / "new", "table")
+    assert json.loads((tmp_path / "new" / "table.json").read_text(encoding="utf-8")) == document
+    assert (tmp_path / "new" / "table.md").read_text(encoding="utf-8") == "1.5x"
+    assert capsys.readouterr().out == "1.5x\n"
+
+
+def test_tables_go_beside_the_published_ones_unless_told_otherwise(tmp_path: Path) -> None:
+    assert parser("").parse_args([]).out == paths.results() / "speed"
+    assert parser("").parse_args(["--out", str(tmp_path)]).out == tmp_path

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import forget_paths, link_packages, machine_name
+from benchmarks import asv
 from benchmarks.tracked.few_shot import FewShot
 from benchmarks.tracked.online import Online
 from benchmarks.tracked.quality import FewShotErrorRate, OnlineErrorRate
@@ -60,20 +60,20 @@ def test_an_environment_sees_the_packages_of_another_after_its_own(tmp_path: Pat
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     assert output(str(python), "-c", find) == "False"
-    output(str(python), link_packages.__file__, sys.prefix)
+    output(str(python), asv.__file__, "link", sys.prefix)
     assert output(str(python), "-c", find) == "True"
 
 
 def test_linking_to_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run `make install` first"):
-        link_packages.main(tmp_path)
+        asv.link_packages(tmp_path)
 
 
 def test_a_machine_is_called_after_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_name, "device_name", lambda device: "Some(R) CPU @ 2.40GHz")
+    monkeypatch.setattr("vsml_bench.execution.device_name", lambda device: "Some(R) CPU @ 2.40GHz")
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    assert machine_name.machine_name() == "some-r-cpu-2-40ghz-avx2-2-cores"
+    assert asv.machine_name() == "some-r-cpu-2-40ghz-avx2-2-cores"
 
 
 def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
     (folder / f"01234567-{name}.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "machine.json").write_text("{}", encoding="utf-8")
     for _ in range(2):  # what is clean stays as it is
-        forget_paths.main(tmp_path)
+        asv.forget_paths(tmp_path)
         (kept,) = folder.glob("0*")
         text = kept.read_text(encoding="utf-8")
         assert "someone" not in kept.name + text
@@ -98,7 +98,7 @@ def test_records_forget_where_the_project_is(tmp_path: Path) -> None:
         assert json.loads(text)["params"]["machine"] == "a-cpu"
     later = {**record, "results": {"quality.OnlineErrorRate.track_error_rate": [[0.2]]}}
     (folder / f"01234567-{name}.json").write_text(json.dumps(later), encoding="utf-8")
-    forget_paths.main(tmp_path)
+    asv.forget_paths(tmp_path)
     (kept,) = folder.glob("0*")
     both = json.loads(kept.read_text(encoding="utf-8"))["results"]
     assert both == {**record["results"], **later["results"]}

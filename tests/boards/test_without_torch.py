@@ -23,11 +23,13 @@ class NoTorch:
 
 
 sys.meta_path.insert(0, NoTorch())
-import vsml_bench.boards, vsml_bench.studies
+import vsml_bench.boards
+from vsml_bench.studies import studies
 
-for package in (vsml_bench.boards, vsml_bench.studies):
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        importlib.import_module(f"{module.name}.board" if module.ispkg else module.name)
+for module in pkgutil.iter_modules(vsml_bench.boards.__path__, "vsml_bench.boards."):
+    importlib.import_module(module.name)
+for study in studies().values():
+    importlib.import_module(study.sections.partition(":")[0])
 slow = [name for name in ("matplotlib", "pandas", "scipy", "tabulate") if name in sys.modules]
 
 from vsml_bench.boards.board import build_board

@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
-from vsml_bench.vsml.fast.sweep import sweep
+from vsml_bench.vsml.fast.cpu import sweep
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
+from vsml_bench.vsml.layers import DenseLayer
 from vsml_bench.vsml.sub_rnn import SubRNN
 from vsml_bench.vsml.variants import VSML, VSMLConfig
 

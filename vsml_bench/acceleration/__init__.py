@@ -9,23 +9,25 @@ the learner. Where one is not possible, or gives something else, the step runs a
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from vsml_bench.acceleration.compiling import (
-    COMPILE_AFTER,
-    compiled,
-    compiles_named_tuples,
-    worth_compiling,
-)
 from vsml_bench.acceleration.fast_code import CheckedCode, named_code
 from vsml_bench.acceleration.recording import RECORD_AFTER, RecordedStep
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State, Step, answer_by_predict, unroll_by_steps
 
 __all__ = ["COMPILE_AFTER", "RECORD_AFTER", "Runner", "accelerate", "compiled", "worth_compiling"]
+
+COMPILE_AFTER = 1_000
+"""Calls with one set of shapes below which the eager path is quicker than compiling first."""
 
 
 def accelerate(learner: Learner, execution: Execution, steps: int = 0) -> Runner:
@@ -45,21 +47,17 @@ def accelerate(learner: Learner, execution: Execution, steps: int = 0) -> Runner
     return Runner(learner, step, recorded, named_code(learner, execution, steps))
 
 
+@dataclass(frozen=True)
 class Runner:
     """A learner's methods, as `Learner` describes them, in less time; differentiable where the
     learner is."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        step: Step,
-        recorded: RecordedStep | None,
-        fast: CheckedCode | None,
-    ) -> None:
-        """step: the learner's `forward`, perhaps compiled. recorded: the same for runs without
-        gradients."""
-        self.learner, self.recorded, self.fast = learner, recorded, fast
-        self._step = step
+    learner: Learner
+    forward: Step
+    """The learner's own, perhaps compiled."""
+    recorded: RecordedStep | None
+    """The same for runs without gradients."""
+    fast: CheckedCode | None
 
     def step(self, state: State, inputs: Tensor, labels: Tensor) -> tuple[Tensor, State]:
         """One step of a lifetime, predict then observe."""
@@ -69,7 +67,7 @@ class Runner:
             return logits, self.observe(state, labels)
         if self.recorded is not None and not torch.is_grad_enabled():
             return self.recorded(state, inputs, labels)
-        return self._step(state, inputs, labels)
+        return self.forward(state, inputs, labels)
 
     def predict(self, state: State, inputs: Tensor) -> tuple[Tensor, State]:
         """See `Learner.predict`."""
@@ -105,3 +103,56 @@ class Runner:
     def _attempt(self, name: str, state: State, *examples: Tensor) -> Any:
         """What the learner's fast code makes of it; None where there is none to be used."""
         return None if self.fast is None else self.fast.attempt(name, state, *examples)
+
+
+def worth_compiling(calls: int) -> bool:
+    """Whether so many calls of a compiled function pay for its compilation."""
+    return calls >= COMPILE_AFTER
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """The function compiled by `torch.compile` for each shape of its tensors; as it is written
+    where its first call shows that this machine cannot, for want of a C++ compiler, say."""
+    quick = torch.compile(function, dynamic=False)
+    chosen: list[Callable[..., Any]] = []
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        if chosen:
+            return chosen[0](*arguments)
+        try:
+            result = quick(*arguments)
+        except VsmlBenchError:  # the function's own
+            raise
+        except Exception as error:  # Dynamo and Inductor have kinds of their own
+            logging.getLogger(__name__).warning("running uncompiled: %s", error)
+            result = function(*arguments)
+            chosen.append(function)
+        else:
+            chosen.append(quick)
+        return result
+
+    return cast(Function, call)
+
+
+class _Pair(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+@lru_cache(maxsize=1)
+def compiles_named_tuples() -> bool:
+    """Whether this PyTorch returns a NamedTuple, as states are, from compiled code unharmed: 2.11
+    returns an empty one where `_replace` made it. Takes a moment, once per process."""
+
+    @torch.compile(backend="eager", dynamic=False)
+    def replaced(pair: _Pair) -> _Pair:
+        return pair._replace(first=pair.first + 1)
+
+    try:
+        return len(replaced(_Pair(torch.zeros(1), torch.zeros(1)))) == 2
+    except Exception:  # whatever Dynamo does not know
+        return False

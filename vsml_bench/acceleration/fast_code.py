@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-import sys
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
-from vsml_bench.learner import Learner, State
+from vsml_bench.learner import Learner, State, unroll_by_steps
 
 CHECKED_STEPS = 2
 """The second is the first that follows another."""
@@ -24,8 +24,6 @@ CHECKED_STEPS = 2
 
 ROUNDING = {False: 1e-3, True: 0.1}
 """How far it may be off, relative to what changes, without and with mixed precision."""
-Outcome: TypeAlias = tuple[Tensor, State]
-"""Logits and the state after them, each [lifetimes, ...]."""
 
 
 def named_code(learner: Learner, execution: Execution, steps: int) -> CheckedCode | None:
@@ -46,8 +44,9 @@ def _named(learner: Learner) -> Callable[[Learner, Execution, int], Any]:
     if not module:
         owner = next(cls for cls in type(learner).__mro__ if "fast_code" in vars(cls))
         module = owner.__module__
-    found = getattr(sys.modules.get(module) or importlib.import_module(module), name)
-    return found  # type: ignore[no-any-return]
+    found: Callable[[Learner, Execution, int], Any]
+    found = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _warn(learner: Learner, reason: object) -> None:
@@ -139,20 +138,15 @@ class CheckedCode:
             right = self._written(name, state, *examples)
             return self._same(name, right, found, state, examples)
         found, state, examples = pytree.tree_map(_first_member, (found, state, examples))
-        own = {f"learner.{key}": _first_member(p) for key, p in self._learner.named_parameters()}
-        right = functional_call(_Call(self._learner, self._written), own, (name, state, *examples))
+        own = {key: _first_member(p) for key, p in self._learner.named_parameters()}
+        right = call_with(self._learner, own, self._written, name, state, *examples)
         return self._same(name, right, found, state, examples)
 
     def _written(self, name: str, state: State, *examples: Tensor) -> Any:
         """The same by the learner's own `predict` and `observe`."""
         if name != "unroll":
             return getattr(self._learner, name)(state, *examples)
-        kept = []
-        for x_t, y_t in zip(*examples, strict=True):
-            logits, state = self._learner.predict(state, x_t)
-            state = self._learner.observe(state, y_t)
-            kept.append(logits)
-        return torch.stack(kept), state
+        return unroll_by_steps(partial(Learner.forward, self._learner), state, *examples)
 
     def _same(
         self, name: str, right: Any, found: Any, before: State, examples: tuple[Tensor, ...]
@@ -182,6 +176,14 @@ class _Call(nn.Module):
         return self.call(*arguments)
 
 
+def call_with(
+    learner: Learner, parameters: Mapping[str, Tensor], call: Callable[..., Any], *arguments: Any
+) -> Any:
+    """What `call` returns while the learner has these parameters, by name, in place of its own."""
+    named = {f"learner.{name}": parameter for name, parameter in parameters.items()}
+    return functional_call(_Call(learner, call), named, arguments)
+
+
 def _apart(tensor: Tensor) -> Tensor:
     """The tensor without what it was computed from, whose gradients are no business of a check."""
     alone = tensor.detach()
@@ -196,7 +198,7 @@ def _first_member(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _by_lifetime(name: str, result: Any) -> Outcome:
+def _by_lifetime(name: str, result: Any) -> tuple[Tensor, State]:
     """Logits and state, every tensor with the leading axis [lifetimes]; `observe` has no logits."""
     if name == "observe":
         return torch.zeros(0), result
@@ -213,8 +215,9 @@ def _gradients(result: Any, wanted: list[Tensor]) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(total, wanted, allow_unused=True)
 
 
-def agree(right: Outcome, found: Outcome, before: State) -> bool:
-    """Whether logits agree, and what became of the state `before`, in every lifetime."""
+def agree(right: tuple[Tensor, State], found: tuple[Tensor, State], before: State) -> bool:
+    """Whether logits [lifetimes, ...] agree, and what became of the state `before`, in every
+    lifetime."""
     (logits, after), (found_logits, found_after) = right, found
     states = zip(*map(pytree.tree_leaves, (after, found_after, before)), strict=True)
     return close(logits, found_logits, torch.zeros_like(logits)) and all(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from vsml_bench.contract.findings import Finding, failed, passed
+from vsml_bench.contract import Finding, failed, passed
 from vsml_bench.contract.subject import (
     LIFETIMES,
     STEPS,
@@ -226,7 +226,7 @@ def not_a_number(subject: Subject) -> Finding:
                 if listens:
                     return failed(
                         f"{name} that is NaN leaves all logits finite: let NaN pass through, so "
-                        "that the harness can report it.",
+                        "that the harness can report it."
                     )
                 reported.add("is blind to inputs")
             else:

@@ -12,21 +12,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils import _pytree as pytree
 
+from vsml_bench.contract import Finding, failed, passed, skipped
 from vsml_bench.contract.audits import ROUNDING
-from vsml_bench.contract.findings import Finding, failed, passed, skipped
-from vsml_bench.contract.forms import kind, listed_shape
 from vsml_bench.contract.subject import (
+    CPU,
     LIFETIMES,
     STEPS,
     Stream,
     Subject,
     double_precision,
-    fresh_states,
+    kind,
+    listed_shape,
     relative_error,
 )
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Shape, State
+from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
@@ -84,7 +86,7 @@ def measure_state(entry: LearnerEntry, shape: Shape | None = None) -> StateSize:
         learner = entry.create(seed=0).eval()
         shape = shape or listed_shape(learner)
         inputs, labels = torch.zeros(1, 1, *shape.inputs), torch.zeros(1, 1, dtype=torch.int64)
-        state = fresh_states(learner, [0], shape)
+        state = fresh_states(learner, [0], shape, CPU)
         for _ in range(2):
             _, state = learner.unroll(state, inputs, labels)
             sizes.append(_floats(state))

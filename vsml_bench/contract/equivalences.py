@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
+from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
+from vsml_bench.acceleration.fast_code import call_with
+from vsml_bench.contract import Finding, failed, passed, skipped
 from vsml_bench.contract.audits import ROUNDING
-from vsml_bench.contract.findings import Finding, failed, passed, skipped
 from vsml_bench.contract.subject import (
+    CPU,
     LIFETIMES,
     NUDGE,
     Stream,
@@ -23,7 +25,6 @@ from vsml_bench.contract.subject import (
     Way,
     accelerated,
     double_precision,
-    fresh_states,
     largest_move,
     looped,
     quiet_randomness,
@@ -37,6 +38,7 @@ from vsml_bench.meta_training.checkpoint import (
     load_meta_parameters,
     save_checkpoint,
 )
+from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.seeds import generator
 
 LONG = 300
@@ -54,7 +56,10 @@ def unroll_and_loop(subject: Subject) -> Finding:
     with double_precision():
         errors = _against_the_loop(subject, "unroll", unrolled)
         if subject.overrides_unroll:
-            errors |= _long_against_the_loop(subject, unrolled)
+            long = subject.stream(LONG, lifetimes=1)
+            logits, _ = subject.run(long)
+            error = relative_error(logits, subject.run(long, looped)[0])
+            errors[f"unroll over {LONG} steps"] = error
     quick = _against_the_loop(subject, "the accelerated unroll", accelerated)
     if _refuses_fast_code(subject):
         return failed(
@@ -75,19 +80,28 @@ def unroll_and_loop(subject: Subject) -> Finding:
 
 def _against_the_loop(subject: Subject, name: str, way: Way) -> dict[str, float]:
     """What is compared -> how far it is off."""
-
-    def twice(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
-        return _one_after_the_other(learner, state, stream, way, way)
-
-    def then_loop(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
-        return _one_after_the_other(learner, state, stream, way, looped)
-
     stream = subject.stream()
     expected, _ = subject.run(stream, looped)
-    ways = {name: way, f"{name} in two halves": twice, f"the loop after {name}": then_loop}
+    ways = {
+        name: way,
+        f"{name} in two halves": _in_halves(way, way),
+        f"the loop after {name}": _in_halves(way, looped),
+    }
     return {
         what: relative_error(subject.run(stream, one)[0], expected) for what, one in ways.items()
     }
+
+
+def _in_halves(first: Way, second: Way) -> Way:
+    """Each half of the stream its own way."""
+
+    def run(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+        early, late = _halves(stream)
+        logits, state = first(learner, state, early)
+        more, state = second(learner, state, late)
+        return torch.cat([logits, more]), state
+
+    return run
 
 
 def _refuses_fast_code(subject: Subject) -> bool:
@@ -100,29 +114,13 @@ def _refuses_fast_code(subject: Subject) -> bool:
     return runner.fast.refused
 
 
-def _long_against_the_loop(subject: Subject, way: Way) -> dict[str, float]:
-    long = subject.stream(LONG, lifetimes=1)
-    error = relative_error(subject.run(long, way)[0], subject.run(long, looped)[0])
-    return {f"unroll over {LONG} steps": error}
-
-
-def _one_after_the_other(
-    learner: Learner, state: State, stream: Stream, first: Way, second: Way
-) -> tuple[Tensor, State]:
-    """Each half its own way."""
-    early, late = _halves(stream)
-    logits, state = first(learner, state, early)
-    more, state = second(learner, state, late)
-    return torch.cat([logits, more]), state
-
-
 def answers(subject: Subject) -> Finding:
     """`answer` gives each query what `predict` gives it from the state after the support set."""
     with double_precision():
         learner, stream = subject.learner(), subject.stream()
         support, queries = _halves(stream)
         with torch.no_grad(), quiet_randomness():
-            state = fresh_states(learner, range(LIFETIMES), subject.shape)
+            state = fresh_states(learner, range(LIFETIMES), subject.shape, CPU)
             state = learner.adapt(state, *support)
             expected = torch.stack([learner.predict(state, x)[0] for x in queries.inputs])
             error = relative_error(learner.answer(state, queries.inputs), expected)
@@ -171,11 +169,13 @@ def population(subject: Subject) -> Finding:
         learner, stream = subject.learner(), subject.stream()
         subject.run(stream, learner=learner)
         members = _members(learner)
-        lifetimes = _Lifetimes(subject, learner)
+
+        def lifetimes() -> Tensor:
+            state = fresh_states(learner, range(LIFETIMES), subject.shape, CPU)
+            return learner.unroll(state, *stream)[0]
 
         def run_member(parameters: Mapping[str, Tensor]) -> Tensor:
-            renamed = {f"learner.{name}": value for name, value in parameters.items()}
-            logits: Tensor = functional_call(lifetimes, renamed, (stream,))
+            logits: Tensor = call_with(learner, parameters, lifetimes)
             return logits
 
         try:
@@ -195,9 +195,8 @@ def population(subject: Subject) -> Finding:
             with torch.no_grad():
                 for name, parameter in single.named_parameters():
                     parameter.copy_(members[name][index])
-            worst = max(
-                worst, relative_error(together[index], subject.run(stream, learner=single)[0])
-            )
+            alone, _ = subject.run(stream, learner=single)
+            worst = max(worst, relative_error(together[index], alone))
     if worst > ROUNDING:
         return failed(
             f"{MEMBERS} members at once and one by one differ by {worst:.3g} (relative); nothing "
@@ -205,20 +204,6 @@ def population(subject: Subject) -> Finding:
             worst,
         )
     return passed(f"{MEMBERS} members at once give what they give one by one.", worst)
-
-
-class _Lifetimes(nn.Module):
-    """Whole lifetimes as `forward`, which is what `functional_call` can reach."""
-
-    def __init__(self, subject: Subject, learner: Learner) -> None:
-        super().__init__()
-        self.subject = subject
-        self.learner = learner
-
-    def forward(self, stream: Stream) -> Tensor:
-        """Logits [T, E, K] of lifetimes that start afresh."""
-        state = fresh_states(self.learner, range(LIFETIMES), self.subject.shape)
-        return self.learner.unroll(state, *stream)[0]
 
 
 def _members(learner: Learner) -> dict[str, Tensor]:

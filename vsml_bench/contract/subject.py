@@ -1,10 +1,11 @@
-"""A learner under test: fresh instances of it, small streams, and runs that cannot influence one
-another unless the learner itself sees to it."""
+"""A learner under test: its shapes, the form of what its methods return, small streams, and runs
+that cannot influence one another unless the learner itself sees to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -12,13 +13,19 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
-from vsml_bench.contract.forms import usual_shapes
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, without_gradients
-from vsml_bench.learner import Learner, Shape, State
+from vsml_bench.learner import Learner, Shape, State, unroll_by_steps
+from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
+CPU = torch.device("cpu")
 STEPS, LIFETIMES = 8, 3
+FORM_STEPS = 2
+"""Steps that `exercise` takes."""
+SHAPES = (Shape((1, 4, 4), 5), Shape((6,), 2))
+"""An image and a vector, neither with a size that equals another by chance."""
 NUDGE = 0.05
 """Added noise that wakes meta-parameters whose fresh values hide the rest (a readout that starts at
 zero); the width that evolution strategies use, so learners have to bear it."""
@@ -35,36 +42,25 @@ Way: TypeAlias = Callable[[Learner, State, Stream], tuple[Tensor, State]]
 """A way to run lifetimes: (learner, fresh state, stream) to logits [T, E, K] and the last state."""
 
 
-def fresh_states(learner: Learner, seeds: Sequence[int], shape: Shape) -> State:
-    """One state per seed, drawn by itself and joined with the others, as the harness does."""
-    states = [learner.init_state(1, shape, generator(seed)) for seed in seeds]
-    return pytree.tree_map(lambda *parts: torch.cat(parts), *states)
-
-
 def unrolled(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """The learner's own `unroll`."""
-    return learner.unroll(state, stream.inputs, stream.labels)
+    return learner.unroll(state, *stream)
 
 
 def looped(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """Predict, then observe, one step after the other."""
-    kept = []
-    for x_t, y_t in zip(*stream, strict=True):
-        logits, state = learner.predict(state, x_t)
-        kept.append(logits)
-        state = learner.observe(state, y_t)
-    return torch.stack(kept), state
+    return unroll_by_steps(partial(Learner.forward, learner), state, *stream)
 
 
 def accelerated(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """As the harness runs long lifetimes on a CPU, but for the compiler, which takes too long."""
     with torch.compiler.set_stance("force_eager"):
-        return runner_of(learner).unroll(state, stream.inputs, stream.labels)
+        return runner_of(learner).unroll(state, *stream)
 
 
 def runner_of(learner: Learner) -> Runner:
     """For long lifetimes on a CPU."""
-    return accelerate(learner, Execution(torch.device("cpu"), 1), COMPILE_AFTER)
+    return accelerate(learner, Execution(CPU, 1), COMPILE_AFTER)
 
 
 def adapted(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
@@ -93,11 +89,8 @@ class Subject:
     @property
     def ways(self) -> tuple[Way, ...]:
         """All ways to run its lifetimes that are not the same code."""
-        loop, fast = (
-            (looped,) * self.overrides_unroll,
-            (accelerated,) * bool(self.entry.cls.fast_code),
-        )
-        return (unrolled, *loop, *fast)
+        loop = (looped,) * self.overrides_unroll
+        return (unrolled, *loop, *(accelerated,) * bool(self.entry.cls.fast_code))
 
     def learner(self) -> Learner:
         """A fresh instance, always with the same, nudged meta-parameters, in the default dtype."""
@@ -138,15 +131,14 @@ class Subject:
         learner = learner or self.learner()
         seeds = range(stream.labels.shape[1]) if seeds is None else seeds
         with without_gradients(), quiet_randomness():
-            state = fresh_states(learner, seeds, shape or self.shape)
-            logits, last = way(learner, state, stream)
-        return logits, last
+            state = fresh_states(learner, seeds, shape or self.shape, CPU)
+            return way(learner, state, stream)
 
     def draws_its_state(self) -> bool:
         """Whether fresh states differ from seed to seed."""
         learner = self.learner()
         with without_gradients(), quiet_randomness():
-            one, other = (fresh_states(learner, [seed], self.shape) for seed in (1, 2))
+            one, other = (fresh_states(learner, [seed], self.shape, CPU) for seed in (1, 2))
         return not same_state(one, other)
 
 
@@ -189,3 +181,91 @@ def same_state(one: State, other: State) -> bool:
     return len(leaves) == len(others) and all(
         torch.equal(a, b) for a, b in zip(leaves, others, strict=True)
     )
+
+
+def usual_shapes(learner: Learner) -> tuple[Shape, ...]:
+    """Small shapes that the learner says it takes: its fixed one, or one of each kind."""
+    if learner.fixed_shape is not None:
+        return (learner.fixed_shape,)
+    return tuple(shape for shape in SHAPES if kind(shape) in learner.input_kinds)
+
+
+def listed_shape(learner: Learner) -> Shape:
+    """The shape at which a state's size is stated: the paper's images, or what comes closest."""
+    if learner.fixed_shape is not None:
+        return learner.fixed_shape
+    return Shape((1, 28, 28) if "image" in learner.input_kinds else (784,), 10)
+
+
+def kind(shape: Shape) -> str:
+    """ "image" or "vector", as in `Learner.input_kinds`."""
+    return "image" if len(shape.inputs) == 3 else "vector"
+
+
+def exercise(learner: Learner, shape: Shape, where: str) -> None:
+    """Calls every method of the contract on made-up data of the default dtype.
+
+    where: what to call the learner in errors. VsmlBenchError, naming the method, where shapes,
+    dtypes or the state are not as the contract says, or where a method fails.
+    """
+    inputs = torch.randn(FORM_STEPS, LIFETIMES, *shape.inputs, generator=generator(1))
+    labels = torch.randint(shape.classes, (FORM_STEPS, LIFETIMES), generator=generator(2))
+    one_step, all_steps = (LIFETIMES, shape.classes), (FORM_STEPS, LIFETIMES, shape.classes)
+    method = "init_state"
+
+    def logits_of(logits: object, expected: tuple[int, ...]) -> None:
+        _require_logits(logits, expected, inputs.dtype, f"{where}: {method}()")
+
+    def state_of(state: State) -> State:
+        _require_state(state, f"{where}: {method}()")
+        return state
+
+    try:
+        with torch.no_grad():
+            fresh = state = state_of(learner.init_state(LIFETIMES, shape, generator(3)))
+            for x_t, y_t in zip(inputs, labels, strict=True):
+                method = "predict"
+                logits, state = learner.predict(state, x_t)
+                logits_of(logits, one_step)
+                method = "observe"
+                state = state_of(learner.observe(state, y_t))
+            method = "unroll"
+            logits, state = learner.unroll(fresh, inputs, labels)
+            logits_of(logits, all_steps)
+            state_of(state)
+            method = "adapt"
+            state = state_of(learner.adapt(fresh, inputs, labels))
+            method = "answer"
+            logits_of(learner.answer(state, inputs), all_steps)
+    except VsmlBenchError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise VsmlBenchError(
+            f"{where}: {method}() fails on inputs {shape.inputs} with {shape.classes} classes: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+
+
+def _require_logits(
+    logits: object, expected: tuple[int, ...], dtype: torch.dtype, where: str
+) -> None:
+    if not isinstance(logits, Tensor):
+        raise VsmlBenchError(
+            f"{where} must return logits as a tensor, not {type(logits).__name__}."
+        )
+    if tuple(logits.shape) != expected or logits.dtype != dtype:
+        raise VsmlBenchError(
+            f"{where} must return logits of {dtype} and shape {list(expected)}, found "
+            f"{logits.dtype} of shape {list(logits.shape)}."
+        )
+
+
+def _require_state(state: object, where: str) -> None:
+    for leaf in pytree.tree_leaves(state):
+        if not isinstance(leaf, Tensor) or leaf.shape[:1] != (LIFETIMES,):
+            found = f"shape {list(leaf.shape)}" if isinstance(leaf, Tensor) else repr(leaf)
+            raise VsmlBenchError(
+                f"{where} must return a state of tensors whose leading axis is the "
+                f"{LIFETIMES} lifetimes asked for, found {found}."
+            )

@@ -6,20 +6,20 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from dataclasses import replace
 from typing import TypeAlias
 
-from vsml_bench.contract import audits, claims, equivalences
-from vsml_bench.contract.findings import (
-    CheckResult,
+from vsml_bench.contract import (
     ContractReport,
     Finding,
+    audits,
+    claims,
+    equivalences,
     failed,
     passed,
     skipped,
 )
-from vsml_bench.contract.forms import exercise, usual_shapes
-from vsml_bench.contract.subject import Subject, double_precision
+from vsml_bench.contract.subject import Subject, double_precision, exercise, usual_shapes
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.registry import LearnerEntry
 
@@ -31,45 +31,34 @@ SECONDS = 120.0
 
 def shapes_and_dtypes(subject: Subject) -> Finding:
     """Every method once, on each kind of input, in float32 and in float64."""
-
-    def every_shape() -> int:
-        learner = subject.learner()
-        for shape in usual_shapes(learner):
-            exercise(learner, shape, subject.entry.name)
-        return len(usual_shapes(learner))
-
-    try:
-        count = every_shape()
-        with double_precision():
-            every_shape()
-    except UnavailableError:
-        raise
-    except VsmlBenchError as error:
-        return failed(str(error))
-    return passed(f"all methods keep to it on {count} shapes, in float32 and float64.")
+    for precision in (contextlib.nullcontext(), double_precision()):
+        with precision:
+            learner = subject.learner()
+            shapes = usual_shapes(learner)
+            for shape in shapes:
+                exercise(learner, shape, subject.entry.name)
+    return passed(f"all methods keep to it on {len(shapes)} shapes, in float32 and float64.")
 
 
 FIRST = "shapes and dtypes"
-CHECKS: Mapping[str, Check] = MappingProxyType(
-    {
-        FIRST: shapes_and_dtypes,
-        "label leak": audits.label_leak,
-        "future leak": audits.future_leak,
-        "independence": audits.independence,
-        "hidden state": audits.hidden_state,
-        "determinism": audits.determinism,
-        "not a number": audits.not_a_number,
-        "unroll and loop": equivalences.unroll_and_loop,
-        "answers": equivalences.answers,
-        "save and load": equivalences.save_and_load,
-        "population": equivalences.population,
-        "meta-gradient": equivalences.meta_gradient,
-        "state size": claims.state_size,
-        "any size": claims.any_size,
-        "input invariance": claims.input_invariance,
-        "label invariance": claims.label_invariance,
-    }
-)
+CHECKS: Mapping[str, Check] = {
+    FIRST: shapes_and_dtypes,
+    "label leak": audits.label_leak,
+    "future leak": audits.future_leak,
+    "independence": audits.independence,
+    "hidden state": audits.hidden_state,
+    "determinism": audits.determinism,
+    "not a number": audits.not_a_number,
+    "unroll and loop": equivalences.unroll_and_loop,
+    "answers": equivalences.answers,
+    "save and load": equivalences.save_and_load,
+    "population": equivalences.population,
+    "meta-gradient": equivalences.meta_gradient,
+    "state size": claims.state_size,
+    "any size": claims.any_size,
+    "input invariance": claims.input_invariance,
+    "label invariance": claims.label_invariance,
+}
 """Name -> check. The others make sense only for a learner that passes the first."""
 
 
@@ -77,17 +66,16 @@ def check_learner(entry: LearnerEntry) -> ContractReport:
     """All checks of one learner. Whatever it does becomes a result; VsmlBenchError only where no
     instance of it can be made (UnavailableError where this machine lacks what it needs)."""
     subject = Subject(entry)
-    results: list[CheckResult] = []
+    results: list[Finding] = []
     for name in CHECKS:
         if results and results[0].outcome == "failed":
-            finding = skipped(f"not run; see '{FIRST}' first.")
-            results.append(_result(name, finding))
+            results.append(replace(skipped(f"not run; see '{FIRST}' first."), check=name))
         else:
             results.append(run_check(name, subject))
     return ContractReport(entry.name, entry.origin, tuple(results))
 
 
-def run_check(name: str, subject: Subject) -> CheckResult:
+def run_check(name: str, subject: Subject) -> Finding:
     """One check; an exception of the learner's fails it."""
     try:
         with time_limit(SECONDS, f"the check '{name}'"):
@@ -99,11 +87,7 @@ def run_check(name: str, subject: Subject) -> CheckResult:
     except Exception as error:
         reason = " ".join(str(error).split())
         finding = failed(f"it raises {type(error).__name__}: {reason}")
-    return _result(name, finding)
-
-
-def _result(name: str, finding: Finding) -> CheckResult:
-    return CheckResult(name, finding.outcome, finding.reason, finding.measured)
+    return replace(finding, check=name)
 
 
 @contextlib.contextmanager

@@ -33,8 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold, pad, unfold
 
-from vsml_bench.vsml.dense import DenseLayer
-from vsml_bench.vsml.layers import LayerState, Units
+from vsml_bench.vsml.layers import DenseLayer, LayerState, Units
 from vsml_bench.vsml.sub_rnn import SubRNN
 
 KERNEL = 3

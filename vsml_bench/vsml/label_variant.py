@@ -28,8 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.vsml.dense import DenseLayer
-from vsml_bench.vsml.layers import Layer, LayerState
+from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
 
 HAIKU_FORGET_OFFSET = 1.0
@@ -66,7 +65,7 @@ class LabelVSMLNetwork(Learner):
 
     def __init__(self, config: LabelVSMLConfig) -> None:
         super().__init__(config)
-        self.layer: Layer = DenseLayer()
+        self.layers: tuple[Layer, ...] = (DenseLayer(),)
         self.sub_rnn = SubRNN(
             config.state_size, config.message_size, received_size=config.message_size + 1
         )
@@ -94,7 +93,7 @@ class LabelVSMLNetwork(Learner):
     def predict(self, state: LabelVSMLState, inputs: Tensor) -> tuple[Tensor, LabelVSMLState]:
         """One sweep: the inputs from below meet the previous example's label from above."""
         x = inputs.flatten(1).unsqueeze(-1)  # [E, A, 1]
-        layer, upward, downward = self.layer.sweep(
+        layer, upward, downward = self.layers[0].sweep(
             self.sub_rnn,
             self.config.ticks,
             state.layer,

@@ -1,7 +1,9 @@
-"""What the layers of a VSML network have in common: a grid of sub-RNN states, and a sweep of it."""
+"""Layers of a VSML network: what all have in common, a grid of sub-RNN states and a sweep of it,
+and the dense one."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -56,3 +58,32 @@ def init_layer_state(
     cell = torch.zeros(size, dtype=like.dtype)
     truncated_normal_(cell[..., : sub_rnn.state_size // 2], inputs, generator)
     return LayerState(torch.zeros_like(cell).to(like.device), cell.to(like.device))
+
+
+class DenseLayer:
+    """A grid of A x B sub-RNNs: each of A inputs, of any arrangement, meets each of B outputs."""
+
+    def fan_in(self, inputs: Units) -> int:
+        """All of them."""
+        return prod(inputs)
+
+    def outputs(self, inputs: Units, width: int) -> Units:
+        """A row of `width` units."""
+        return (width,)
+
+    def sweep(
+        self,
+        sub_rnn: SubRNN,
+        ticks: int,
+        state: LayerState,
+        forward_messages: Tensor,
+        backward_messages: Tensor,
+    ) -> tuple[LayerState, Tensor, Tensor]:
+        """See `Layer.sweep`."""
+        row = forward_messages.flatten(1, -2)  # [E, A, M]
+        hidden, cell = state
+        incoming = sub_rnn.incoming_grid(row, backward_messages)
+        for _ in range(ticks):
+            hidden, cell = sub_rnn.tick(incoming, hidden, cell)
+        upward, downward = sub_rnn.outgoing(hidden)  # [E, B, M], [E, A, M]
+        return LayerState(hidden, cell), upward, downward.unflatten(1, forward_messages.shape[1:-1])

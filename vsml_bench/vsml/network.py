@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape, cross_entropy_error
 from vsml_bench.vsml.conv import ConvLayer
-from vsml_bench.vsml.dense import DenseLayer
-from vsml_bench.vsml.layers import Layer, LayerState, Units, init_layer_state
+from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState, Units, init_layer_state
 from vsml_bench.vsml.sub_rnn import SubRNN
 
 LOGIT_BOUND = 100.0

@@ -78,10 +78,7 @@ class NoSymmetryNetwork(VSMLNetwork):
         """All of the layer's meta-parameters."""
         config = self.config
         return UnsharedSubRNNs(
-            (IMAGE[1] // config.pool) ** 2,
-            config.classes,
-            config.state_size,
-            config.message_size,
+            (IMAGE[1] // config.pool) ** 2, config.classes, config.state_size, config.message_size
         )
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> VSMLState:

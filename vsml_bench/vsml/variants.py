@@ -6,6 +6,7 @@ A class per recipe; what they compute is in `network`, `label_variant` and `no_s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from vsml_bench.learner import Phase, Recipe
@@ -14,6 +15,9 @@ from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.no_symmetry import NoSymmetryConfig, NoSymmetryNetwork
 
 __all__ = ["VSML", "VSMLConfig"]
+
+SHORT = Phase(steps=400, lifetime=100, learning_rate=1e-2)
+LONG = Phase(200, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8)
 
 
 class VSML(VSMLNetwork):
@@ -48,13 +52,7 @@ class VSMLVariant(VSML):
         "vsml-layer-norm": VSMLConfig(layer_norm=True),
         "vsml-backward-pass": VSMLConfig(backward_pass=True),
     }
-    recipe = Recipe(
-        phases=(
-            Phase(steps=400, lifetime=100, learning_rate=1e-2),
-            Phase(200, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
-        ),
-        size=8,
-    )
+    recipe = Recipe((SHORT, LONG), size=8)
 
 
 class DeepVSML(VSMLVariant):
@@ -63,19 +61,10 @@ class DeepVSML(VSMLVariant):
     variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-deep": VSMLConfig(hidden=(32,))}
     recipe = Recipe(
         phases=(
-            Phase(steps=400, lifetime=100, learning_rate=1e-2),
-            Phase(120, lifetime=300, learning_rate=1e-2, final_learning_rate=5e-4, lifetimes=8),
-            *(
-                Phase(
-                    steps=200,
-                    lifetime=300,
-                    learning_rate=1e-2,
-                    final_learning_rate=5e-4,
-                    fresh_optimizer=True,
-                    lifetimes=8,
-                ),
-            )
-            * 2,
+            SHORT,
+            replace(LONG, steps=120),
+            replace(LONG, fresh_optimizer=True),
+            replace(LONG, fresh_optimizer=True),
         ),
         size=8,
     )
@@ -89,14 +78,9 @@ class ConvVSML(VSMLVariant):
     invariances = frozenset({"labels"})
     recipe = Recipe(
         phases=(
-            *VSMLVariant.recipe.phases,
-            Phase(
-                steps=400,
-                lifetime=100,
-                learning_rate=1e-2,
-                final_learning_rate=5e-4,
-                fresh_optimizer=True,
-            ),
+            SHORT,
+            LONG,
+            replace(SHORT, final_learning_rate=5e-4, fresh_optimizer=True),
         ),
         size=8,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.boards.factory import make_group
 from vsml_bench.boards.statistics import estimate, paired_difference
-from vsml_bench.studies.ablations.board import sections
+from vsml_bench.studies.ablations import sections
 
 
 def test_ablations_are_compared_with_the_default_on_the_same_lifetimes() -> None:

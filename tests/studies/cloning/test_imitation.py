@@ -33,8 +33,7 @@ from vsml_bench.studies.cloning.imitation import (
     rates,
     weights,
 )
-from vsml_bench.studies.cloning.learner import Clone
-from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone, Synapse, SynapseConfig
 from vsml_bench.suites import find_split
 
 RECIPE = Recipe(
@@ -82,7 +81,7 @@ def test_backpropagation_itself_has_no_loss(momentum: float) -> None:
         synapse.heads.bias.zero_()
     examples = [(inputs(500, draw), errors(500, draw)) for _ in range(5)]
     found, after = imitate(synapse, synapses(synapse, 500, draw), examples, config)
-    assert found.loss < 1e-9 and found.explained > 1 - 1e-6
+    assert found.loss < 1e-9 and found.accuracy > 1 - 1e-6
     assert not torch.equal(after.cell[:, 0], synapses(synapse, 500, draw).cell[:, 0])
 
 
@@ -111,7 +110,7 @@ def test_doing_nothing_explains_nothing() -> None:
         synapse.from_phase[:, 8] = 30.0  # the stored weight is kept, and that is all
     started = synapses(synapse, 500, draw)
     found, after = imitate(synapse, started, [(inputs(500, draw), errors(500, draw))], config)
-    assert found.explained.abs() < 1e-5
+    assert found.accuracy.abs() < 1e-5
     torch.testing.assert_close(after.cell[:, 0], started.cell[:, 0])
 
 

@@ -12,9 +12,8 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape
 from vsml_bench.meta_training.job import NO_TASKS, Job
 from vsml_bench.studies.cloning.backpropagation import CONSTANT
-from vsml_bench.studies.cloning.learner import Clone, CloneConfig
+from vsml_bench.studies.cloning.learner import Clone, CloneConfig, Synapse, SynapseConfig
 from vsml_bench.studies.cloning.protocol import Cloning
-from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
 
 SHAPE = Shape((1, 1, 3), 2)
 OPTIONS = {

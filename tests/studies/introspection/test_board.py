@@ -18,7 +18,7 @@ from vsml_bench.boards.formats import to_markdown
 from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.boards.statistics import estimate
 from vsml_bench.studies.introspection.board import SHOWN, Curve, curves, sections
-from vsml_bench.studies.introspection.picture import write_introspection
+from vsml_bench.studies.introspection.look import write_introspection
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,

@@ -8,7 +8,7 @@ import pytest
 from tests.boards.factory import make_group
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import estimate
-from vsml_bench.studies.precision.board import sections
+from vsml_bench.studies.precision import sections
 
 BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
 AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])

@@ -12,8 +12,7 @@ from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import estimate, generalisation_gap
 from vsml_bench.recipes import Recipe
 from vsml_bench.studies import Section
-from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS, sections
-from vsml_bench.studies.robustness.picture import card
+from vsml_bench.studies.robustness.board import COLUMNS, NUMBERS, pictures, sections
 
 HOME = "r/unchanged"
 OWN, OTHER = {"meta_train": 0, "meta_test": [1, 2, 3]}, {"meta_train": 0, "meta_test": [4, 5, 6]}
@@ -135,14 +134,14 @@ def test_the_picture_has_every_number_and_is_the_same_every_time() -> None:
         finished("r/noise", [0.2, 0.3, 0.2], [0.3, 0.3, 0.2], learner="sgd"),
     ]
     found = sections(rows)
-    pictures = card(found)
-    assert sorted(pictures) == ["card.png", "card.svg"]
-    assert pictures["card.png"].startswith(b"\x89PNG")
-    text = pictures["card.svg"].decode()
+    drawn = pictures(found)
+    assert sorted(drawn) == ["card.png", "card.svg"]
+    assert drawn["card.png"].startswith(b"\x89PNG")
+    text = drawn["card.svg"].decode()
     for words in ("vsml", "sgd", "inverted", "noise", HOME, "-11.7", "-38.3"):
         assert words in text, words
     assert "<dc:date>" not in text
-    assert card(found) == pictures
+    assert pictures(found) == drawn
 
 
 @pytest.mark.parametrize(
@@ -156,4 +155,4 @@ def test_the_unchanged_split_may_be_a_users_own(reference: str) -> None:
 
 
 def test_without_numbers_there_is_no_picture() -> None:
-    assert card([]) == card([Section("Seeds", "", ("a",), ((1,),))]) == {}
+    assert pictures([]) == pictures([Section("Seeds", "", ("a",), ((1,),))]) == {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +41,7 @@ def sections(finished: Sequence[Group]) -> list[Section]:
         "Along the way",
         "Accuracy in % of the learner and of the true algorithm in each tenth of the stream, "
         "and the correlation of their weight updates there.",
-        (
-            *("split", "learner", "of"),
-            *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS)),
-        ),
+        (*("split", "learner", "of"), *(f"{10 * k} to {10 * (k + 1)} %" for k in range(_TENTHS))),
         tuple(row for group in finished for row in _curves(group)),
     )
     return [whole, *_by_seed(finished), along]
@@ -109,16 +105,15 @@ def _largest(group: Group) -> npt.NDArray[np.float64]:
 
 
 def _curves(group: Group) -> list[tuple[Value, ...]]:
-    lines = (
-        ("learner", 100 * group.correct),
-        ("true", 100 * group.trace("reference_accuracy")),
-        ("updates", group.trace("update_correlation")),
-    )
+    lines = {
+        "learner": 100 * group.correct,
+        "true": 100 * group.trace("reference_accuracy"),
+        "updates": group.trace("update_correlation"),
+    }
     return [
-        (group.split, group.learner, name, *(float(part.mean()) for part in _tenths(values)))
-        for name, values in lines
+        (
+            *(group.split, group.learner, name),
+            *(float(part.mean()) for part in np.array_split(values, _TENTHS, axis=-1)),
+        )
+        for name, values in lines.items()
     ]
-
-
-def _tenths(values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    return np.array_split(values, _TENTHS, axis=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 from typing import Protocol as Interface
 
 import torch
@@ -14,13 +14,11 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import State
 from vsml_bench.protocols.protocol import Predictions
 from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.studies.cloning.backpropagation import Weights
 from vsml_bench.studies.cloning.protocol import IDLE, IDLE_EXAMPLES, WINDOWS
 
 PERTURBATION = 0.01
 """Standard deviation of the yardstick's weights, relative to each weight."""
-
-Weights: TypeAlias = tuple[Tensor, ...]
-"""Of each layer, [E, A, B]."""
 
 
 class Imitator(Interface):
@@ -60,7 +58,9 @@ def compare(runner: Runner, state: State, episode: Episode) -> Predictions:
     start = imitator.weights(state)
     true = reference.starting_from(start)
     perturbed = reference.starting_from(_perturbed(start))
-    traces, steps = _Traces(), len(episode.labels)
+    steps = len(episode.labels)
+    windows: list[dict[str, Tensor]] = []
+    examples: list[tuple[Sums, Tensor, Tensor]] = []
     logits = start[-1].new_empty(steps, *start[-1][:, 0].shape)
     ends = {round(steps * (k + 1) / WINDOWS) for k in range(WINDOWS)}
     for t, (x_t, y_t) in enumerate(zip(episode.inputs, episode.labels, strict=True)):
@@ -71,50 +71,35 @@ def compare(runner: Runner, state: State, episode: Episode) -> Predictions:
         _, imitated = reference(imitated, x_t, y_t)
         true_logits, true = reference(true, x_t, y_t)
         perturbed_logits, perturbed = reference(perturbed, x_t, y_t)
-        traces.count(
-            _sums(_differences(after, before), _differences(imitated.weights, before)),
-            true_logits.argmax(-1) == y_t,
-            perturbed_logits.argmax(-1) == y_t,
+        updates = _sums(_differences(after, before), _differences(imitated.weights, before))
+        true_right, perturbed_right = (
+            one.argmax(-1) == y_t for one in (true_logits, perturbed_logits)
         )
+        examples.append((updates, true_right, perturbed_right))
         if t + 1 in ends:
-            traces.close(start, after, true.weights)
-    drift = torch.stack(list(_drifts(runner, state, episode)), 1)
-    measured = {**traces.stacked(), "drift": drift}
-    return Predictions(logits, episode.labels, state, measured)
+            change = _sums(_differences(after, start), _differences(true.weights, start))
+            ended = {
+                "change_correlation": change.correlation(),
+                "largest_weight": _largest(after),
+                "reference_largest_weight": _largest(true.weights),
+            }
+            windows.append({**_of_window(examples), **ended})
+            examples = []
+    traces = {name: torch.stack([one[name] for one in windows], 1) for name in windows[0]}
+    traces["drift"] = torch.stack(list(_drifts(runner, state, episode)), 1)
+    return Predictions(logits, episode.labels, state, traces)
 
 
-class _Traces:
-    """What is measured, window by window."""
-
-    def __init__(self) -> None:
-        self.windows: dict[str, list[Tensor]] = {}
-        self._open: list[tuple[Sums, Tensor, Tensor]] = []
-
-    def count(self, sums: Sums, true: Tensor, perturbed: Tensor) -> None:
-        """One example: sums over its updates, and whether the references were right [E]."""
-        self._open.append((sums, true, perturbed))
-
-    def close(self, start: Weights, own: Weights, true: Weights) -> None:
-        """Ends a window at these weights."""
-        sums, right, perturbed_right = zip(*self._open, strict=True)
-        window = Sums(*(torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)))
-        change = _sums(_differences(own, start), _differences(true, start))
-        measured = {
-            "reference_accuracy": torch.stack(right).float().mean(0),
-            "perturbed_accuracy": torch.stack(perturbed_right).float().mean(0),
-            "update_correlation": window.correlation(),
-            "update_error": (window.off / window.true).sqrt(),
-            "change_correlation": change.correlation(),
-            "largest_weight": _largest(own),
-            "reference_largest_weight": _largest(true),
-        }
-        for name, value in measured.items():
-            self.windows.setdefault(name, []).append(value)
-        self._open = []
-
-    def stacked(self) -> dict[str, Tensor]:
-        """Each [E, windows]."""
-        return {name: torch.stack(values, 1) for name, values in self.windows.items()}
+def _of_window(examples: list[tuple[Sums, Tensor, Tensor]]) -> dict[str, Tensor]:
+    """From sums over the updates of each example, and whether the references were right [E]."""
+    sums, right, perturbed_right = zip(*examples, strict=True)
+    window = Sums(*(torch.stack(parts).sum(0) for parts in zip(*sums, strict=True)))
+    return {
+        "reference_accuracy": torch.stack(right).float().mean(0),
+        "perturbed_accuracy": torch.stack(perturbed_right).float().mean(0),
+        "update_correlation": window.correlation(),
+        "update_error": (window.off / window.true).sqrt(),
+    }
 
 
 def _perturbed(weights: Weights) -> Weights:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.objective import MetaLoss, Objective, Source, Validation
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.seeds import derive_seed, generator
-from vsml_bench.studies.cloning.learner import Clone
-from vsml_bench.studies.cloning.synapse import Synapse, SynapseConfig
+from vsml_bench.studies.cloning.learner import Clone, Synapse, SynapseConfig
 
 FRESH = 0.05
 """Share of the synapses that start afresh before a meta-update."""
@@ -48,11 +47,8 @@ class Synapses(NamedTuple):
     rate: Tensor  # alpha [S]
 
 
-class Errors(NamedTuple):
-    """How far a synapse is from backpropagation; each a mean over synapses and examples []."""
-
-    loss: Tensor  # the sum of the mean squared errors
-    explained: Tensor  # share of the mean square of all targets that is not error
+Example: TypeAlias = tuple[Tensor, Tensor]
+"""Of S synapses: x and e, each [S]."""
 
 
 class Imitation(Source):
@@ -60,12 +56,7 @@ class Imitation(Source):
     synapses get right, 1 for a perfect clone."""
 
     def __init__(
-        self,
-        job: Job,
-        recipe: Recipe,
-        learner: Learner,
-        execution: Execution,
-        root: Path | None,
+        self, job: Job, recipe: Recipe, learner: Learner, execution: Execution, root: Path | None
     ) -> None:
         assert isinstance(learner, Clone)
         if recipe.engine.name != "bptt":
@@ -76,9 +67,7 @@ class Imitation(Source):
         self.data_hashes = {}
         self._seed, self._device = job.seed, execution.device
         self._learner = learner
-        self._imitate = imitate
-        if worth_compiling(recipe.steps):
-            self._imitate = compiled(imitate)
+        self._imitate = compiled(imitate) if worth_compiling(recipe.steps) else imitate
         self._synapses: Synapses | None = None
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
@@ -96,15 +85,12 @@ class Imitation(Source):
                 for new, old in zip(fresh, before, strict=True)
             )
         )
-        examples = [
-            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
-            for _ in range(planned.lifetime)
-        ]
+        examples = self._examples(count, planned.lifetime, draw)
 
         def objective(learner: Learner) -> MetaLoss:
             assert isinstance(learner, Clone)
             found, self._synapses = self._imitate(learner.synapse, started, examples, config)
-            return MetaLoss(found.loss, found.explained)
+            return found
 
         return objective
 
@@ -113,14 +99,11 @@ class Imitation(Source):
         draw = generator(derive_seed(0, "imitation", "validation"))
         count = VALIDATION_SYNAPSES
         synapses = self._fresh(count, draw)
-        examples = [
-            (self._to(inputs(count, draw)), self._to(errors(count, draw)))
-            for _ in range(VALIDATION_STEPS)
-        ]
+        examples = self._examples(count, VALIDATION_STEPS, draw)
         with torch.inference_mode():
             synapse = self._learner.synapse
             found, _ = imitate(synapse, synapses, examples, synapse.config)
-        return Validation(found.loss.item(), found.explained.item())
+        return Validation(found.loss.item(), found.accuracy.item())
 
     @property
     def carried(self) -> dict[str, Tensor]:
@@ -129,26 +112,26 @@ class Imitation(Source):
 
     @carried.setter
     def carried(self, tensors: dict[str, Tensor]) -> None:
-        states = {name: self._to(tensor) for name, tensor in tensors.items()}
+        states = {name: tensor.to(self._device) for name, tensor in tensors.items()}
         self._synapses = Synapses(**states) if states else None
 
     def _fresh(self, count: int, draw: torch.Generator) -> Synapses:
         synapse = self._learner.synapse
-        cell = synapse.storing(self._to(weights(count, draw)))
-        rate = self._to(rates(count, synapse.config, draw))
+        cell = synapse.storing(weights(count, draw).to(self._device))
+        rate = rates(count, synapse.config, draw).to(self._device)
         return Synapses(torch.zeros_like(cell), cell, rate)
 
-    def _to(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device)
+    def _examples(self, count: int, steps: int, draw: torch.Generator) -> list[Example]:
+        return [
+            (inputs(count, draw).to(self._device), errors(count, draw).to(self._device))
+            for _ in range(steps)
+        ]
 
 
 def imitate(
-    synapse: Synapse,
-    synapses: Synapses,
-    examples: list[tuple[Tensor, Tensor]],
-    config: SynapseConfig,
-) -> tuple[Errors, Synapses]:
-    """Runs the synapses through examples (x, e), each [S], and compares; also their last states."""
+    synapse: Synapse, synapses: Synapses, examples: list[Example], config: SynapseConfig
+) -> tuple[MetaLoss, Synapses]:
+    """Runs the synapses through examples and compares; also their last states."""
     hidden, cell, rate = synapses
     squares: list[Tensor] = []  # [errors, targets] of each example
     for x, e in examples:
@@ -173,7 +156,7 @@ def imitate(
         squares.append(torch.stack([missed.sum(), wanted.sum()]))
     missed, wanted = torch.stack(squares).mean(0)
     explained = (1 - missed / wanted).detach()
-    return Errors(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
+    return MetaLoss(missed, explained), Synapses(hidden.detach(), cell.detach(), rate)
 
 
 def inputs(count: int, draw: torch.Generator) -> Tensor:

@@ -11,12 +11,7 @@ from torch.nn.functional import one_hot
 from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import State
-from vsml_bench.studies.introspection.protocol import (
-    ACCURACY,
-    CONFIDENCE,
-    OCCURRENCES,
-    RESPONSES,
-)
+from vsml_bench.studies.introspection.protocol import ACCURACY, CONFIDENCE, OCCURRENCES, RESPONSES
 
 
 class _Probes(NamedTuple):

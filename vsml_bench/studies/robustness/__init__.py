@@ -4,5 +4,5 @@ from vsml_bench.studies import Study
 
 STUDY = Study(
     sections="vsml_bench.studies.robustness.board:sections",
-    pictures="vsml_bench.studies.robustness.picture:card",
+    pictures="vsml_bench.studies.robustness.board:pictures",
 )

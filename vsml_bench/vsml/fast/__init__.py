@@ -16,16 +16,15 @@ from types import ModuleType
 
 from torch import Tensor
 
-from vsml_bench.acceleration.compiling import worth_compiling
+from vsml_bench.acceleration import worth_compiling
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, State
 from vsml_bench.vsml.conv import ConvLayer
-from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.fast import cpu, cuda, library
+from vsml_bench.vsml.fast.cpu import FastDenseLayer, computes
 from vsml_bench.vsml.fast.packing import pack, unpack
-from vsml_bench.vsml.fast.sweep import FastDenseLayer, computes
 from vsml_bench.vsml.label_variant import LabelVSMLNetwork
-from vsml_bench.vsml.layers import Layer
+from vsml_bench.vsml.layers import DenseLayer, Layer
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.sub_rnn import SubRNN
 
@@ -106,23 +105,14 @@ def _is_one_dense_layer(learner: Learner) -> bool:
 def _with_fast_layers(learner: Learner) -> Learner | None:
     """A copy with the same meta-parameters, also where these are replaced, whose dense layers sweep
     in C++; None where there are none, or its sub-RNNs are others."""
-    if not all(computes(m) for m in learner.modules() if isinstance(m, SubRNN)):
+    if not isinstance(learner, VSMLNetwork | LabelVSMLNetwork):
         return None
-    if not (
-        isinstance(learner, VSMLNetwork | LabelVSMLNetwork)
-        and learner.config.ticks <= library.MAX_TICKS
-    ):
-        return None
-    layers = learner.layers if isinstance(learner, VSMLNetwork) else (learner.layer,)
-    fast = tuple(map(_fast, layers))
-    if fast == layers:
+    written = all(computes(m) for m in learner.modules() if isinstance(m, SubRNN))
+    if not written or learner.config.ticks > library.MAX_TICKS:
         return None
     copied = copy.copy(learner)
-    if isinstance(copied, VSMLNetwork):
-        copied.layers = fast
-    else:
-        (copied.layer,) = fast
-    return copied
+    copied.layers = tuple(map(_fast, learner.layers))
+    return None if copied.layers == learner.layers else copied
 
 
 def _fast(layer: Layer) -> Layer:

@@ -146,8 +146,7 @@ def room_for(rows: int, device: torch.device) -> int:
     """Programs that the GPU runs at the same time."""
     properties = torch.cuda.get_device_properties(device)
     resident = min(
-        RESIDENT_ROWS // rows,
-        properties.shared_memory_per_multiprocessor // (SHARED_BYTES * rows),
+        RESIDENT_ROWS // rows, properties.shared_memory_per_multiprocessor // (SHARED_BYTES * rows)
     )
     return resident * properties.multi_processor_count
 

@@ -66,12 +66,7 @@ def load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(_library()))
     except (OSError, subprocess.CalledProcessError):
         return None
-    for name in (
-        "vsml_sweep",
-        "vsml_sweep_backward",
-        "vsml_lifetimes",
-        "vsml_lifetimes_backward",
-    ):
+    for name in ("vsml_sweep", "vsml_sweep_backward", "vsml_lifetimes", "vsml_lifetimes_backward"):
         getattr(library, name).restype = None
     return library
 
