@@ -19,15 +19,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.plugins import is_place, missing_package
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
 from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
@@ -99,14 +100,6 @@ def unknown(name: str, protocol: str) -> Card:
     return Card(name, 0, {}, "", "", (protocol,), (), (), None, None, None, {}, "", name)
 
 
-def missing_package(requires: Mapping[str, str], who: str) -> str:
-    """Which of the packages is not installed, and how to install it; "" where all are."""
-    for package, remedy in requires.items():
-        if importlib.util.find_spec(package) is None:
-            return f"{who} needs the package {package}, which is not installed: {remedy}."
-    return ""
-
-
 def shipped() -> dict[str, Card]:
     """Cards of all learners that are found without being pointed at, by name, in the order found.
     VsmlBenchError where two have the same name."""
@@ -126,16 +119,26 @@ def find(reference: str, overrides: Mapping[str, Any] | None = None) -> list[Car
     known = shipped()
     if reference not in known:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
-    if not overrides:
-        return [known[reference]]
-    return _read(reference, overrides)
+    return _read(reference, overrides) if overrides else [known[reference]]
 
 
 def find_one(reference: str, overrides: Mapping[str, Any] | None = None) -> Card:
     """Like `find` where exactly one is wanted."""
-    found = find(reference, overrides)
+    return only(reference, find(reference, overrides))
+
+
+class _Found(Protocol):
+    @property
+    def reference(self) -> str: ...
+
+
+F = TypeVar("F", bound=_Found)
+
+
+def only(reference: str, found: Sequence[F]) -> F:
+    """The one card, or the like, that was found; VsmlBenchError where there are more or none."""
     if len(found) != 1:
-        names = ", ".join(card.reference for card in found) or "none"
+        names = ", ".join(one.reference for one in found) or "none"
         raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")
     return found[0]
 
@@ -153,20 +156,18 @@ def find_all(
     return found
 
 
-def is_place(reference: str) -> bool:
-    """Whether it says where the learner is, by file or module, instead of naming it."""
-    return reference.endswith(".py") or ".py:" in reference or "." in reference.partition(":")[0]
-
-
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
     file, _ = paths.parts(reference)
+    groups = (ENTRY_POINTS, STUDIES)
+    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
-        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version()),
-        *(_own_code(), _plugins()),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
+        sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points),
     ]
-    place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = cache / "vsml-bench" / "cards" / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
         answer = _ask(reference, overrides)
@@ -185,18 +186,6 @@ def _own_code() -> str:
         for file in sorted(folder.rglob("*.py")):
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _plugins() -> list[str]:
-    """What is installed that may bring learners, with its versions."""
-    groups = (ENTRY_POINTS, STUDIES)
-    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
-    return sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "vsml-bench" / "cards"
 
 
 def _stored(place: Path) -> dict[str, Any] | None:

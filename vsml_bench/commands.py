@@ -28,15 +28,11 @@ def list_command(options: argparse.Namespace) -> int:
             for s in map(suites.find_split, suites.split_names())
         ],
         "suites": lambda: [
-            {
-                "name": s.name,
-                "splits": len(s.splits),
-                "learners": len(s.learners),
-                "description": s.description,
-            }
+            {"name": s.name, "splits": len(s.splits), "learners": len(s.learners)}
+            | {"description": s.description}
             for s in map(suites.find_suite, suites.suite_names())
         ],
-        "datasets": lambda: [as_plain(status) for status in api.data_status()],
+        "datasets": lambda: _datasets(None),
     }
     printing.rows(rows[options.what](), options.what, options.json)
     return 0
@@ -45,8 +41,7 @@ def list_command(options: argparse.Namespace) -> int:
 def data_command(options: argparse.Namespace) -> int:
     """`data` and `data fetch`."""
     if options.data_verb != "fetch":
-        rows = [as_plain(status) for status in api.data_status(options.data_root)]
-        printing.rows(rows, "datasets", options.json)
+        printing.rows(_datasets(options.data_root), "datasets", options.json)
         return 0
     from vsml_bench.data.fetch import fetch
 
@@ -63,6 +58,16 @@ def data_command(options: argparse.Namespace) -> int:
             failed += 1
             print(f"vsml-bench: {error}", file=sys.stderr)
     return 1 if failed and not options.best_effort else 0
+
+
+def _datasets(data_root: str | None) -> list[dict[str, Any]]:
+    root = datasets.data_root(data_root)
+    sources = [datasets.find(name).source for name in datasets.names()]
+    found = {source: source.find(root) for source in sources}
+    return [
+        {"name": s.name, "available": here.available, **as_plain(here), "modality": s.modality}
+        for s, here in found.items()
+    ]
 
 
 def check_command(options: argparse.Namespace) -> int:
@@ -84,9 +89,8 @@ def check_command(options: argparse.Namespace) -> int:
 
 def new_learner_command(options: argparse.Namespace) -> int:
     """`new-learner`: write a template with the names put in."""
-    from vsml_bench.new_learner import write_new_learner
-
-    path = write_new_learner(options.name, Path(options.out) if options.out else None, options.meta)
+    out = Path(options.out) if options.out else None
+    path = api.write_new_learner(options.name, out, options.meta)
     print(
         f"{path} is written. See whether it keeps the contract, and run it:\n"
         f"  vsml-bench check {path}\n"
@@ -152,7 +156,6 @@ def meta_train_command(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
-    selection = _selection(options)
     report = api.run(
         options.suite,
         out=options.out,
@@ -163,7 +166,7 @@ def run_command(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         command=_command_line(),
         data_root=options.data_root,
-        **selection,
+        **_selection(options),
     )
     if options.json:
         cells = [
@@ -183,11 +186,10 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
-    known = formats()
     print(find_format(options.format).text(board))
     if options.write:
         place = api.results_folder(options.suite, options.results)
-        for form in known.values():
+        for form in formats().values():
             write_atomically(place / f"board.{form.ending}", form.text(board).encode())
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
@@ -211,7 +213,7 @@ def introspect_command(options: argparse.Namespace) -> int:
     """`introspect`: pictures of how a learner learns, and the data behind them."""
     from vsml_bench.studies.introspection.look import introspect
 
-    written = introspect(
+    for path in introspect(
         options.learner,
         options.split,
         seed=options.seed,
@@ -223,8 +225,7 @@ def introspect_command(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         progress=not options.quiet,
         command=_command_line(),
-    )
-    for path in written:
+    ):
         print(path)
     return 0
 

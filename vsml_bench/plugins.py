@@ -35,6 +35,26 @@ def is_place(reference: str) -> bool:
     return ":" in reference or "." in reference
 
 
+def missing_package(requires: Mapping[str, str], who: str) -> str:
+    """Which of the packages is not installed, and how to install it; "" where all are."""
+    for package, remedy in requires.items():
+        if importlib.util.find_spec(package) is None:
+            return f"{who} needs the package {package}, which is not installed: {remedy}."
+    return ""
+
+
+def import_place(reference: str, kind: str) -> tuple[ModuleType, str, str] | None:
+    """What `path/to/file.py`, `package.module` or either with `:NAME` stands for: the module, its
+    file or name, and NAME or ""; None for a name. VsmlBenchError as of `import_file`."""
+    place, inside = paths.parts(reference)
+    if place.endswith(".py"):
+        return import_file(Path(place), kind), place, inside
+    place, _, inside = reference.partition(":")
+    if "." in place and all(part.isidentifier() for part in place.split(".")):
+        return import_module(place, kind), place, inside
+    return None
+
+
 def load(reference: str, kind: str, home: str = "") -> Any:
     """What `path/to/file.py:Name` or `package.module:Name` names.
 
@@ -190,6 +210,5 @@ def loaded_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[P
 
 def relative_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[str, str]:
     """`loaded_files`, named from `home` on."""
-    if home is None:
-        return {}
-    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home, leave_out).items()}
+    files = loaded_files(home, leave_out)
+    return {path.relative_to(home or "").as_posix(): digest for path, digest in files.items()}

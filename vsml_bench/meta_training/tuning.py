@@ -19,7 +19,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.meta_training.checkpoint import Checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path
-from vsml_bench.progress import progress_bar
+from vsml_bench.printing import progress_bar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
