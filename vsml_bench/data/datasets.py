@@ -116,28 +116,17 @@ def _load(
             name, partition, modality, shape, classes, None, source, 1.0, (0.0,), (1.0,), "none"
         )
         return replace(made, code=entry.code)
-    examples = _read(source, partition, root)
+    own = _read(source, partition, root)
     try:
         reference = _read(source, "train", root)
     except UnavailableError:
-        reference = examples
-    origin = partition if reference is examples else "train"
+        reference = own
+    origin = partition if reference is own else "train"
     scale = source.scale if modality == "image" else 1.0
     mean, std = statistics_of(reference.inputs, scale)
-    shape, classes = examples.inputs.shape[1:], examples.classes
+    shape, classes = own.inputs.shape[1:], own.classes
     return Dataset(
-        name,
-        partition,
-        modality,
-        shape,
-        classes,
-        examples,
-        None,
-        scale,
-        mean,
-        std,
-        origin,
-        reference,
+        name, partition, modality, shape, classes, own, None, scale, mean, std, origin, reference
     )
 
 
