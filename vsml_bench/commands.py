@@ -77,10 +77,8 @@ def check_command(options: argparse.Namespace) -> int:
 
     reports = [check_learner(entry) for entry in find_learners(options.learner)]
     if options.json:
-        rows = [
-            {"name": r.learner, "origin": r.origin, "checks": as_plain(r.results)} for r in reports
-        ]
-        print(json.dumps({"learners": rows}, indent=2))
+        rows = [{"name": r.learner, "origin": r.origin, "checks": r.results} for r in reports]
+        print(json.dumps({"learners": as_plain(rows)}, indent=2))
     else:
         for report in reports:
             printing.checks(report)
@@ -136,17 +134,11 @@ def meta_train_command(options: argparse.Namespace) -> int:
     recipe = _assignments(options.recipe)
     if options.engine:
         recipe["engine"] = options.engine
+    given = ("split", "learner", "seed", "suite", "out", "data_root", "device", "threads")
     path = api.meta_train(
-        options.split,
-        options.learner,
-        options.seed,
-        suite=options.suite,
-        out=options.out,
+        **_named(options, *given),
         recipe=recipe,
         overrides=_assignments(options.set),
-        data_root=options.data_root,
-        device=options.device,
-        threads=options.threads,
         progress=not options.quiet,
         command=_command_line(),
     )
@@ -156,16 +148,11 @@ def meta_train_command(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
+    given = ("suite", "out", "data_root", "device", "precision", "jobs", "policy")
     report = api.run(
-        options.suite,
-        out=options.out,
-        device=options.device,
-        precision=options.precision,
-        jobs=options.jobs,
-        policy=options.policy,
+        **_named(options, *given),
         progress=not (options.quiet or options.json),
         command=_command_line(),
-        data_root=options.data_root,
         **_selection(options),
     )
     if options.json:
@@ -213,19 +200,9 @@ def introspect_command(options: argparse.Namespace) -> int:
     """`introspect`: pictures of how a learner learns, and the data behind them."""
     from vsml_bench.studies.introspection.look import introspect
 
-    for path in introspect(
-        options.learner,
-        options.split,
-        seed=options.seed,
-        lifetimes=options.lifetimes,
-        steps=options.steps,
-        out=options.out,
-        data_root=options.data_root,
-        device=options.device,
-        jobs=options.jobs,
-        progress=not options.quiet,
-        command=_command_line(),
-    ):
+    given = ("learner", "split", "seed", "lifetimes", "steps", "out", "data_root", "device", "jobs")
+    chosen = _named(options, *given)
+    for path in introspect(**chosen, progress=not options.quiet, command=_command_line()):
         print(path)
     return 0
 
@@ -239,19 +216,15 @@ def verify_command(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     good, bad = verification.damaged(folder)
     reports: Sequence[Mapping[str, Any]] = ()
+    root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
         raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
     if options.steps is not None and (options.adopt or options.replay is None):
         raise VsmlBenchError("--steps: shortens a replay, and no adoption; give it with --replay.")
     if options.replay is not None and not bad:
-        reports = verification.replay(
-            folder,
-            LocalExecutor(options.jobs, not options.json),
-            Path(options.data_root) if options.data_root else None,
-            lifetimes=options.replay,
-            steps=options.steps,
-            adopt=options.adopt,
-        )
+        executor = LocalExecutor(options.jobs, not options.json)
+        chosen = {"lifetimes": options.replay, **_named(options, "steps", "adopt")}
+        reports = verification.replay(folder, executor, root, **chosen)
     if options.json:
         print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
     else:
@@ -317,6 +290,10 @@ def cite_command(options: argparse.Namespace) -> int:
         "}"
     )
     return 0
+
+
+def _named(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _selection(options: argparse.Namespace) -> dict[str, Any]:

@@ -283,16 +283,14 @@ def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]
     """Learners of a module. inside: "", "ClassName" or "ClassName:NAME"."""
     entries = list(_entries(module, place))
     class_name, _, variant = inside.partition(":")
-    for wanted, kind, name_of in (
-        (class_name, "class", lambda entry: entry.cls.__name__),
-        (variant, "variant", lambda entry: entry.name),
-    ):
-        known = {name_of(entry) for entry in entries}
-        if wanted and wanted not in known:
-            raise VsmlBenchError(
-                f"{place.origin} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
-            )
-        entries = [entry for entry in entries if wanted in ("", name_of(entry))]
+    for wanted, kind in ((class_name, "class"), (variant, "variant")):
+        named = [
+            (entry.cls.__name__ if kind == "class" else entry.name, entry) for entry in entries
+        ]
+        if wanted and wanted not in dict(named):
+            hint = closest(wanted, dict(named))
+            raise VsmlBenchError(f"{place.origin} defines no learner {kind} '{wanted}'; {hint}")
+        entries = [entry for name, entry in named if wanted in ("", name)]
     return entries
 
 

@@ -72,11 +72,7 @@ class EpisodeSampler:
     then their numbers."""
 
     def __init__(
-        self,
-        distribution: TaskDistribution,
-        *,
-        root: Path | None = None,
-        subset: Subset = "all",
+        self, distribution: TaskDistribution, *, root: Path | None = None, subset: Subset = "all"
     ) -> None:
         _check(distribution)
         self.distribution = distribution
@@ -90,11 +86,7 @@ class EpisodeSampler:
         self._streams: list[Stream] = []
         for dataset in loaded:
             if dataset.generator is not None:
-                self._streams.append(
-                    GeneratedStream(
-                        dataset, distribution.size, distribution.classes, distribution.late_class
-                    )
-                )
+                self._streams.append(GeneratedStream(dataset, distribution))
             else:
                 self._streams += [
                     StoredStream(dataset, distribution, gray, subset, episode)
@@ -102,8 +94,11 @@ class EpisodeSampler:
                 ]
         fixed = any(dataset.is_fixed_list for dataset in loaded)
         self.fixed_episodes = len(self._streams) if fixed else None
-        if fixed:
-            _check_fixed_list(distribution, loaded)
+        if fixed and (len(loaded) > 1 or distribution.rotations or distribution.diversity):
+            raise VsmlBenchError(
+                f"dataset '{distribution.datasets[0]}' is a fixed list of few-shot episodes; leave "
+                "other datasets, `rotations` and `diversity` out."
+            )
         shapes = {s.dataset.name: s.shape.inputs for s in self._streams}
         if len(set(shapes.values())) > 1:
             raise VsmlBenchError(
@@ -241,15 +236,6 @@ def _episodes(dataset: Dataset) -> list[str | None]:
     return [*sorted(set(dataset.examples.groups))]
 
 
-def _check_fixed_list(distribution: TaskDistribution, loaded: Sequence[Dataset]) -> None:
-    (name, *others) = distribution.datasets
-    if others or distribution.rotations or distribution.diversity:
-        raise VsmlBenchError(
-            f"dataset '{name}' is a fixed list of few-shot episodes; leave other datasets, "
-            "`rotations` and `diversity` out."
-        )
-
-
 def _philox(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
@@ -257,11 +243,8 @@ def _philox(seed: int) -> np.random.Generator:
 def _check(distribution: TaskDistribution) -> None:
     if not distribution.datasets:
         raise VsmlBenchError("a task distribution needs at least one dataset, found none.")
-    for share, of in (
-        ("projection", "tasks"),
-        ("pixel_shuffle", "tasks"),
-        ("label_noise", "labels"),
-    ):
+    shares = {"projection": "tasks", "pixel_shuffle": "tasks", "label_noise": "labels"}
+    for share, of in shares.items():
         value = getattr(distribution, share)
         if not 0 <= value <= 1:
             raise VsmlBenchError(f"{share}: expected a share of {of} from 0 to 1, found {value}.")

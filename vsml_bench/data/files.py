@@ -97,10 +97,10 @@ class TorchvisionImages(FromFiles):
     """Examples of the train and of the test partition."""
     folders: tuple[str, ...]
     """Below the data root, which torchvision may be given."""
-    downloads: tuple[Torchvision]
-    """The one whose `variants` are the train and the test partition."""
     files: tuple[tuple[str, ...], tuple[str, ...]]
-    """What torchvision needs for each of them."""
+    """What torchvision needs for the train and for the test partition."""
+    downloads: tuple[Torchvision]
+    """The one whose `variants` are the two partitions."""
 
     def look(self, partition: PartitionName, root: Path) -> tuple[int, str]:
         """See `FromFiles.look`."""
@@ -208,14 +208,14 @@ SOURCES: tuple[Source, ...] = (
         "cifar10",
         (50_000, 10_000),
         ("",),
-        (Torchvision("CIFAR10", BOTH, f"{CIFAR10_FOLDER}/*", CIFAR10_FOLDER),),
         (CIFAR10_FILES, CIFAR10_FILES),
+        (Torchvision("CIFAR10", BOTH, f"{CIFAR10_FOLDER}/*", CIFAR10_FOLDER),),
     ),
     TorchvisionImages(
         "svhn",
         (73_257, 26_032),
         ("SVHN", ""),
-        (Torchvision("SVHN", ({"split": "train"}, {"split": "test"}), "*.mat", "SVHN"),),
         (("train_32x32.mat",), ("test_32x32.mat",)),
+        (Torchvision("SVHN", ({"split": "train"}, {"split": "test"}), "*.mat", "SVHN"),),
     ),
 )
