@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
-from vsml_bench.plugins import is_place, missing_package
+from vsml_bench.plugins import is_place, missing_package, points
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
 from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
@@ -106,17 +106,22 @@ def shipped() -> dict[str, Card]:
     return {card.name: card for card in _read("", {})}
 
 
-def find(reference: str, overrides: Mapping[str, Any] | None = None) -> list[Card]:
+def find(
+    reference: str,
+    overrides: Mapping[str, Any] | None = None,
+    known: Mapping[str, Card] | None = None,
+) -> list[Card]:
     """The learner of that name or, for `path/to/file.py`, `path/to/file.py:ClassName`,
     `package.module` or `package.module:ClassName`, all variants that the file or class defines; a
     further `:NAME` picks one.
 
-    overrides: configuration fields to change. VsmlBenchError where there is no such learner, where
-    its code cannot be imported, fails on made-up data, or does not end.
+    overrides: configuration fields to change. known: what `shipped` has given. VsmlBenchError
+    where there is no such learner, where its code cannot be imported, fails on made-up data, or
+    does not end.
     """
     if is_place(reference):
         return _read(reference, overrides or {})
-    known = shipped()
+    known = known or shipped()
     if reference not in known:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
     return _read(reference, overrides) if overrides else [known[reference]]
@@ -147,12 +152,13 @@ def find_all(
     references: Iterable[str], overrides: Mapping[str, Any] | None = None
 ) -> dict[str, list[Card]]:
     """Reference -> cards, of these and of the learners that their recipes start from."""
-    found = {reference: find(reference, overrides) for reference in references}
-    for cards in list(found.values()):
-        for card in cards:
-            beginner = card.recipe.starts_from if card.recipe is not None else ""
-            if beginner and beginner not in found:
-                found[beginner] = find(beginner)
+    wanted = list(references)
+    known = None if all(map(is_place, wanted)) else shipped()
+    found = {reference: find(reference, overrides, known) for reference in wanted}
+    for card in [card for cards in found.values() for card in cards]:
+        beginner = card.recipe.starts_from if card.recipe is not None else ""
+        if beginner and beginner not in found:
+            found[beginner] = find(beginner, None, known)
     return found
 
 
@@ -160,11 +166,11 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
     file, _ = paths.parts(reference)
     groups = (ENTRY_POINTS, STUDIES)
-    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
+    brought = [p for group in groups for p in points(group)]
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
         *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
-        sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points),
+        sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in brought),
     ]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     place = cache / "vsml-bench" / "cards" / f"{sha256_hex(canonical_json(depends))}.json"

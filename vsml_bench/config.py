@@ -15,7 +15,7 @@ import types
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -97,7 +97,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     where: what to call the source in errors, e.g. "smoke.toml".
     """
     converted = _converted(cls, values, where)
-    for name, f in _fields(cls).items():
+    for name, f in _fields(cls).items():  # type: ignore[arg-type]
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise VsmlBenchError(f"{where}: the key '{name}' is missing.")
@@ -110,6 +110,7 @@ def replace(instance: T, values: Mapping[str, Any], where: str) -> T:
     return dataclasses.replace(instance, **changed)  # type: ignore[type-var]
 
 
+@cache
 def _fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a dataclass that files give, by name."""
     return {
@@ -123,7 +124,7 @@ _hints = lru_cache(maxsize=None)(get_type_hints)
 
 
 def _converted(cls: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    fields = _fields(cls)
+    fields = _fields(cls)  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             raise VsmlBenchError(f"{where}: unknown key '{key}'; {closest(key, fields)}")

@@ -11,8 +11,8 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Set
-from functools import lru_cache
-from importlib.metadata import entry_points
+from functools import cache, lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -89,7 +89,17 @@ def reference_to(cls: type) -> str:
 
 def installed(group: str) -> dict[str, str]:
     """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
-    return {point.name: point.value for point in sorted(entry_points(group=group))}
+    return {point.name: point.value for point in sorted(points(group))}
+
+
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, searched for once in all that is on Python's path."""
+    return _points(group, tuple(sys.path))
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
 
 
 def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) -> dict[str, T]:

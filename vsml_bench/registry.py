@@ -37,6 +37,7 @@ from vsml_bench.plugins import (
     imported_for_others,
     loaded_files,
     missing_package,
+    points,
     real,
     relative_files,
 )
@@ -284,13 +285,11 @@ def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]
     entries = list(_entries(module, place))
     class_name, _, variant = inside.partition(":")
     for wanted, kind in ((class_name, "class"), (variant, "variant")):
-        named = [
-            (entry.cls.__name__ if kind == "class" else entry.name, entry) for entry in entries
-        ]
-        if wanted and wanted not in dict(named):
-            hint = closest(wanted, dict(named))
+        names = [e.cls.__name__ if kind == "class" else e.name for e in entries]
+        if wanted and wanted not in names:
+            hint = closest(wanted, set(names))
             raise VsmlBenchError(f"{place.origin} defines no learner {kind} '{wanted}'; {hint}")
-        entries = [entry for name, entry in named if wanted in ("", name)]
+        entries = [e for name, e in zip(names, entries, strict=True) if wanted in ("", name)]
     return entries
 
 
@@ -300,7 +299,7 @@ def find_learner(reference: str) -> LearnerEntry:
 
 
 def _discovered() -> Iterator[LearnerEntry]:
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    for point in points(ENTRY_POINTS):
         distribution = point.dist.name if point.dist is not None else ""
         try:
             loaded = point.load()

@@ -100,9 +100,8 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
         document = json.loads(data, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VsmlBenchError(
-            f"{where} is torn or no vsml-bench record ({first}); {remedy}."
-        ) from error
+        problem = f"{where} is torn or no vsml-bench record ({first})"
+        raise VsmlBenchError(f"{problem}; {remedy}.") from error
     if not isinstance(document, dict) or not isinstance(document.get(_SEAL), str):
         raise VsmlBenchError(f"{where} is no vsml-bench record: it has no SHA-256; {remedy}.")
     stated = document.pop(_SEAL)

@@ -17,7 +17,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -27,7 +26,7 @@ from vsml_bench.data import builtin, files, omniglot
 from vsml_bench.data.dataset import Dataset, keep_groups, statistics_of
 from vsml_bench.data.source import Examples, Found, Generated, Modality, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
-from vsml_bench.plugins import classes_in, import_module, import_place
+from vsml_bench.plugins import classes_in, import_module, import_place, points
 from vsml_bench.sides import PartitionName
 from vsml_bench.storage import file_hash
 
@@ -180,7 +179,7 @@ def _only(entries: Sequence[DatasetEntry], where: str, class_name: str) -> Datas
 @lru_cache(maxsize=1)
 def _entry_points() -> dict[str, DatasetEntry]:
     found: dict[str, DatasetEntry] = {}
-    for point in entry_points(group="vsml_bench.datasets"):
+    for point in points("vsml_bench.datasets"):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
         for entry in _entries(import_module(point.module, "dataset"), origin):
             if point.attr and point.attr != type(entry.source).__name__:
