@@ -132,12 +132,12 @@ def find_one(reference: str, overrides: Mapping[str, Any] | None = None) -> Card
     return only(reference, find(reference, overrides))
 
 
-class _Found(Protocol):
+class _Referable(Protocol):
     @property
     def reference(self) -> str: ...
 
 
-F = TypeVar("F", bound=_Found)
+F = TypeVar("F", bound=_Referable)
 
 
 def only(reference: str, found: Sequence[F]) -> F:

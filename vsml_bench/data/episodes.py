@@ -21,7 +21,7 @@ from vsml_bench.data import transforms
 from vsml_bench.data.dataset import Dataset, Subset
 from vsml_bench.data.datasets import load
 from vsml_bench.data.distributions import task_identity
-from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
+from vsml_bench.data.streams import DatasetStream, GeneratedStream, StoredStream
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import Shape
 from vsml_bench.seeds import derive_seed
@@ -30,10 +30,10 @@ from vsml_bench.sides import TaskDistribution
 if TYPE_CHECKING:
     from torch import Tensor
 
-Draw: TypeAlias = (
-    "Callable[[Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]]"
-)
-"""Examples of one lifetime, from a stream and the randomness of the task and of the lifetime."""
+Drawn: TypeAlias = "tuple[Tensor, NDArray[np.int64]]"
+"""Examples of one lifetime, and their labels."""
+Draw: TypeAlias = "Callable[[DatasetStream, np.random.Generator, np.random.Generator], Drawn]"
+"""Gives them from a stream and the randomness of the task and of the lifetime."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class EpisodeSampler:
         ]
         channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}
         gray = len(channels) > 1
-        self._streams: list[Stream] = []
+        self._streams: list[DatasetStream] = []
         for dataset in loaded:
             if dataset.generator is not None:
                 self._streams.append(GeneratedStream(dataset, distribution))
@@ -209,10 +209,10 @@ class EpisodeSampler:
         self,
         inputs: Tensor,
         labels: NDArray[np.int64],
-        stream: Stream,
+        stream: DatasetStream,
         shares: NDArray[np.float64],
         task: np.random.Generator,
-    ) -> tuple[Tensor, NDArray[np.int64]]:
+    ) -> Drawn:
         """The examples as a task has them whose transforms come from `task`.
 
         shares: the task's place between 0 and 1 among all tasks, for shuffle and projection.

@@ -25,7 +25,7 @@ TURNS = 4
 """Quarter turns of an image, the first of them none."""
 
 
-class Stream(ABC):
+class DatasetStream(ABC):
     """Streams of one dataset under one task distribution."""
 
     dataset: Dataset
@@ -59,7 +59,7 @@ class Stream(ABC):
         raise NotImplementedError
 
 
-class GeneratedStream(Stream):
+class GeneratedStream(DatasetStream):
     """Examples made at the size that is asked for."""
 
     def __init__(self, dataset: Dataset, distribution: TaskDistribution) -> None:
@@ -83,7 +83,7 @@ class GeneratedStream(Stream):
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw`."""
+        """See `DatasetStream.draw`."""
         import torch
 
         inputs, labels = self.generator.generate(
@@ -105,7 +105,7 @@ class GeneratedStream(Stream):
         )
 
 
-class StoredStream(Stream):
+class StoredStream(DatasetStream):
     """Stored examples in a random order of each lifetime's own, none twice.
 
     episode: only the classes of this group, one of a fixed list of few-shot episodes.
@@ -160,7 +160,7 @@ class StoredStream(Stream):
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw`."""
+        """See `DatasetStream.draw`."""
         if self._subset_of_classes is None:
             kept, order = self._present, stream.permutation(len(self._rows))
         else:
@@ -189,7 +189,7 @@ class StoredStream(Stream):
     def draw_shots(
         self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw_shots`."""
+        """See `DatasetStream.draw_shots`."""
         ways = self.shape.classes
         kept = task.permutation(self._classes_with(shots, queries))[:ways]
         chosen = np.stack([self._mixed(k, stream)[: shots + queries] for k in kept])
