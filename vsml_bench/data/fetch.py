@@ -6,21 +6,21 @@ and only then moved, file by file, each in one step: an interrupted fetch leaves
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import socket
 import subprocess
-import tarfile
 import tempfile
 import textwrap
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
 from vsml_bench.data.source import PARTITIONS, Download, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
@@ -36,16 +36,8 @@ APT_OPTIONS = (
     # apt's own unprivileged user could not write into the caller's folders.
     *("-o", "APT::Sandbox::User=root"),
 )
-DOWNLOAD_ERRORS = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    http.client.HTTPException,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+BROKEN_FILES = (EOFError, ValueError, TarError, BadZipFile, zlib.error)
+DOWNLOAD_ERRORS = (RuntimeError, OSError, HTTPException, *BROKEN_FILES)
 
 
 @dataclass(frozen=True)
