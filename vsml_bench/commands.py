@@ -62,11 +62,10 @@ def data_command(options: argparse.Namespace) -> int:
 
 def _datasets(data_root: str | None) -> list[dict[str, Any]]:
     root = datasets.data_root(data_root)
-    sources = [datasets.find(name).source for name in datasets.names()]
-    found = {source: source.find(root) for source in sources}
+    sources = (datasets.find(name).source for name in datasets.names())
     return [
         {"name": s.name, "available": here.available, **as_plain(here), "modality": s.modality}
-        for s, here in found.items()
+        for s, here in ((source, source.find(root)) for source in sources)
     ]
 
 
