@@ -7,6 +7,8 @@ Learners are known by their cards here, so that nothing of theirs runs in this p
 from __future__ import annotations
 
 import importlib.util
+import keyword
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +22,9 @@ from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
+from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
-from vsml_bench.storage import check_writable
+from vsml_bench.storage import check_writable, write_atomically
 from vsml_bench.suites import Suite, find_split, find_suite
 
 if TYPE_CHECKING:
@@ -48,6 +51,47 @@ def check(learner: str) -> ContractReport:
     return check_learner(find_learner(learner))
 
 
+def write_new_learner(name: str, out: Path | None = None, meta: bool = False) -> Path:
+    """Writes a learner that runs as it is, a template with the names put in, and returns its path.
+
+    name: on the board, such as "fading-mean". out: where to (default: the name with underscores,
+    here). meta: one with meta-parameters and a recipe. Raises VsmlBenchError for a name that cannot
+    be used or is taken, and for a file that exists.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise VsmlBenchError(
+            f"'{name}' cannot be a learner's name; use small letters and digits, words joined by "
+            "hyphens, as in fading-mean."
+        )
+    taken = cards.shipped().get(name)
+    if taken is not None:
+        raise VsmlBenchError(
+            f"a learner called '{name}' exists already ({taken.origin}); choose another name."
+        )
+    class_name = "".join(word.capitalize() for word in name.split("-"))
+    if keyword.iskeyword(class_name):
+        raise VsmlBenchError(f"'{name}' would be the class {class_name}, a word of Python's own.")
+    path = out or Path(f"{name.replace('-', '_')}.py")
+    if path.suffix != ".py":
+        raise VsmlBenchError(f"--out {path}: a learner is a Python file; end its name in .py.")
+    if path.exists():
+        raise VsmlBenchError(f"{path} exists already; choose another name or --out.")
+    text = template(meta).read_text(encoding="utf-8")
+    if re.search(rf"\b{class_name}\b", text.replace("MyLearner", "")):
+        raise VsmlBenchError(
+            f"a learner called '{name}' would be the class {class_name}, which its file imports "
+            "under that name; choose another."
+        )
+    text = text.replace("MyLearner", class_name).replace("my-learner", name)
+    write_atomically(path, text.encode())
+    return path
+
+
+def template(meta: bool) -> Path:
+    """The file that a new learner starts as, itself a learner that runs."""
+    return paths.PACKAGE / "templates" / ("meta_learner.py" if meta else "learner.py")
+
+
 def plan(
     suite: str,
     *,
@@ -68,9 +112,9 @@ def plan(
 def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
     """The same with places for the names of learners that the suite names by their file."""
     known = cards.shipped() if names else {}
-    if all(name in known or cards.is_place(name) for name in names):
+    if all(name in known or is_place(name) for name in names):
         return names
-    files = filter(cards.is_place, suite.learners)
+    files = filter(is_place, suite.learners)
     own = {card.name: card.reference for file in files for card in cards.find(file)}
     return [own.get(name, name) for name in names]
 
@@ -208,26 +252,18 @@ def meta_training_job(
 ) -> Job:
     """What `meta_train` with the same arguments trains."""
     known = cards.find_all([learner], overrides)
-    if len(known[learner]) != 1:
-        cards.find_one(learner, overrides)
-    (card,) = known[learner]
+    card = cards.only(learner, known[learner])
     of = Suite("", "", ())
     if suite:
         of = find_suite(suite)
         check_protocol(card, of)
-    sourced = card.recipe is not None and card.recipe.source
-    if not split and not sourced:
+    if not split and not (card.recipe is not None and card.recipe.source):
         raise VsmlBenchError(
             f"--split: learner '{card.name}' is made ready on tasks; name the split whose "
             "meta-train side has them."
         )
     side = find_split(split).meta_train if split else None
     return plan_job(card, side, seed, of, known, recipe)
-
-
-def data_status(data_root: Path | str | None = None) -> list[datasets.DatasetStatus]:
-    """What data are here, and where from."""
-    return [datasets.status(name, _path(data_root)) for name in datasets.names()]
 
 
 def unavailable(plan: Plan, root: Path) -> str:

@@ -19,15 +19,16 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.plugins import is_place, missing_package, points
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
 from vsml_bench.studies import ENTRY_POINT_GROUP as STUDIES
@@ -99,43 +100,50 @@ def unknown(name: str, protocol: str) -> Card:
     return Card(name, 0, {}, "", "", (protocol,), (), (), None, None, None, {}, "", name)
 
 
-def missing_package(requires: Mapping[str, str], who: str) -> str:
-    """Which of the packages is not installed, and how to install it; "" where all are."""
-    for package, remedy in requires.items():
-        if importlib.util.find_spec(package) is None:
-            return f"{who} needs the package {package}, which is not installed: {remedy}."
-    return ""
-
-
 def shipped() -> dict[str, Card]:
     """Cards of all learners that are found without being pointed at, by name, in the order found.
     VsmlBenchError where two have the same name."""
     return {card.name: card for card in _read("", {})}
 
 
-def find(reference: str, overrides: Mapping[str, Any] | None = None) -> list[Card]:
+def find(
+    reference: str,
+    overrides: Mapping[str, Any] | None = None,
+    known: Mapping[str, Card] | None = None,
+) -> list[Card]:
     """The learner of that name or, for `path/to/file.py`, `path/to/file.py:ClassName`,
     `package.module` or `package.module:ClassName`, all variants that the file or class defines; a
     further `:NAME` picks one.
 
-    overrides: configuration fields to change. VsmlBenchError where there is no such learner, where
-    its code cannot be imported, fails on made-up data, or does not end.
+    overrides: configuration fields to change. known: what `shipped` has given. VsmlBenchError
+    where there is no such learner, where its code cannot be imported, fails on made-up data, or
+    does not end.
     """
     if is_place(reference):
         return _read(reference, overrides or {})
-    known = shipped()
+    known = known or shipped()
     if reference not in known:
         raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
-    if not overrides:
-        return [known[reference]]
-    return _read(reference, overrides)
+    return _read(reference, overrides) if overrides else [known[reference]]
 
 
 def find_one(reference: str, overrides: Mapping[str, Any] | None = None) -> Card:
     """Like `find` where exactly one is wanted."""
-    found = find(reference, overrides)
+    return only(reference, find(reference, overrides))
+
+
+class _Referable(Protocol):
+    @property
+    def reference(self) -> str: ...
+
+
+F = TypeVar("F", bound=_Referable)
+
+
+def only(reference: str, found: Sequence[F]) -> F:
+    """The one card, or the like, that was found; VsmlBenchError where there are more or none."""
     if len(found) != 1:
-        names = ", ".join(card.reference for card in found) or "none"
+        names = ", ".join(one.reference for one in found) or "none"
         raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")
     return found[0]
 
@@ -144,29 +152,28 @@ def find_all(
     references: Iterable[str], overrides: Mapping[str, Any] | None = None
 ) -> dict[str, list[Card]]:
     """Reference -> cards, of these and of the learners that their recipes start from."""
-    found = {reference: find(reference, overrides) for reference in references}
-    for cards in list(found.values()):
-        for card in cards:
-            beginner = card.recipe.starts_from if card.recipe is not None else ""
-            if beginner and beginner not in found:
-                found[beginner] = find(beginner)
+    wanted = list(references)
+    known = None if all(map(is_place, wanted)) else shipped()
+    found = {reference: find(reference, overrides, known) for reference in wanted}
+    for card in [card for cards in found.values() for card in cards]:
+        beginner = card.recipe.starts_from if card.recipe is not None else ""
+        if beginner and beginner not in found:
+            found[beginner] = find(beginner, None, known)
     return found
-
-
-def is_place(reference: str) -> bool:
-    """Whether it says where the learner is, by file or module, instead of naming it."""
-    return reference.endswith(".py") or ".py:" in reference or "." in reference.partition(":")[0]
 
 
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     """From the cache where nothing has changed, else from a child process."""
     file, _ = paths.parts(reference)
+    groups = (ENTRY_POINTS, STUDIES)
+    brought = [p for group in groups for p in points(group)]
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
-        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version()),
-        *(_own_code(), _plugins()),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
+        sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in brought),
     ]
-    place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = cache / "vsml-bench" / "cards" / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
         answer = _ask(reference, overrides)
@@ -185,18 +192,6 @@ def _own_code() -> str:
         for file in sorted(folder.rglob("*.py")):
             digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _plugins() -> list[str]:
-    """What is installed that may bring learners, with its versions."""
-    groups = (ENTRY_POINTS, STUDIES)
-    points = [p for group in groups for p in importlib.metadata.entry_points(group=group)]
-    return sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "vsml-bench" / "cards"
 
 
 def _stored(place: Path) -> dict[str, Any] | None:

@@ -28,15 +28,11 @@ def list_command(options: argparse.Namespace) -> int:
             for s in map(suites.find_split, suites.split_names())
         ],
         "suites": lambda: [
-            {
-                "name": s.name,
-                "splits": len(s.splits),
-                "learners": len(s.learners),
-                "description": s.description,
-            }
+            {"name": s.name, "splits": len(s.splits), "learners": len(s.learners)}
+            | {"description": s.description}
             for s in map(suites.find_suite, suites.suite_names())
         ],
-        "datasets": lambda: [as_plain(status) for status in api.data_status()],
+        "datasets": lambda: _datasets(None),
     }
     printing.rows(rows[options.what](), options.what, options.json)
     return 0
@@ -45,8 +41,7 @@ def list_command(options: argparse.Namespace) -> int:
 def data_command(options: argparse.Namespace) -> int:
     """`data` and `data fetch`."""
     if options.data_verb != "fetch":
-        rows = [as_plain(status) for status in api.data_status(options.data_root)]
-        printing.rows(rows, "datasets", options.json)
+        printing.rows(_datasets(options.data_root), "datasets", options.json)
         return 0
     from vsml_bench.data.fetch import fetch
 
@@ -65,6 +60,15 @@ def data_command(options: argparse.Namespace) -> int:
     return 1 if failed and not options.best_effort else 0
 
 
+def _datasets(data_root: str | None) -> list[dict[str, Any]]:
+    root = datasets.data_root(data_root)
+    sources = (datasets.find(name).source for name in datasets.names())
+    return [
+        {"name": s.name, "available": here.available, **as_plain(here), "modality": s.modality}
+        for s, here in ((source, source.find(root)) for source in sources)
+    ]
+
+
 def check_command(options: argparse.Namespace) -> int:
     """`check`: every promise of the contract, for each learner that the argument stands for."""
     from vsml_bench.contract.suite import check_learner
@@ -72,10 +76,8 @@ def check_command(options: argparse.Namespace) -> int:
 
     reports = [check_learner(entry) for entry in find_learners(options.learner)]
     if options.json:
-        rows = [
-            {"name": r.learner, "origin": r.origin, "checks": as_plain(r.results)} for r in reports
-        ]
-        print(json.dumps({"learners": rows}, indent=2))
+        rows = [{"name": r.learner, "origin": r.origin, "checks": r.results} for r in reports]
+        print(json.dumps({"learners": as_plain(rows)}, indent=2))
     else:
         for report in reports:
             printing.checks(report)
@@ -84,9 +86,8 @@ def check_command(options: argparse.Namespace) -> int:
 
 def new_learner_command(options: argparse.Namespace) -> int:
     """`new-learner`: write a template with the names put in."""
-    from vsml_bench.new_learner import write_new_learner
-
-    path = write_new_learner(options.name, Path(options.out) if options.out else None, options.meta)
+    out = Path(options.out) if options.out else None
+    path = api.write_new_learner(options.name, out, options.meta)
     print(
         f"{path} is written. See whether it keeps the contract, and run it:\n"
         f"  vsml-bench check {path}\n"
@@ -132,17 +133,11 @@ def meta_train_command(options: argparse.Namespace) -> int:
     recipe = _assignments(options.recipe)
     if options.engine:
         recipe["engine"] = options.engine
+    given = ("split", "learner", "seed", "suite", "out", "data_root", "device", "threads")
     path = api.meta_train(
-        options.split,
-        options.learner,
-        options.seed,
-        suite=options.suite,
-        out=options.out,
+        **_named(options, *given),
         recipe=recipe,
         overrides=_assignments(options.set),
-        data_root=options.data_root,
-        device=options.device,
-        threads=options.threads,
         progress=not options.quiet,
         command=_command_line(),
     )
@@ -152,18 +147,12 @@ def meta_train_command(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
-    selection = _selection(options)
+    given = ("suite", "out", "data_root", "device", "precision", "jobs", "policy")
     report = api.run(
-        options.suite,
-        out=options.out,
-        device=options.device,
-        precision=options.precision,
-        jobs=options.jobs,
-        policy=options.policy,
+        **_named(options, *given),
         progress=not (options.quiet or options.json),
         command=_command_line(),
-        data_root=options.data_root,
-        **selection,
+        **_selection(options),
     )
     if options.json:
         cells = [
@@ -183,11 +172,10 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
-    known = formats()
     print(find_format(options.format).text(board))
     if options.write:
         place = api.results_folder(options.suite, options.results)
-        for form in known.values():
+        for form in formats().values():
             write_atomically(place / f"board.{form.ending}", form.text(board).encode())
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
@@ -211,20 +199,9 @@ def introspect_command(options: argparse.Namespace) -> int:
     """`introspect`: pictures of how a learner learns, and the data behind them."""
     from vsml_bench.studies.introspection.look import introspect
 
-    written = introspect(
-        options.learner,
-        options.split,
-        seed=options.seed,
-        lifetimes=options.lifetimes,
-        steps=options.steps,
-        out=options.out,
-        data_root=options.data_root,
-        device=options.device,
-        jobs=options.jobs,
-        progress=not options.quiet,
-        command=_command_line(),
-    )
-    for path in written:
+    given = ("learner", "split", "seed", "lifetimes", "steps", "out", "data_root", "device", "jobs")
+    chosen = _named(options, *given)
+    for path in introspect(**chosen, progress=not options.quiet, command=_command_line()):
         print(path)
     return 0
 
@@ -238,19 +215,15 @@ def verify_command(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     good, bad = verification.damaged(folder)
     reports: Sequence[Mapping[str, Any]] = ()
+    root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
         raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
     if options.steps is not None and (options.adopt or options.replay is None):
         raise VsmlBenchError("--steps: shortens a replay, and no adoption; give it with --replay.")
     if options.replay is not None and not bad:
-        reports = verification.replay(
-            folder,
-            LocalExecutor(options.jobs, not options.json),
-            Path(options.data_root) if options.data_root else None,
-            lifetimes=options.replay,
-            steps=options.steps,
-            adopt=options.adopt,
-        )
+        executor = LocalExecutor(options.jobs, not options.json)
+        chosen = {"lifetimes": options.replay, **_named(options, "steps", "adopt")}
+        reports = verification.replay(folder, executor, root, **chosen)
     if options.json:
         print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
     else:
@@ -312,6 +285,10 @@ def cite_command(options: argparse.Namespace) -> int:
         "}"
     )
     return 0
+
+
+def _named(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
 
 
 def _selection(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import types
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -48,13 +48,9 @@ _COLLECTIONS: Mapping[Any, type[Any]] = {
 def read_toml(path: Path) -> dict[str, Any]:
     """The file as a dictionary; VsmlBenchError where it cannot be read or is not TOML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise VsmlBenchError(f"cannot read {path.name}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise VsmlBenchError(f"{path.name} is not valid TOML: {error}.") from error
-    try:
-        return _parsed(text)
     except ValueError as error:
         raise VsmlBenchError(f"{path.name} is not valid TOML: {error}.") from error
 
@@ -101,7 +97,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     where: what to call the source in errors, e.g. "smoke.toml".
     """
     converted = _converted(cls, values, where)
-    for name, f in _fields(cls).items():
+    for name, f in _fields(cls).items():  # type: ignore[arg-type]
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise VsmlBenchError(f"{where}: the key '{name}' is missing.")
@@ -114,6 +110,7 @@ def replace(instance: T, values: Mapping[str, Any], where: str) -> T:
     return dataclasses.replace(instance, **changed)  # type: ignore[type-var]
 
 
+@cache
 def _fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a dataclass that files give, by name."""
     return {
@@ -127,7 +124,7 @@ _hints = lru_cache(maxsize=None)(get_type_hints)
 
 
 def _converted(cls: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    fields = _fields(cls)
+    fields = _fields(cls)  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
             raise VsmlBenchError(f"{where}: unknown key '{key}'; {closest(key, fields)}")
@@ -285,33 +282,6 @@ def as_plain(value: Any) -> Any:
         raise VsmlBenchError("a value is nested too deep to be stored.") from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        for word, member in _words(type(value)):
-            if member is value:
-                return word
-    elif value is None or isinstance(value, (bool, str)):
-        return value
-    elif isinstance(value, (int, float)):
-        if not _is_bounded(value):
-            raise VsmlBenchError(f"{_shown(value)} is not a number that can be stored.")
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(getattr(value, name)) for name in _fields(type(value))}
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, AbstractSet):
-        return sorted((_plain(v) for v in value), key=json.dumps)
-    raise VsmlBenchError(
-        f"{_shown(value)} cannot be stored: it is of the type {type(value).__name__}; see "
-        "vsml_bench/config.py for the types that can."
-    )
-
-
 def compact(value: Any) -> Any:
     """Like `as_plain`, but without fields at their default: what the seeds of pinned lifetimes are
     derived from, and for nothing else.
@@ -319,18 +289,36 @@ def compact(value: Any) -> Any:
     A field added later, whose default means what the code did before, so leaves all lifetimes as
     they are; but a default that changes goes unseen, so that no key of a result may use this.
     """
+    return _plain(value, defaults=False)
+
+
+def _plain(value: Any, defaults: bool = True) -> Any:
+    if isinstance(value, Enum):
+        return next(word for word, member in _words(type(value)) if member is value)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        if not _is_bounded(value):
+            raise VsmlBenchError(f"{_shown(value)} is not a number that can be stored.")
+        return value
+    if isinstance(value, Path):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = {}
-        for name, f in _fields(type(value)).items():
-            current = getattr(value, name)
-            if f.default is not dataclasses.MISSING and current == f.default:
-                continue
-            if f.default_factory is not dataclasses.MISSING and current == f.default_factory():
-                continue
-            kept[name] = compact(current)
-        return kept
+        fields = ((f, getattr(value, name)) for name, f in _fields(type(value)).items())
+        return {f.name: _plain(v, defaults) for f, v in fields if defaults or not _is_default(f, v)}
     if isinstance(value, Mapping):
-        return {str(k): compact(v) for k, v in value.items()}
+        return {str(k): _plain(v, defaults) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [compact(v) for v in value]
-    return as_plain(value)
+        return [_plain(v, defaults) for v in value]
+    if isinstance(value, AbstractSet):
+        return sorted((_plain(v, defaults) for v in value), key=json.dumps)
+    raise VsmlBenchError(
+        f"{_shown(value)} cannot be stored: it is of the type {type(value).__name__}; see "
+        "vsml_bench/config.py for the types that can."
+    )
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not dataclasses.MISSING and bool(value == field.default)

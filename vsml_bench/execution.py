@@ -7,8 +7,10 @@ import ctypes
 import logging
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -107,13 +109,10 @@ def device_name(device: torch.device) -> str:
     """What results are labelled with: the CPU's or GPU's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name[^:]*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.M)
+        if found:
+            return found[1].strip()
     return platform.processor() or platform.machine()
 
 

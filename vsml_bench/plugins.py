@@ -11,8 +11,8 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Set
-from functools import lru_cache
-from importlib.metadata import entry_points
+from functools import cache, lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -33,6 +33,26 @@ runs all: they are in the process of a learner, and no part of it."""
 def is_place(reference: str) -> bool:
     """Whether this says where something is, by a file or a module, instead of naming it."""
     return ":" in reference or "." in reference
+
+
+def missing_package(requires: Mapping[str, str], who: str) -> str:
+    """Which of the packages is not installed, and how to install it; "" where all are."""
+    for package, remedy in requires.items():
+        if importlib.util.find_spec(package) is None:
+            return f"{who} needs the package {package}, which is not installed: {remedy}."
+    return ""
+
+
+def import_place(reference: str, kind: str) -> tuple[ModuleType, str, str] | None:
+    """What `path/to/file.py`, `package.module` or either with `:NAME` stands for: the module, its
+    file or name, and NAME or ""; None for a name. VsmlBenchError as of `import_file`."""
+    place, inside = paths.parts(reference)
+    if place.endswith(".py"):
+        return import_file(Path(place), kind), place, inside
+    place, _, inside = reference.partition(":")
+    if "." in place and all(part.isidentifier() for part in place.split(".")):
+        return import_module(place, kind), place, inside
+    return None
 
 
 def load(reference: str, kind: str, home: str = "") -> Any:
@@ -69,13 +89,17 @@ def reference_to(cls: type) -> str:
 
 def installed(group: str) -> dict[str, str]:
     """The entry points of a group, name -> "package.module:Name", in alphabetical order."""
-    return dict(_installed(group, tuple(sys.path)))
+    return {point.name: point.value for point in sorted(points(group))}
 
 
-@lru_cache
-def _installed(group: str, folders: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Read once for each search path, since every package's file is opened for it."""
-    return tuple((point.name, point.value) for point in sorted(entry_points(group=group)))
+def points(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, searched for once in all that is on Python's path."""
+    return _points(group, tuple(sys.path))
+
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
 
 
 def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) -> dict[str, T]:
@@ -196,6 +220,5 @@ def loaded_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[P
 
 def relative_files(home: Path | None, leave_out: Set[str] = frozenset()) -> dict[str, str]:
     """`loaded_files`, named from `home` on."""
-    if home is None:
-        return {}
-    return {p.relative_to(home).as_posix(): h for p, h in loaded_files(home, leave_out).items()}
+    files = loaded_files(home, leave_out)
+    return {path.relative_to(home or "").as_posix(): digest for path, digest in files.items()}

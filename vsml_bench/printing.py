@@ -1,19 +1,27 @@
-"""How the command line shows what it has found: tables and sentences for people."""
+"""How the command line shows what it does and finds: tables, sentences, and progress bars."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
-
-from vsml_bench.cards import Card
+from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
     from vsml_bench.evaluation.plan import Plan
     from vsml_bench.evaluation.runner import RunReport
+
+
+def progress_bar(total: float, title: str, shown: bool, **options: Any) -> tqdm[Any]:
+    """A bar on standard error, with an estimate: lively on a terminal, a line each half minute in a
+    log. options: any of tqdm's own."""
+    interval = 0.25 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=title, disable=not shown, mininterval=interval, **options)
 
 
 def rows(values: Sequence[Mapping[str, Any]], title: str, as_json: bool) -> None:

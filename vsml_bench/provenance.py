@@ -59,11 +59,8 @@ def reset_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    try:
-        with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
-            control.write("5")
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_bytes(device: torch.device | None = None) -> int:
@@ -73,13 +70,10 @@ def peak_memory_bytes(device: torch.device | None = None) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
-    try:
-        with open("/proc/self/status", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        found = re.search(r"^VmHWM:\s*(\d+)", Path("/proc/self/status").read_text("ascii"), re.M)
+        if found:
+            return int(found[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

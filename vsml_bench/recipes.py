@@ -10,10 +10,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, Literal, TypeAlias
 
-from vsml_bench.config import replace
+from vsml_bench.config import build, convert, replace
 from vsml_bench.errors import VsmlBenchError, closest
 
 
@@ -29,7 +28,7 @@ class Shape:
     @property
     def features(self) -> int:
         """D, the flattened input size."""
-        return prod(self.inputs)
+        return math.prod(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -151,10 +150,8 @@ class Recipe:
 
     def of_episodes(self, examples: int) -> Recipe:
         """The same with few-shot episodes of so many examples for lifetimes."""
-        phases = tuple(
-            dataclasses.replace(phase, lifetime=examples, classes=None) for phase in self.phases
-        )
-        return dataclasses.replace(self, phases=phases)
+        phases = (dataclasses.replace(p, lifetime=examples, classes=None) for p in self.phases)
+        return dataclasses.replace(self, phases=tuple(phases))
 
     def changed(self, values: Mapping[str, Any], where: str) -> Recipe:
         """The recipe with some fields overridden. The engine may be given by its name. A field of
@@ -212,8 +209,6 @@ WITHOUT_EFFECT = frozenset(
 
 
 def _engine(given: Any, where: str) -> Engine:
-    from vsml_bench.config import build, convert
-
     if isinstance(given, BPTT | ES):
         return given
     kinds: dict[str, type[BPTT] | type[ES]] = {"bptt": BPTT, "es": ES}

@@ -25,12 +25,7 @@ from typing import Any
 import torch
 
 from vsml_bench import paths
-from vsml_bench.cards import (
-    ENTRY_POINTS,
-    Card,
-    missing_package,
-    neighbours,
-)
+from vsml_bench.cards import ENTRY_POINTS, Card, neighbours, only
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
 from vsml_bench.learner import Learner
@@ -38,8 +33,11 @@ from vsml_bench.plugins import (
     classes_in,
     import_file,
     import_module,
+    import_place,
     imported_for_others,
     loaded_files,
+    missing_package,
+    points,
     real,
     relative_files,
 )
@@ -251,18 +249,17 @@ def find_learners(reference: str) -> list[LearnerEntry]:
     """The learner of that name or, for `path/to/file.py`, `path/to/file.py:ClassName` or the same
     with `package.module`, all variants that the file or class defines; a further `:NAME` picks
     one."""
-    path, _, inside = reference.partition(".py:")
-    if reference.endswith(".py") or inside:
-        file = Path(path if reference.endswith(".py") else f"{path}.py")
-        place = Place(file.name, str(file), real(file).parent)
-        return _chosen(import_file(file, "learner"), place, inside)
-    name, _, inside = reference.partition(":")
-    if "." in name and all(part.isidentifier() for part in name.split(".")):
-        return _chosen(import_module(name, "learner"), _place_of_module(name), inside)
-    learner_names = learners()
-    if reference not in learner_names:
-        raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, learner_names)}")
-    return [learner_names[reference]]
+    imported = import_place(reference, "learner")
+    if imported is not None:
+        module, where, inside = imported
+        if not where.endswith(".py"):
+            return _chosen(module, _place_of_module(where), inside)
+        file = Path(where)
+        return _chosen(module, Place(file.name, str(file), real(file).parent), inside)
+    known = learners()
+    if reference not in known:
+        raise VsmlBenchError(f"unknown learner '{reference}'; {closest(reference, known)}")
+    return [known[reference]]
 
 
 def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -> Place:
@@ -287,38 +284,30 @@ def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]
     """Learners of a module. inside: "", "ClassName" or "ClassName:NAME"."""
     entries = list(_entries(module, place))
     class_name, _, variant = inside.partition(":")
-    for wanted, kind, name_of in (
-        (class_name, "class", lambda entry: entry.cls.__name__),
-        (variant, "variant", lambda entry: entry.name),
-    ):
-        known = {name_of(entry) for entry in entries}
-        if wanted and wanted not in known:
-            raise VsmlBenchError(
-                f"{place.origin} defines no learner {kind} '{wanted}'; {closest(wanted, known)}"
-            )
-        entries = [entry for entry in entries if wanted in ("", name_of(entry))]
+    for wanted, kind in ((class_name, "class"), (variant, "variant")):
+        names = [e.cls.__name__ if kind == "class" else e.name for e in entries]
+        if wanted and wanted not in names:
+            hint = closest(wanted, set(names))
+            raise VsmlBenchError(f"{place.origin} defines no learner {kind} '{wanted}'; {hint}")
+        entries = [e for name, e in zip(names, entries, strict=True) if wanted in ("", name)]
     return entries
 
 
 def find_learner(reference: str) -> LearnerEntry:
     """Like `find_learners` where exactly one is wanted."""
-    entries = find_learners(reference)
-    if len(entries) != 1:
-        names = ", ".join(entry.reference for entry in entries) or "none"
-        raise VsmlBenchError(f"'{reference}' stands for several learners; name one of: {names}.")
-    return entries[0]
+    return only(reference, find_learners(reference))
 
 
 def _discovered() -> Iterator[LearnerEntry]:
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    for point in points(ENTRY_POINTS):
+        distribution = point.dist.name if point.dist is not None else ""
         try:
             loaded = point.load()
         except Exception as error:
-            origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
+            origin = f"package {distribution}" if distribution else "an entry point"
             raise VsmlBenchError(
                 f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
             ) from error
-        distribution = point.dist.name if point.dist is not None else ""
         yield from _entries(loaded, _place_of_module(point.module, True, distribution))
     for study in studies().values():
         for module in study.learners:

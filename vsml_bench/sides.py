@@ -97,11 +97,6 @@ class Side:
     """Its own, or else its datasets; grids put it into the descriptions of their splits."""
 
 
-def sides() -> dict[str, Side]:
-    """The sides in `tasks/sides` by name, "FILE/TABLE"."""
-    return {name: find_side(name, Path(), name) for name in side_names()}
-
-
 def side_names() -> list[str]:
     """Names of the sides in `tasks/sides`."""
     files = sorted((paths.tasks() / "sides").glob("*.toml"))

@@ -99,9 +99,9 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise VsmlBenchError(
-            f"{where} is torn or no vsml-bench record ({_first_line(error)}); {remedy}."
-        ) from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = f"{where} is torn or no vsml-bench record ({first})"
+        raise VsmlBenchError(f"{problem}; {remedy}.") from error
     if not isinstance(document, dict) or not isinstance(document.get(_SEAL), str):
         raise VsmlBenchError(f"{where} is no vsml-bench record: it has no SHA-256; {remedy}.")
     stated = document.pop(_SEAL)
@@ -161,7 +161,3 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

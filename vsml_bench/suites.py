@@ -190,38 +190,25 @@ def _split(name: str, path: Path) -> Split:
     return replace(split, unchanged=paths.located(split.unchanged, path))
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One split of a grid before its sides are read."""
-
-    grid: Grid
-    meta_train: str
-    meta_test: str
-
-
-def _pairs(path: Path) -> dict[str, _Pair]:
-    """The splits of the grids in a suite's file by name."""
+def _pairs(path: Path) -> dict[str, tuple[Grid, str, str]]:
+    """The splits of the grids in a suite's file by name: grid, meta-train and meta-test side."""
     where = f"{path.name}: grid"
-    found: dict[str, _Pair] = {}
+    found: dict[str, tuple[Grid, str, str]] = {}
     for grid in config.convert(tuple[Grid, ...], read(path).get("grid", []), where):
         for train, test in product(grid.meta_train, grid.meta_test):
-            name = _filled(grid.name, _last(train), _last(test))
+            # a side's name without its file
+            name = _filled(grid.name, *(re.split("[/:]", side)[-1] for side in (train, test)))
             if name in found:
                 raise VsmlBenchError(
                     f"{where}: name: two splits are called '{name}'; put {{meta_train}} and "
                     "{meta_test} into the name so that each has another."
                 )
-            found[name] = _Pair(grid, train, test)
+            found[name] = grid, train, test
     return found
 
 
 def _filled(template: str, meta_train: str, meta_test: str) -> str:
     return template.replace("{meta_train}", meta_train).replace("{meta_test}", meta_test)
-
-
-def _last(reference: str) -> str:
-    """The name of a side without its file."""
-    return re.split("[/:]", reference)[-1]
 
 
 def _shipped_grids() -> dict[str, Path]:
@@ -244,19 +231,15 @@ def _split_of_grid(name: str, path: Path, prefix: str) -> Split:
     pairs = _pairs(path)
     if name not in pairs:
         raise VsmlBenchError(f"{path.name}: no grid has the split '{name}'; {closest(name, pairs)}")
-    grid, where = pairs[name].grid, f"{path.name}: grid"
-    train = find_side(pairs[name].meta_train, path, f"{where}: meta_train")
-    test = find_side(pairs[name].meta_test, path, f"{where}: meta_test")
+    grid, *sides = pairs[name]
+    train = find_side(sides[0], path, f"{path.name}: grid: meta_train")
+    test = find_side(sides[1], path, f"{path.name}: grid: meta_test")
     seen = set(test.tasks.datasets) <= set(train.tasks.datasets)
     unchanged = grid.unchanged
-    return Split(
-        name,
-        _filled(grid.description, train.description, test.description),
-        (seen and grid.relation_if_seen) or grid.relation,
-        train.tasks,
-        test.tasks,
-        prefix + unchanged if unchanged in pairs else paths.located(unchanged, path),
-    )
+    unchanged = prefix + unchanged if unchanged in pairs else paths.located(unchanged, path)
+    description = _filled(grid.description, train.description, test.description)
+    relation = (seen and grid.relation_if_seen) or grid.relation
+    return Split(name, description, relation, train.tasks, test.tasks, unchanged)
 
 
 def _names(folder: str) -> list[str]:

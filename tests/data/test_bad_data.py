@@ -182,7 +182,7 @@ def test_what_is_not_there_is_unavailable(tmp_path: Path) -> None:
         (Table(), r"dataset 'table' is not here: no t\.csv in the data root\."),
         (Absolute(), r"dataset 'table' is not here: no t\.csv\."),
         (Folder(), "no images in the data root"),
-        (Lacking(), r"needs the package no_such_package: pip install it\."),
+        (Lacking(), r"needs the package no_such_package, which is not .*: pip install it\."),
         (Absent(), "is not here: .*Dataset not found"),
     ):
         with pytest.raises(UnavailableError, match=message):

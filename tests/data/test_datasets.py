@@ -9,7 +9,7 @@ import pytest
 
 from tests.data import idx_files
 from vsml_bench.data import datasets
-from vsml_bench.data.dataset import Dataset, image_statistics, vector_statistics
+from vsml_bench.data.dataset import Dataset, statistics_of
 from vsml_bench.data.source import Examples, divide_by_content
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
@@ -103,8 +103,8 @@ def test_statistics_against_numpy() -> None:
 
 
 def test_what_does_not_vary_is_divided_by_one() -> None:
-    assert image_statistics(np.full((3, 1, 2, 2), 51, np.uint8), 255.0) == (0.2, 1.0)
-    mean, std = vector_statistics(np.full((7, 1), 0.1, np.float32))
+    assert statistics_of(np.full((3, 1, 2, 2), 51, np.uint8), 255.0) == ((0.2,), (1.0,))
+    mean, std = statistics_of(np.full((7, 1), 0.1, np.float32), 1.0)
     assert mean == pytest.approx((0.1,))
     assert std == (1.0,)
 

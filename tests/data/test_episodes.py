@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,7 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import TaskDistribution
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def side(*names: str, **fields: Any) -> TaskDistribution:

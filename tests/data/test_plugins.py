@@ -57,10 +57,10 @@ def test_by_path_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert datasets.find(f"{file}:Stripes") is entry
     monkeypatch.chdir(tmp_path)
     assert datasets.find("stripes.py") is entry
-    assert datasets.name_of("stripes.py:Stripes") == "stripes"
+    assert datasets.find("stripes.py:Stripes").name == "stripes"
     assert datasets.find("digits").code == ""
     status = datasets.status("stripes.py")
-    assert (status.name, status.available, status.origin) == ("stripes", True, "generated")
+    assert (status.available, status.origin) == (True, "generated")
 
 
 def test_by_module() -> None:
@@ -242,7 +242,7 @@ from vsml_bench.errors import VsmlBenchError
 try:
     print(json.dumps(datasets.names()))
 except VsmlBenchError as error:
-    print(json.dumps([str(error), datasets.name_of("digits")]))
+    print(json.dumps([str(error), datasets.find("digits").name]))
 """
 
 

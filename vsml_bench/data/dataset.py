@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +15,11 @@ from numpy.typing import NDArray
 from vsml_bench.data.source import Array, Examples, Generated, Modality
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.sides import PartitionName
+from vsml_bench.storage import canonical_json, sha256_hex
 
 StatisticsFrom: TypeAlias = Literal["train", "test", "none"]
 Subset: TypeAlias = Literal["all", "fit", "validation", "fit_classes", "validation_classes"]
 """What meta-training holds out of its partition for validation, and what is left."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation, one number for images and one per feature for vectors."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    computed_from: StatisticsFrom
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,31 +38,22 @@ class Dataset:
     """None where examples are stored."""
     scale: float
     """The stored value that counts as 1; `mean` and `std` are in units of it."""
-    statistics: Statistics
+    mean: tuple[float, ...]
+    """Over the train partition, or over what `statistics_from` says: one number for images, one per
+    feature for vectors."""
+    std: tuple[float, ...]
+    """Standard deviation over the same examples; 1 where nothing varies."""
+    statistics_from: StatisticsFrom
+    """"test" where the train partition is not here, "none" for generated examples."""
     reference: Examples | None = None
     """The examples that the statistics come from: the train partition's where it is here."""
     code: str = ""
     """SHA-256 of the file of a generator that is not this package's own."""
 
     @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean over the train partition, or over what `statistics_from` says."""
-        return self.statistics.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation over the same examples as `mean`; 1 where nothing varies."""
-        return self.statistics.std
-
-    @property
     def is_fixed_list(self) -> bool:
         """Whether it is a fixed list of few-shot episodes."""
         return self.examples is not None and self.examples.support is not None
-
-    @property
-    def statistics_from(self) -> StatisticsFrom:
-        """ "test" where the train partition is not here, "none" for generated examples."""
-        return self.statistics.computed_from
 
     @property
     def example_hashes(self) -> tuple[bytes, ...]:
@@ -86,20 +68,27 @@ class Dataset:
         header = [self.scale, self.mean, self.std, self.classes]
         if self.generator is not None:
             version = [str(self.generator.version), *([self.code] if self.code else [])]
-            return _sha256([self.name, self.partition, *version, *header])
+            return sha256_hex(canonical_json([self.name, self.partition, *version, *header]))
         assert self.examples is not None
-        digest = hashlib.sha256(_sha256(header).encode())
+        digest = hashlib.sha256(sha256_hex(canonical_json(header)).encode())
         for example in self.examples.example_hashes:
             digest.update(example)
         digest.update(self.examples.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
-def image_statistics(inputs: NDArray[np.uint8], scale: float) -> tuple[float, float]:
-    """Mean and standard deviation over all values of uint8 `inputs`, over `scale`.
-
-    Sums are exact integers, so that every machine gets the same two numbers.
-    """
+def statistics_of(inputs: Array, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of all values of uint8 images, over `scale`, or of each feature
+    (column) of float32 [n, features]. Sums are exact, so that every machine gets the same."""
+    if inputs.ndim == 2:
+        columns = inputs.astype(np.float64).T
+        means = [math.fsum(column) / len(column) for column in columns]
+        stds = [
+            # A constant feature keeps its size: rounding must not make its deviation a tiny number.
+            math.sqrt(math.fsum((column - mean) ** 2) / len(column)) if np.ptp(column) else 1.0
+            for column, mean in zip(columns, means, strict=True)
+        ]
+        return tuple(means), tuple(stds)
     counts = np.zeros(256, np.int64)
     for start in range(0, len(inputs), 4096):  # bincount makes eight bytes of each
         counts += np.bincount(inputs[start : start + 4096].ravel(), minlength=256)
@@ -107,32 +96,7 @@ def image_statistics(inputs: NDArray[np.uint8], scale: float) -> tuple[float, fl
     total = sum(value * int(count) for value, count in enumerate(counts))
     squares = sum(value * value * int(count) for value, count in enumerate(counts))
     std = math.sqrt(max(n * squares - total * total, 0)) / n
-    return total / n / scale, std / scale or 1.0
-
-
-def vector_statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each feature (column) of float32 [n, features]."""
-    columns = np.asarray(inputs, np.float64).T
-    means = [math.fsum(column) / len(column) for column in columns]
-    stds = [
-        # A constant feature keeps its size: rounding must not make its deviation a tiny number.
-        math.sqrt(math.fsum((column - mean) ** 2) / len(column)) if np.ptp(column) else 1.0
-        for column, mean in zip(columns, means, strict=True)
-    ]
-    return tuple(means), tuple(stds)
-
-
-def statistics_of(examples: Examples, scale: float, computed_from: StatisticsFrom) -> Statistics:
-    """The statistics that a dataset of these train examples is standardised with."""
-    if examples.inputs.ndim == 2:
-        return Statistics(*vector_statistics(examples.inputs), computed_from)
-    mean, std = image_statistics(examples.inputs.astype(np.uint8, copy=False), scale)
-    return Statistics((mean,), (std,), computed_from)
-
-
-def _sha256(value: object) -> str:
-    encoding = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(encoding.encode()).hexdigest()
+    return (total / n / scale,), (std / scale or 1.0,)
 
 
 def keep_groups(dataset: Dataset, groups: tuple[str, ...]) -> Dataset:

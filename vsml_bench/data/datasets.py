@@ -12,33 +12,24 @@ folder of the operating system's package. Nothing here ever touches the network;
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from vsml_bench.data import builtin, files, omniglot
-from vsml_bench.data.dataset import (
-    Dataset,
-    Statistics,
-    StatisticsFrom,
-    keep_groups,
-    statistics_of,
-)
-from vsml_bench.data.source import Examples, Generated, Modality, Source
+from vsml_bench.data.dataset import Dataset, keep_groups, statistics_of
+from vsml_bench.data.source import Examples, Found, Generated, Modality, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
-from vsml_bench.plugins import classes_in, import_file, import_module
+from vsml_bench.plugins import classes_in, import_module, import_place, points
 from vsml_bench.sides import PartitionName
+from vsml_bench.storage import file_hash
 
-ENTRY_POINT_GROUP = "vsml_bench.datasets"
-ROOT_VARIABLE = "VSML_BENCH_DATA"
-DEFAULT_ROOT = Path("runs/data")
 RULES = "see vsml_bench/data/source.py"
 
 
@@ -56,23 +47,6 @@ class DatasetEntry:
     def name(self) -> str:
         """What cells and boards call it."""
         return self.source.name
-
-
-@dataclass(frozen=True)
-class DatasetStatus:
-    """What of a dataset is here."""
-
-    name: str
-    available: bool
-    """Whether at least one partition can be loaded."""
-    origin: str
-    """Where it is from, or would be from."""
-    reason: str
-    """What is missing and how to get it; "" where all is here."""
-    train: int | None
-    """Examples in the partition; None where it is not here, or where nobody has counted."""
-    test: int | None
-    modality: Modality
 
 
 OWN: dict[str, DatasetEntry] = {
@@ -94,37 +68,24 @@ def find(reference: str) -> DatasetEntry:
     closest, where a reference stands for several, or where a class breaks the rules."""
     if reference in OWN:
         return OWN[reference]
-    path, _, class_name = reference.partition(".py:")
-    if reference.endswith(".py") or class_name:
-        file = Path(path if reference.endswith(".py") else f"{path}.py")
-        # the absolute path, since modules are kept and the working folder may change
-        found_in = import_file(file.absolute(), "dataset")
-        return _only(_entries(found_in, file.name), file.name, class_name)
-    module, _, class_name = reference.partition(":")
-    if "." in module and all(part.isidentifier() for part in module.split(".")):
-        where = f"module {module}"
-        return _only(_entries(import_module(module, "dataset"), where), where, class_name)
+    imported = import_place(reference, "dataset")
+    if imported is not None:
+        module, place, class_name = imported
+        where = Path(place).name if place.endswith(".py") else f"module {place}"
+        return _only(_entries(module, where), where, class_name)
     found = _entry_points()
     if reference not in found:
         raise VsmlBenchError(f"unknown dataset '{reference}'; {closest(reference, names())}")
     return found[reference]
 
 
-def name_of(reference: str) -> str:
-    """The dataset's name, whatever it was called by; VsmlBenchError as of `find`."""
-    return find(reference).name
-
-
 def data_root(root: Path | str | None = None) -> Path:
     """The folder for data: `root`, else what VSML_BENCH_DATA names, else `runs/data`."""
-    return Path(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).expanduser()
+    return Path(root or os.environ.get("VSML_BENCH_DATA") or "runs/data").expanduser()
 
 
 def load(
-    reference: str,
-    partition: PartitionName,
-    root: Path | None = None,
-    groups: tuple[str, ...] = (),
+    reference: str, partition: PartitionName, root: Path | None = None, groups: tuple[str, ...] = ()
 ) -> Dataset:
     """One partition of a dataset, or its classes of some groups, cached for the life of the
     process.
@@ -135,19 +96,9 @@ def load(
     return _load(find(reference), partition, data_root(root).resolve(), groups)
 
 
-def status(reference: str, root: Path | None = None) -> DatasetStatus:
+def status(reference: str, root: Path | None = None) -> Found:
     """What of the dataset is here, read from headers only; absent data are no error."""
-    source = find(reference).source
-    found = source.find(data_root(root))
-    return DatasetStatus(
-        source.name,
-        found.available,
-        found.origin,
-        found.reason,
-        found.train,
-        found.test,
-        source.modality,
-    )
+    return find(reference).source.find(data_root(root))
 
 
 @lru_cache(maxsize=8)
@@ -157,47 +108,25 @@ def _load(
     if groups:
         return keep_groups(_load(entry, partition, root, ()), groups)
     source = entry.source
+    name, modality = source.name, source.modality
     if isinstance(source, Generated):
-        return Dataset(
-            source.name,
-            partition,
-            source.modality,
-            source.inputs_shape,
-            source.classes,
-            examples=None,
-            generator=source,
-            scale=1.0,
-            statistics=Statistics((0.0,), (1.0,), "none"),
-            code=entry.code,
+        shape, classes = source.inputs_shape, source.classes
+        made = Dataset(
+            name, partition, modality, shape, classes, None, source, 1.0, (0.0,), (1.0,), "none"
         )
-    examples = _read(source, partition, root)
-    reference, computed_from = _reference(source, partition, examples, root)
-    scale = source.scale if source.modality == "image" else 1.0
-    return Dataset(
-        source.name,
-        partition,
-        source.modality,
-        tuple(examples.inputs.shape[1:]),
-        examples.classes,
-        examples,
-        generator=None,
-        scale=scale,
-        statistics=statistics_of(reference, scale, computed_from),
-        reference=reference,
-    )
-
-
-def _reference(
-    source: Source, partition: PartitionName, examples: Examples, root: Path
-) -> tuple[Examples, StatisticsFrom]:
-    """What to standardise by: the dataset's own train partition, or the partition at hand where
-    this machine has no other."""
-    if partition == "train":
-        return examples, "train"
+        return replace(made, code=entry.code)
+    own = _read(source, partition, root)
     try:
-        return _read(source, "train", root), "train"
+        reference = _read(source, "train", root)
     except UnavailableError:
-        return examples, "test"
+        reference = own
+    origin = partition if reference is own else "train"
+    scale = source.scale if modality == "image" else 1.0
+    mean, std = statistics_of(reference.inputs, scale)
+    shape, classes = own.inputs.shape[1:], own.classes
+    return Dataset(
+        name, partition, modality, shape, classes, own, None, scale, mean, std, origin, reference
+    )
 
 
 @lru_cache(maxsize=8)
@@ -226,7 +155,7 @@ def _problem(examples: Examples, modality: Modality) -> str:
     return ""
 
 
-def _only(entries: tuple[DatasetEntry, ...], where: str, class_name: str) -> DatasetEntry:
+def _only(entries: Sequence[DatasetEntry], where: str, class_name: str) -> DatasetEntry:
     """The entry of that class, or the only one."""
     classes = {type(entry.source).__name__: entry for entry in entries}
     if class_name and class_name not in classes:
@@ -250,7 +179,7 @@ def _only(entries: tuple[DatasetEntry, ...], where: str, class_name: str) -> Dat
 @lru_cache(maxsize=1)
 def _entry_points() -> dict[str, DatasetEntry]:
     found: dict[str, DatasetEntry] = {}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in points("vsml_bench.datasets"):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
         for entry in _entries(import_module(point.module, "dataset"), origin):
             if point.attr and point.attr != type(entry.source).__name__:
@@ -270,13 +199,10 @@ def _entries(module: ModuleType, origin: str) -> tuple[DatasetEntry, ...]:
     """What a module defines, each made once; VsmlBenchError where a class breaks the rules."""
     found = classes_in(module, Source)  # type: ignore[type-abstract]
     classes = [cls for cls in found if not cls.__name__.startswith("_")]
-    code = hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest()
-    entries = []
-    for cls in classes:
-        is_base = any(issubclass(other, cls) and other is not cls for other in classes)
-        if not (is_base and _missing(cls)):
-            entries.append(DatasetEntry(_made(cls, origin), origin, code))
-    return tuple(entries)
+    bases = {base for cls in classes for base in cls.__mro__[1:]}
+    made = [_made(cls, origin) for cls in classes if not (cls in bases and _missing(cls))]
+    code = file_hash(module.__file__ or "")
+    return tuple(DatasetEntry(source, origin, code) for source in made)
 
 
 def _missing(cls: type[Source]) -> list[str]:

@@ -66,7 +66,7 @@ def largest(side: TaskDistribution) -> TaskDistribution:
 def by_name(side: TaskDistribution) -> TaskDistribution:
     """The same side with each dataset's name in place of the path or module that it is found by:
     what seeds and identities are made of, so that they do not depend on where a file lies."""
-    names = tuple(datasets.name_of(side.location(name)) for name in side.datasets)
+    names = tuple(datasets.find(side.location(name)).name for name in side.datasets)
     return dataclasses.replace(side, datasets=names, locations=())
 
 

@@ -21,7 +21,7 @@ from vsml_bench.data import transforms
 from vsml_bench.data.dataset import Dataset, Subset
 from vsml_bench.data.datasets import load
 from vsml_bench.data.distributions import task_identity
-from vsml_bench.data.streams import GeneratedStream, StoredStream, Stream
+from vsml_bench.data.streams import DatasetStream, GeneratedStream, StoredStream
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import Shape
 from vsml_bench.seeds import derive_seed
@@ -30,10 +30,10 @@ from vsml_bench.sides import TaskDistribution
 if TYPE_CHECKING:
     from torch import Tensor
 
-Draw: TypeAlias = (
-    "Callable[[Stream, np.random.Generator, np.random.Generator], tuple[Tensor, NDArray[np.int64]]]"
-)
-"""Examples of one lifetime, from a stream and the randomness of the task and of the lifetime."""
+Drawn: TypeAlias = "tuple[Tensor, NDArray[np.int64]]"
+"""Examples of one lifetime, and their labels."""
+Draw: TypeAlias = "Callable[[DatasetStream, np.random.Generator, np.random.Generator], Drawn]"
+"""Gives them from a stream and the randomness of the task and of the lifetime."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,7 @@ class EpisodeSampler:
     then their numbers."""
 
     def __init__(
-        self,
-        distribution: TaskDistribution,
-        *,
-        root: Path | None = None,
-        subset: Subset = "all",
+        self, distribution: TaskDistribution, *, root: Path | None = None, subset: Subset = "all"
     ) -> None:
         _check(distribution)
         self.distribution = distribution
@@ -87,14 +83,10 @@ class EpisodeSampler:
         ]
         channels = {dataset.inputs_shape[0] for dataset in loaded if dataset.modality == "image"}
         gray = len(channels) > 1
-        self._streams: list[Stream] = []
+        self._streams: list[DatasetStream] = []
         for dataset in loaded:
             if dataset.generator is not None:
-                self._streams.append(
-                    GeneratedStream(
-                        dataset, distribution.size, distribution.classes, distribution.late_class
-                    )
-                )
+                self._streams.append(GeneratedStream(dataset, distribution))
             else:
                 self._streams += [
                     StoredStream(dataset, distribution, gray, subset, episode)
@@ -102,8 +94,11 @@ class EpisodeSampler:
                 ]
         fixed = any(dataset.is_fixed_list for dataset in loaded)
         self.fixed_episodes = len(self._streams) if fixed else None
-        if fixed:
-            _check_fixed_list(distribution, loaded)
+        if fixed and (len(loaded) > 1 or distribution.rotations or distribution.diversity):
+            raise VsmlBenchError(
+                f"dataset '{distribution.datasets[0]}' is a fixed list of few-shot episodes; leave "
+                "other datasets, `rotations` and `diversity` out."
+            )
         shapes = {s.dataset.name: s.shape.inputs for s in self._streams}
         if len(set(shapes.values())) > 1:
             raise VsmlBenchError(
@@ -214,10 +209,10 @@ class EpisodeSampler:
         self,
         inputs: Tensor,
         labels: NDArray[np.int64],
-        stream: Stream,
+        stream: DatasetStream,
         shares: NDArray[np.float64],
         task: np.random.Generator,
-    ) -> tuple[Tensor, NDArray[np.int64]]:
+    ) -> Drawn:
         """The examples as a task has them whose transforms come from `task`.
 
         shares: the task's place between 0 and 1 among all tasks, for shuffle and projection.
@@ -241,15 +236,6 @@ def _episodes(dataset: Dataset) -> list[str | None]:
     return [*sorted(set(dataset.examples.groups))]
 
 
-def _check_fixed_list(distribution: TaskDistribution, loaded: Sequence[Dataset]) -> None:
-    (name, *others) = distribution.datasets
-    if others or distribution.rotations or distribution.diversity:
-        raise VsmlBenchError(
-            f"dataset '{name}' is a fixed list of few-shot episodes; leave other datasets, "
-            "`rotations` and `diversity` out."
-        )
-
-
 def _philox(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
@@ -257,11 +243,8 @@ def _philox(seed: int) -> np.random.Generator:
 def _check(distribution: TaskDistribution) -> None:
     if not distribution.datasets:
         raise VsmlBenchError("a task distribution needs at least one dataset, found none.")
-    for share, of in (
-        ("projection", "tasks"),
-        ("pixel_shuffle", "tasks"),
-        ("label_noise", "labels"),
-    ):
+    shares = {"projection": "tasks", "pixel_shuffle": "tasks", "label_noise": "labels"}
+    for share, of in shares.items():
         value = getattr(distribution, share)
         if not 0 <= value <= 1:
             raise VsmlBenchError(f"{share}: expected a share of {of} from 0 to 1, found {value}.")

@@ -6,22 +6,23 @@ and only then moved, file by file, each in one step: an interrupted fetch leaves
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import socket
 import subprocess
-import tarfile
 import tempfile
-import zipfile
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
-from vsml_bench.data.source import Download, Source
+from vsml_bench.data.source import PARTITIONS, Download, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 
 SECONDS_WITHOUT_ANSWER = 20.0
@@ -35,16 +36,8 @@ APT_OPTIONS = (
     # apt's own unprivileged user could not write into the caller's folders.
     *("-o", "APT::Sandbox::User=root"),
 )
-DOWNLOAD_ERRORS = (
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    http.client.HTTPException,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+BROKEN_FILES = (EOFError, ValueError, TarError, BadZipFile, zlib.error)
+DOWNLOAD_ERRORS = (RuntimeError, OSError, HTTPException, *BROKEN_FILES)
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,8 @@ class Torchvision(Download):
                 for arguments in self.variants:
                     make(staging, download=True, **arguments)
         except DOWNLOAD_ERRORS as error:
-            raise UnavailableError(f"torchvision: {_one_line(error)}") from error
+            text = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder="...")
+            raise UnavailableError(f"torchvision: {text}") from error
         return sorted(staging.glob(self.keep))
 
 
@@ -96,7 +90,10 @@ class DebianPackage(Download):
             _run(["apt-get", *APT_OPTIONS, *download], staging)
         except UnavailableError:
             report("downloading Debian's package lists into a folder of our own first")
-            own = _own_lists(staging)
+            lists, cache = staging / "apt-lists", staging / "apt-cache"
+            (lists / "partial").mkdir(parents=True)
+            (cache / "archives" / "partial").mkdir(parents=True)
+            own = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
             try:
                 _run(["apt-get", *APT_OPTIONS, *own, "update"], staging)
             except UnavailableError as error:
@@ -122,9 +119,8 @@ def fetch(source: Source, root: Path, report: Callable[[str], None]) -> Path:
     if not source.downloads:
         found = source.find(root)
         if found.origin == "data root":
-            raise VsmlBenchError(
-                f"nothing fetches dataset '{name}': {found.reason or 'it is here.'}"
-            )
+            reason = found.reason or "it is here."
+            raise VsmlBenchError(f"nothing fetches dataset '{name}': {reason}")
         kind = "is generated" if found.origin == "generated" else f"comes with {found.origin}"
         raise VsmlBenchError(f"dataset '{name}' {kind}, so there is nothing to fetch.")
     failures = []
@@ -138,30 +134,22 @@ def fetch(source: Source, root: Path, report: Callable[[str], None]) -> Path:
                 report(f"{name}: {error}")
                 continue
             checked = staging / "checked"
-            _lay_out(files, checked / download.folder)
-            for partition in ("train", "test"):
+            (checked / download.folder).mkdir(parents=True)
+            for file in files:
+                os.replace(file, checked / download.folder / file.name)
+            for partition in PARTITIONS:
                 source.read(partition, checked)
-            _move(checked, root)
+            for file in sorted(checked.rglob("*")):
+                target = root / file.relative_to(checked)
+                if file.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                else:
+                    os.replace(file, target)
             return root / download.folder
     raise UnavailableError(
         f"dataset '{name}' cannot be fetched here ({'; '.join(failures)}); copy its files into "
         f"{source.downloads[0].folder} of the data root by hand."
     )
-
-
-def _lay_out(files: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for file in files:
-        os.replace(file, folder / file.name)
-
-
-def _move(folder: Path, root: Path) -> None:
-    for file in sorted(folder.rglob("*")):
-        target = root / file.relative_to(folder)
-        if file.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        else:
-            os.replace(file, target)
 
 
 @contextmanager
@@ -188,18 +176,6 @@ def _impatient_sockets() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
-def _own_lists(folder: Path) -> list[str]:
-    lists, cache = folder / "apt-lists", folder / "apt-cache"
-    (lists / "partial").mkdir(parents=True)
-    (cache / "archives" / "partial").mkdir(parents=True)
-    return ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
 
 
 def _run(command: Sequence[str], folder: Path) -> None:

@@ -24,7 +24,7 @@ from typing import IO
 import numpy as np
 
 from vsml_bench.data.fetch import Torchvision
-from vsml_bench.data.source import Array, Download, Examples, Found, Source, worst_reason
+from vsml_bench.data.source import Array, Download, Examples, Found, FromFiles, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
 
@@ -37,41 +37,21 @@ LABELS = "class_labels.txt"
 BY_HAND = "copy it from github.com/brendenlake/omniglot, folder `python`"
 
 
-@dataclass(frozen=True)
-class Archives:
-    """Which archive is which partition, and how to get them."""
-
-    train: str
-    test: str
-    remedy: str
-
-
-FULL = Archives(
-    "images_background.zip",
-    "images_evaluation.zip",
-    "get it with `vsml-bench data fetch omniglot`",
-)
-SMALL = Archives("images_background_small1.zip", "images_background_small2.zip", BY_HAND)
-
-
 @dataclass(frozen=True, eq=False)
-class Omniglot(Source):
+class Omniglot(FromFiles):
     """Handwritten characters of many alphabets, 20 drawings of each."""
 
     name: str
-    archives: Archives
+    train: str
+    """The archive that is the train partition."""
+    test: str
+    remedy: str
+    """How to get them, as the end of a sentence."""
     downloads: tuple[Download, ...] = ()
 
-    def find(self, root: Path) -> Found:
+    def look(self, partition: PartitionName, root: Path) -> tuple[int, str]:
         """Counts from the archives' tables of contents."""
-        counts: dict[PartitionName, int | None] = {"train": None, "test": None}
-        errors: list[VsmlBenchError] = []
-        for partition in counts:
-            try:
-                counts[partition] = len(self._members(partition, root)[1])
-            except VsmlBenchError as error:
-                errors.append(error)
-        return Found("data root", worst_reason(errors), counts["train"], counts["test"])
+        return len(self._members(partition, root)[1]), "data root"
 
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """Images uint8 [n, 1, 105, 105], ink 0 on white 255, in the order of their names."""
@@ -92,12 +72,12 @@ class Omniglot(Source):
 
     def _members(self, partition: PartitionName, root: Path) -> tuple[Path, list[str]]:
         """The archive of a partition and the names of the images in it."""
-        name = self.archives.train if partition == "train" else self.archives.test
+        name = self.train if partition == "train" else self.test
         path = locate(root, name)
         if path is None:
             raise UnavailableError(
                 f"the {partition} partition of dataset '{self.name}' is not here: no {name} in "
-                f"{FOLDERS[0]}/ of the data root; {self.archives.remedy}."
+                f"{FOLDERS[0]}/ of the data root; {self.remedy}."
             )
         try:
             with zipfile.ZipFile(path) as archive:
@@ -111,7 +91,7 @@ class Omniglot(Source):
     def _broken(self, path: Path, expected: str) -> VsmlBenchError:
         return VsmlBenchError(
             f"{path.parent.name}/{path.name} is broken: expected {expected}; delete it, then "
-            f"{self.archives.remedy}."
+            f"{self.remedy}."
         )
 
 
@@ -145,10 +125,9 @@ class OmniglotRuns(Source):
                     try:
                         images.append(read_drawing(file))
                     except (OSError, ValueError) as error:
+                        where = f"{run.name}/{file.parent.name}/{file.name}"
                         expected = f"a PNG image of {SIDE}x{SIDE} pixels"
-                        raise _broken_run(
-                            f"{run.name}/{file.parent.name}/{file.name}", expected
-                        ) from (error)
+                        raise _broken_run(where, expected) from error
         return Examples(
             np.stack(images)[:, None],
             np.repeat(np.arange(len(groups)), 2),
@@ -218,9 +197,13 @@ BOTH = ({"background": True}, {"background": False})
 SOURCES: tuple[Source, ...] = (
     Omniglot(
         "omniglot",
-        FULL,
+        "images_background.zip",
+        "images_evaluation.zip",
+        "get it with `vsml-bench data fetch omniglot`",
         downloads=(Torchvision("Omniglot", BOTH, "omniglot-py/*.zip", "omniglot-py"),),
     ),
-    Omniglot("omniglot_small", SMALL),
+    Omniglot(
+        "omniglot_small", "images_background_small1.zip", "images_background_small2.zip", BY_HAND
+    ),
     OmniglotRuns(),
 )

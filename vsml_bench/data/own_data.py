@@ -17,7 +17,6 @@ import csv
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,17 +25,35 @@ import numpy as np
 from vsml_bench.data.raw import OwnData, Raw
 from vsml_bench.data.source import Array, Found, Modality
 from vsml_bench.errors import UnavailableError, closest
+from vsml_bench.plugins import missing_package
 
 IMAGE_FILES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 class OfImages(OwnData):
-    """How Pillow's images are read."""
+    """Data whose images may be Pillow's."""
 
     size: tuple[int, int] | None = None
     """(height, width) that all are resized to; None if they have one size."""
     gray: bool = False
     """Whether colours are left out. Where all images are gray, they have one channel anyway."""
+
+    def pixels(self, images: Sequence[Any], where: str) -> list[Array]:
+        """Pillow's images as bytes [height, width] or [height, width, 3]; other arrays as they
+        are."""
+        pillow = {n: image for n, image in enumerate(images) if hasattr(image, "convert")}
+        for number, image in pillow.items():
+            if image.mode.startswith(("I", "F")):
+                found = f"image {number} has the mode {image.mode}"
+                raise self.error(where, f"{found}; 8 bits per channel are expected")
+        mode = "L" if self.gray or all(i.mode in ("1", "L") for i in pillow.values()) else "RGB"
+        arrays = []
+        for number, image in enumerate(images):
+            if number in pillow:
+                image = image.convert(mode)
+                image = image if self.size is None else image.resize(self.size[::-1])
+            arrays.append(np.asarray(image))
+        return arrays
 
 
 class OwnFiles(OwnData):
@@ -53,26 +70,22 @@ class OwnFiles(OwnData):
 
     def find(self, root: Path) -> Found:
         """Whether all is there; nobody counts."""
-        absent = [file for file in self.files() if not (root / Path(file).expanduser()).exists()]
-        reason = str(self._absent(absent[0])) if absent else ""
-        return Found("data root", reason)
+        try:
+            for file in self.files():
+                self.locate(file, root)
+        except UnavailableError as error:
+            return Found("data root", str(error))
+        return Found("data root")
 
     def locate(self, file: str, root: Path) -> tuple[Path, str]:
         """Where it is, and what to call it; UnavailableError where it is not there."""
-        path = root / Path(file).expanduser()
-        if not path.exists():
-            raise self._absent(file)
-        return path, _called(file)
-
-    def _absent(self, file: str) -> UnavailableError:
-        place = "" if Path(file).is_absolute() else " in the data root"
-        return UnavailableError(f"dataset '{self.name}' is not here: no {_called(file)}{place}.")
-
-
-def _called(file: str) -> str:
-    """Errors end up in cells, which hold no absolute paths."""
-    path = Path(file).expanduser()
-    return path.name if path.is_absolute() else path.as_posix()
+        path = Path(file).expanduser()
+        # Errors end up in cells, which hold no absolute paths.
+        called = path.name if path.is_absolute() else path.as_posix()
+        if not (root / path).exists():
+            place = "" if path.is_absolute() else " in the data root"
+            raise UnavailableError(f"dataset '{self.name}' is not here: no {called}{place}.")
+        return root / path, called
 
 
 class ImageFolder(OwnFiles, OfImages):
@@ -101,7 +114,7 @@ class ImageFolder(OwnFiles, OfImages):
                     place = f"{where}/{folder.name}/{file.name}"
                     raise self.error(place, "expected an image that can be read") from error
                 labels.append(folder.name)
-        return Raw(_pixels(self, images, where), labels, where)
+        return Raw(self.pixels(images, where), labels, where)
 
 
 class CsvTable(OwnFiles):
@@ -133,7 +146,7 @@ class CsvTable(OwnFiles):
                 raise self.error(
                     where, f"row {number} has {len(row)} fields, and the header has {len(header)}"
                 )
-        inputs = np.array([[self._number(row[i]) for i in kept] for row in rows])
+        inputs = np.array([[_number(row[i]) for i in kept] for row in rows])
         for number, name in np.argwhere(np.isnan(inputs)):
             text = rows[number][kept[name]]
             raise self.error(
@@ -144,12 +157,12 @@ class CsvTable(OwnFiles):
         labels = [row[header.index(self.label)] for row in rows]
         return Raw(inputs, _parsed(labels), where)
 
-    @staticmethod
-    def _number(text: str) -> float:
-        try:
-            return float(text)
-        except ValueError:
-            return float("nan")
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _parsed(labels: list[str]) -> list[Any]:
@@ -179,12 +192,10 @@ class NpzArrays(OwnFiles):
         path, where = self.locate(self.file, root)
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return [self._arrays(archive, names, where) for names in self._names()]
+                names = (self.train,) if self.test is None else (self.train, self.test)
+                return [self._arrays(archive, pair, where) for pair in names]
         except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise self.error(where, "expected an .npz file of arrays of numbers") from error
-
-    def _names(self) -> list[tuple[str, str]]:
-        return [self.train] if self.test is None else [self.train, self.test]
 
     def _arrays(self, archive: Mapping[str, Array], names: tuple[str, str], where: str) -> Raw:
         for name in names:
@@ -214,13 +225,14 @@ class OwnObjects(OwnData):
 
     def find(self, root: Path) -> Found:
         """Whether the packages are installed."""
-        return Found(self.origin, self._lacking())
+        reason = missing_package(self.requires, f"dataset '{self.name}'")
+        return Found(self.origin, reason)
 
     def parts(self, root: Path) -> list[Raw]:
         """What the methods return. An OSError or RuntimeError of theirs, which is how libraries say
         that files are absent, makes the dataset unavailable."""
-        if self._lacking():
-            raise UnavailableError(self._lacking())
+        if reason := self.find(root).reason:
+            raise UnavailableError(reason)
         raws = []
         for make, where in ((self.train, "train()"), (self.test, "test()")):
             try:
@@ -232,12 +244,6 @@ class OwnObjects(OwnData):
             if given is not None:
                 raws.append(self.raw(given, where))
         return raws
-
-    def _lacking(self) -> str:
-        for package, remedy in self.requires.items():
-            if find_spec(package) is None:
-                return f"dataset '{self.name}' needs the package {package}: {remedy}."
-        return ""
 
 
 class SklearnData(OwnObjects):
@@ -267,7 +273,7 @@ class TorchvisionData(OwnObjects, OfImages):
             raise self.error(
                 where, f"expected pairs (image, label), found {type(given).__name__}"
             ) from error
-        return Raw(_pixels(self, images, where), labels, where)
+        return Raw(self.pixels(images, where), labels, where)
 
 
 class HuggingFaceData(OwnObjects, OfImages):
@@ -287,27 +293,9 @@ class HuggingFaceData(OwnObjects, OfImages):
                 raise self.error(where, f"no column '{name}'; {closest(name, given.features)}")
         labels = list(given[self.label])
         if self.modality == "image":
-            return Raw(_pixels(self, list(given[names[0]]), where), labels, where)
+            return Raw(self.pixels(list(given[names[0]]), where), labels, where)
         try:
             columns = np.column_stack([np.asarray(list(given[name])) for name in names])
         except ValueError as error:
             raise self.error(where, f"{', '.join(names)}: expected numbers, all as many") from error
         return Raw(columns, labels, where)
-
-
-def _pixels(source: OfImages, images: Sequence[Any], where: str) -> list[Array]:
-    """Pillow's images as bytes [height, width] or [height, width, 3]; other arrays as they are."""
-    pillow = {n: image for n, image in enumerate(images) if hasattr(image, "convert")}
-    for number, image in pillow.items():
-        if image.mode.startswith(("I", "F")):
-            raise source.error(
-                where, f"image {number} has the mode {image.mode}; 8 bits per channel are expected"
-            )
-    mode = "L" if source.gray or all(i.mode in ("1", "L") for i in pillow.values()) else "RGB"
-    arrays = []
-    for image in images:
-        if hasattr(image, "convert"):
-            image = image.convert(mode)
-            image = image if source.size is None else image.resize(source.size[::-1])
-        arrays.append(np.asarray(image))
-    return arrays

@@ -4,7 +4,6 @@ with them said in one sentence."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,120 +47,117 @@ class OwnData(Source):
         return VsmlBenchError(f"dataset '{self.name}': {where}: {problem}{end}")
 
 
+class _Misfit(Exception):
+    """What does not fit, without the place, which `_partitions` knows."""
+
+
 @lru_cache(maxsize=4)
 def _partitions(source: OwnData, root: Path) -> dict[PartitionName, Examples]:
     parts = source.parts(root)
-    wheres = [part.where for part in parts]
-    to_inputs = _images if source.modality == "image" else _vectors
-    inputs = [to_inputs(source, part) for part in parts]
-    labels = [_labels(source, part, len(x)) for part, x in zip(parts, inputs, strict=True)]
+    inputs: list[Array] = []
+    labels: list[Array] = []
+    for part in parts:
+        try:
+            stacked = _stacked(part.inputs)
+            is_image = source.modality == "image"
+            inputs.append(_images(stacked, source.image_shape) if is_image else _vectors(stacked))
+            labels.append(_labels(part.labels, len(stacked)))
+        except _Misfit as misfit:
+            raise source.error(part.where, str(misfit)) from None
+    both = " and ".join(part.where for part in parts)
     if len({x.shape[1:] for x in inputs}) > 1:
         shapes = " and ".join(str(x.shape[1:]) for x in inputs)
-        raise source.error(
-            " and ".join(wheres), f"examples of one shape are needed, found {shapes}"
-        )
+        raise source.error(both, f"examples of one shape are needed, found {shapes}")
     if len({y.dtype.kind for y in labels}) > 1:
-        raise source.error(
-            " and ".join(wheres), "labels are integers in one and strings in the other"
-        )
-    values = np.unique(np.concatenate(labels))
+        raise source.error(both, "labels are integers in one and strings in the other")
+    values, where = np.unique(np.concatenate(labels)), parts[0].where
     if len(values) < 2:
-        raise source.error(wheres[0], f"at least two labels are needed, found only {values[0]!r}")
+        raise source.error(where, f"at least two labels are needed, found only {values[0]!r}")
     ranks = [np.searchsorted(values, y).astype(np.int64) for y in labels]
     if len(parts) == 2:
         train, test = (Examples(x, y, len(values)) for x, y in zip(inputs, ranks, strict=True))
         return {"train": train, "test": test}
-    divided = divide_by_content(inputs[0], ranks[0], round(source.train_share * len(inputs[0])))
+    count, share = len(inputs[0]), source.train_share
+    divided = divide_by_content(inputs[0], ranks[0], round(share * count))
     for partition, examples in divided.items():
         if not len(examples):
             raise source.error(
-                wheres[0],
-                f"nothing is left for the {partition} partition of {len(inputs[0])} examples at "
-                f"train_share = {source.train_share}; give a share between 0 and 1",
+                where,
+                f"nothing is left for the {partition} partition of {count} examples at "
+                f"train_share = {share}; give a share between 0 and 1",
             )
     return divided
 
 
-def _stacked(source: OwnData, part: Raw) -> Array:
+def _stacked(inputs: Any) -> Array:
     """[n, ...] of numbers, n at least 1."""
-    if len(part.inputs) == 0:
-        raise source.error(part.where, "expected examples, found none")
-    items = part.inputs if isinstance(part.inputs, np.ndarray) else [*map(np.asarray, part.inputs)]
+    if len(inputs) == 0:
+        raise _Misfit("expected examples, found none")
+    items = inputs if isinstance(inputs, np.ndarray) else [*map(np.asarray, inputs)]
     for number, item in enumerate(items):
         if item.shape != items[0].shape:
-            raise source.error(
-                part.where,
+            raise _Misfit(
                 f"example {number} has the shape {item.shape} and the first {items[0].shape}; all "
-                "of a dataset need one size",
+                "of a dataset need one size"
             )
     stacked = np.asarray(items)
     if stacked.dtype.kind not in "buif":
-        raise source.error(part.where, f"expected numbers as inputs, found {stacked.dtype}")
+        raise _Misfit(f"expected numbers as inputs, found {stacked.dtype}")
     return stacked
 
 
-def _vectors(source: OwnData, part: Raw) -> Array:
+def _vectors(stacked: Array) -> Array:
     """float32 [n, features]."""
-    stacked = _stacked(source, part)
     if stacked.ndim != 2:
-        raise source.error(
-            part.where,
+        raise _Misfit(
             f"expected vectors, found examples of the shape {stacked.shape[1:]}; for images set "
-            'modality = "image"',
+            'modality = "image"'
         )
     with np.errstate(over="ignore"):
-        vectors = stacked.astype(np.float32)
-    _check_finite(source, part, vectors)
-    return vectors
+        return _finite(stacked.astype(np.float32))
 
 
-def _images(source: OwnData, part: Raw) -> Array:
+def _images(stacked: Array, image_shape: tuple[int, int, int] | None) -> Array:
     """uint8 [n, channels, height, width]."""
-    stacked = _stacked(source, part)
     shape = stacked.shape[1:]
-    if source.image_shape is not None and shape == (int(np.prod(source.image_shape)),):
-        stacked = stacked.reshape(-1, *source.image_shape)
+    if image_shape is not None and shape == (int(np.prod(image_shape)),):
+        stacked = stacked.reshape(-1, *image_shape)
     elif len(shape) == 2:
         stacked = stacked[:, None]
     elif len(shape) == 3 and shape[0] not in (1, 3) and shape[2] in (1, 3):
         stacked = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
     elif len(shape) != 3 or shape[0] not in (1, 3):
-        raise source.error(
-            part.where,
+        raise _Misfit(
             f"expected images of 1 or 3 channels, found examples of the shape {shape}; fold rows "
-            'of pixels with image_shape = (channels, height, width), or set modality = "vector"',
+            'of pixels with image_shape = (channels, height, width), or set modality = "vector"'
         )
-    _check_finite(source, part, stacked)
-    most = 1 if stacked.dtype.kind == "f" else 255
+    most = 1 if _finite(stacked).dtype.kind == "f" else 255
     if stacked.min() < 0 or stacked.max() > most:
-        raise source.error(
-            part.where,
+        raise _Misfit(
             "pixels are integers from 0 to 255 or floats from 0 to 1, found "
-            f"{stacked.dtype} from {stacked.min()} to {stacked.max()}",
+            f"{stacked.dtype} from {stacked.min()} to {stacked.max()}"
         )
     return (np.rint(stacked * 255.0) if most == 1 else stacked).astype(np.uint8)
 
 
-def _check_finite(source: OwnData, part: Raw, inputs: Array) -> None:
+def _finite(inputs: Array) -> Array:
+    """The same, where all of it is finite."""
     bad = np.argwhere(~np.isfinite(inputs))
     if len(bad):
         row, *place = bad[0].tolist()
-        raise source.error(
-            part.where,
-            f"example {row} has no finite number at {place}; leave it out or fill it in",
-        )
+        problem = f"example {row} has no finite number at {place}"
+        raise _Misfit(f"{problem}; leave it out or fill it in")
+    return inputs
 
 
-def _labels(source: OwnData, part: Raw, count: int) -> Array:
+def _labels(given: Any, count: int) -> Array:
     """[n], int64 or strings."""
-    given: Sequence[Any] = [*part.labels]
-    if len(given) != count:
-        raise source.error(part.where, f"{count} examples need as many labels, found {len(given)}")
     labels = [one.item() if getattr(one, "ndim", None) == 0 else one for one in given]
+    if len(labels) != count:
+        raise _Misfit(f"{count} examples need as many labels, found {len(labels)}")
     for kind in (int, str):
         if all(isinstance(one, kind) for one in labels):
             return np.array(labels, np.int64 if kind is int else np.str_)
     wrong = next((one for one in labels if not isinstance(one, (int, str))), labels[0])
-    raise source.error(
-        part.where, f"labels are all integers or all strings, found {type(wrong).__name__} {wrong}"
-    )
+    found = f"{type(wrong).__name__} {wrong}"
+    raise _Misfit(f"labels are all integers or all strings, found {found}")

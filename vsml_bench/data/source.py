@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from vsml_bench.sides import PartitionName
 
 Modality: TypeAlias = Literal["image", "vector"]
 Array: TypeAlias = NDArray[Any]
+PARTITIONS: tuple[PartitionName, ...] = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,30 @@ class Source(ABC):
         Messages name no folder above the data root, since they end up in published cells."""
 
 
+class FromFiles(Source):
+    """A dataset in files, of which a look at headers tells how many examples there are."""
+
+    @abstractmethod
+    def look(self, partition: PartitionName, root: Path) -> tuple[int, str]:
+        """How many examples the partition has, and its origin, as in `Found`; errors as of `read`
+        where the headers tell them."""
+
+    def find(self, root: Path) -> Found:
+        """What `look` says of both partitions; a broken file is told before an absent one."""
+        counts: dict[str, int] = {}
+        origins: list[str] = []
+        errors: list[VsmlBenchError] = []
+        for partition in PARTITIONS:
+            try:
+                counts[partition], origin = self.look(partition, root)
+                origins.append(origin)
+            except VsmlBenchError as error:
+                errors.append(error)
+        errors.sort(key=lambda error: isinstance(error, UnavailableError))
+        reason = str(errors[0]) if errors else ""
+        return Found([*origins, "data root"][0], reason, counts.get("train"), counts.get("test"))
+
+
 class Generated(Source):
     """A dataset that makes its examples: there is nothing to find or to read."""
 
@@ -171,9 +196,3 @@ def divide_by_content(inputs: Array, labels: Array, train: int) -> dict[Partitio
         name: Examples(everything.inputs[part], everything.labels[part], everything.classes)
         for name, part in parts.items()
     }
-
-
-def worst_reason(errors: Sequence[VsmlBenchError]) -> str:
-    """What `find` says of several partitions' errors: a broken file before an absent one."""
-    broken = [error for error in errors if not isinstance(error, UnavailableError)]
-    return str([*broken, *errors][0]) if errors else ""

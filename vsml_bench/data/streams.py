@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +25,14 @@ TURNS = 4
 """Quarter turns of an image, the first of them none."""
 
 
-class Stream(Protocol):
+class DatasetStream(ABC):
     """Streams of one dataset under one task distribution."""
 
     dataset: Dataset
     shape: Shape
-    max_steps: int | None
+    max_steps: int | None = None
 
+    @abstractmethod
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
@@ -39,29 +41,32 @@ class Stream(Protocol):
         task: randomness of the task, stream: of the lifetime.
         """
 
+    @abstractmethod
     def check_shots(self, shots: int, queries: int) -> None:
         """VsmlBenchError where `draw_shots` is impossible."""
 
     def draw_shots(
         self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """One few-shot episode of N = shape.classes classes that `task` draws: first the support,
-        K = `shots` examples of each class, then `queries` others of each, both shuffled.
+        """One few-shot episode of N = shape.classes classes: first the support, K = `shots`
+        examples of each class, then `queries` others of each.
 
-        Returns inputs float32 [N K + N Q, *shape.inputs] and labels [N K + N Q].
+        Returns inputs float32 [N K + N Q, *shape.inputs] and labels [N K + N Q]. The order in which
+        the classes are drawn from `task` names them, and support and queries are each shuffled, so
+        that neither a class's place in the data nor an example's place in the episode tells its
+        label.
         """
+        raise NotImplementedError
 
 
-class GeneratedStream:
+class GeneratedStream(DatasetStream):
     """Examples made at the size that is asked for."""
 
-    def __init__(
-        self, dataset: Dataset, size: int | None, classes: int | None, late_class: bool
-    ) -> None:
+    def __init__(self, dataset: Dataset, distribution: TaskDistribution) -> None:
         assert dataset.generator is not None
-        self.dataset = dataset
-        self.generator = dataset.generator
-        if late_class:
+        self.dataset, self.generator = dataset, dataset.generator
+        size, classes = distribution.size, distribution.classes
+        if distribution.late_class:
             raise VsmlBenchError(
                 f"dataset '{dataset.name}' makes examples as it goes, so that a class cannot be "
                 "kept back; late_class needs a dataset of stored examples."
@@ -74,12 +79,11 @@ class GeneratedStream:
         native = dataset.inputs_shape
         inputs_shape = native if size is None else (native[0], size, size)
         self.shape = Shape(inputs_shape, classes or dataset.classes)
-        self.max_steps: int | None = None
 
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw`."""
+        """See `DatasetStream.draw`."""
         import torch
 
         inputs, labels = self.generator.generate(
@@ -100,15 +104,8 @@ class GeneratedStream:
             "class cannot be asked for; few_shot needs a dataset of stored examples."
         )
 
-    def draw_shots(
-        self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
-    ) -> tuple[Tensor, NDArray[np.int64]]:
-        """Never returns, see `check_shots`."""
-        self.check_shots(shots, queries)
-        raise AssertionError
 
-
-class StoredStream:
+class StoredStream(DatasetStream):
     """Stored examples in a random order of each lifetime's own, none twice.
 
     episode: only the classes of this group, one of a fixed list of few-shot episodes.
@@ -137,6 +134,7 @@ class StoredStream:
         turns = TURNS if distribution.rotations else 1
         self._rows, self._turns = np.tile(rows, turns), np.repeat(np.arange(turns), len(rows))
         self._labels = examples.labels[self._rows] + dataset.classes * self._turns
+        self._support = None if examples.support is None else examples.support[self._rows]
         present, counts = np.unique(self._labels, return_counts=True)
         if classes is not None and classes > len(present):
             raise VsmlBenchError(
@@ -146,7 +144,7 @@ class StoredStream:
         self._present, self._late_class = present, distribution.late_class
         fewest = np.sort(counts)[:classes]
         # Of a class that comes late all examples may be passed over.
-        self.max_steps: int | None = int((fewest[:-1] if self._late_class else fewest).sum())
+        self.max_steps = int((fewest[:-1] if self._late_class else fewest).sum())
         native = dataset.inputs_shape
         inputs_shape = native
         if dataset.modality == "image":
@@ -162,7 +160,7 @@ class StoredStream:
     def draw(
         self, task: np.random.Generator, stream: np.random.Generator, steps: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw`."""
+        """See `DatasetStream.draw`."""
         if self._subset_of_classes is None:
             kept, order = self._present, stream.permutation(len(self._rows))
         else:
@@ -180,7 +178,7 @@ class StoredStream:
 
     def check_shots(self, shots: int, queries: int) -> None:
         """Whether there are enough classes with enough examples."""
-        ways, found = self.shape.classes, len(self._shots.classes(shots, queries))
+        ways, found = self.shape.classes, len(self._classes_with(shots, queries))
         if found < ways:
             raise VsmlBenchError(
                 f"{ways}-way episodes with {shots} support and {queries} query examples of each "
@@ -191,60 +189,10 @@ class StoredStream:
     def draw_shots(
         self, task: np.random.Generator, stream: np.random.Generator, shots: int, queries: int
     ) -> tuple[Tensor, NDArray[np.int64]]:
-        """See `Stream.draw_shots`."""
-        chosen, labels = self._shots.draw(task, stream, self.shape.classes, shots, queries)
-        return self._inputs(chosen), labels
-
-    @cached_property
-    def _shots(self) -> ShotSampler:
-        assert self.dataset.examples is not None
-        support = self.dataset.examples.support
-        return ShotSampler(self._labels, None if support is None else support[self._rows])
-
-    def _inputs(self, chosen: NDArray[np.int64]) -> Tensor:
-        """The examples at these positions: float32 [len(chosen), *shape.inputs]."""
-        inputs = gather(self.dataset, self._rows[chosen], self._size, self._gray)
-        turns = self._turns[chosen]
-        return transforms.rotate(inputs, turns) if turns.any() else inputs
-
-
-class ShotSampler:
-    """Draws N-way K-shot episodes from examples with these labels.
-
-    labels [n]. support, bool [n], says of a fixed list of episodes which examples are learned from;
-    None leaves that to chance. Examples are named by their position in `labels`.
-    """
-
-    def __init__(self, labels: NDArray[np.int64], support: NDArray[np.bool_] | None) -> None:
-        self._support = support
-        present, counts = np.unique(labels, return_counts=True)
-        by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-        self._examples = dict(zip(present.tolist(), by_class, strict=True))
-
-    def classes(self, shots: int, queries: int) -> list[int]:
-        """The labels that have `shots` examples to learn from and `queries` others."""
-        enough = [k for k, own in self._examples.items() if len(own) >= shots + queries]
-        if self._support is None:
-            return enough
-        support = self._support
-        return [k for k in enough if np.count_nonzero(support[self._examples[k]]) == shots]
-
-    def draw(
-        self,
-        task: np.random.Generator,
-        stream: np.random.Generator,
-        ways: int,
-        shots: int,
-        queries: int,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """One episode: positions and labels of N K support examples, then of N Q queries.
-
-        Returns two arrays [N K + N Q]. The order in which the classes are drawn from `task` names
-        them, and support and queries are each shuffled, so that neither a class's place in the data
-        nor an example's place in the episode tells its label.
-        """
-        kept = task.permutation(self.classes(shots, queries))[:ways]
-        chosen = np.stack([self._examples_of(k, stream)[: shots + queries] for k in kept])
+        """See `DatasetStream.draw_shots`."""
+        ways = self.shape.classes
+        kept = task.permutation(self._classes_with(shots, queries))[:ways]
+        chosen = np.stack([self._mixed(k, stream)[: shots + queries] for k in kept])
         labels = np.broadcast_to(np.arange(ways)[:, None], chosen.shape)  # [N, K + Q]
         parts = [slice(0, shots), slice(shots, None)]
         orders = [stream.permutation(ways * shots), stream.permutation(ways * queries)]
@@ -252,14 +200,35 @@ class ShotSampler:
             np.concatenate([all_of[:, p].ravel()[o] for p, o in zip(parts, orders, strict=True)])
             for all_of in (chosen, labels)
         )
-        return drawn, named
+        return self._inputs(drawn), named
 
-    def _examples_of(self, label: int, stream: np.random.Generator) -> NDArray[np.int64]:
+    @cached_property
+    def _by_class(self) -> dict[int, NDArray[np.int64]]:
+        """Label -> positions of its examples."""
+        present, counts = np.unique(self._labels, return_counts=True)
+        by_class = np.split(np.argsort(self._labels, kind="stable"), np.cumsum(counts)[:-1])
+        return dict(zip(present.tolist(), by_class, strict=True))
+
+    def _classes_with(self, shots: int, queries: int) -> list[int]:
+        """The labels that have `shots` examples to learn from and `queries` others."""
+        enough = [k for k, own in self._by_class.items() if len(own) >= shots + queries]
+        support = self._support
+        if support is None:
+            return enough
+        return [k for k in enough if np.count_nonzero(support[self._by_class[k]]) == shots]
+
+    def _mixed(self, label: int, stream: np.random.Generator) -> NDArray[np.int64]:
         """The examples of a class in random order, those of its support first."""
-        mixed = stream.permutation(self._examples[label])
+        mixed = stream.permutation(self._by_class[label])
         if self._support is None:
             return mixed
         return mixed[np.argsort(~self._support[mixed], kind="stable")]
+
+    def _inputs(self, chosen: NDArray[np.int64]) -> Tensor:
+        """The examples at these positions: float32 [len(chosen), *shape.inputs]."""
+        inputs = gather(self.dataset, self._rows[chosen], self._size, self._gray)
+        turns = self._turns[chosen]
+        return transforms.rotate(inputs, turns) if turns.any() else inputs
 
 
 def without_early(
@@ -279,16 +248,12 @@ def gather(dataset: Dataset, rows: NDArray[np.int64], size: int | None, gray: bo
     import torch
 
     assert dataset.examples is not None
-    if dataset.modality == "image" and _changes(dataset, size, gray):
+    channels, *height_width = dataset.inputs_shape
+    resized = size is not None and height_width != [size, size]
+    if dataset.modality == "image" and (resized or (gray and channels > 1)):
         return _resized(dataset, size, gray)[torch.from_numpy(rows)]
     stored = torch.from_numpy(dataset.examples.inputs[rows])
     return transforms.standardise(stored, dataset.scale, dataset.mean, dataset.std)
-
-
-def _changes(dataset: Dataset, size: int | None, gray: bool) -> bool:
-    channels, *height_width = dataset.inputs_shape
-    resized = size is not None and height_width != [size, size]
-    return resized or (gray and channels > 1)
 
 
 @lru_cache(maxsize=8)

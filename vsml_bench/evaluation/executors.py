@@ -21,7 +21,7 @@ from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Status
-from vsml_bench.progress import progress_bar
+from vsml_bench.printing import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"

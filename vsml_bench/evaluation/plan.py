@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vsml_bench import paths
-from vsml_bench.cards import Card, is_place
+from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
 from vsml_bench.data.distributions import identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
+from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.recipes import Recipe
 from vsml_bench.seeds import lifetime_seeds

@@ -27,7 +27,7 @@ from vsml_bench.learner import Learner
 from vsml_bench.meta_training.checkpoint import load_artifact, load_meta_parameters, origin
 from vsml_bench.meta_training.job import Job, artifact_path, trained_side
 from vsml_bench.meta_training.loop import meta_train
-from vsml_bench.progress import progress_bar
+from vsml_bench.printing import progress_bar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol

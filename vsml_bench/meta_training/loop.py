@@ -35,7 +35,7 @@ from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
-from vsml_bench.progress import progress_bar
+from vsml_bench.printing import progress_bar
 from vsml_bench.provenance import git_state
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import entry_of

@@ -1,0 +1,158 @@
+"""What `run` finds finished, and what `leaderboard` shows of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Finished
+from tests.harness import call, refusal, write_split, write_suite
+
+pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
+
+PROMISED = {
+    *("split", "relation", "learner", "metric", "mean", "ci_low", "ci_high"),
+    *("seeds", "lifetimes", "steps", "status"),
+}
+
+
+def board(finished: Finished, *more: object) -> dict[str, Any]:
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    outcome = call(*command, "--format", "json", *more)
+    assert outcome.code == 0, outcome
+    found: dict[str, Any] = outcome.json
+    return found
+
+
+def reused(finished: Finished, *more: object) -> set[tuple[str, str, int]]:
+    """Places that `run` finds finished; it runs nothing."""
+    command = ["run", "--suite", finished.suite, "--out", finished.folder, "--policy", "never"]
+    cells = call(*command, "--json", *more).json["cells"]
+    return {(cell["split"], cell["learner"], cell["seed"]) for cell in cells}
+
+
+def test_board_in_json(finished: Finished) -> None:
+    found = board(finished)
+    assert {"suite", "board_hash", "rows"} <= set(found) and found["suite"] == "tiny"
+    assert re.fullmatch("[0-9a-f]{64}", found["board_hash"])
+    assert len(found["rows"]) == 15
+    for row in found["rows"]:
+        assert set(row) >= PROMISED
+        assert row["metric"] == "cumulative_accuracy"
+        if row["split"] == "to-kmnist":
+            assert row["status"] == "unavailable" and row["mean"] is None
+        else:
+            assert row["status"] == "ok" and (row["lifetimes"], row["steps"]) == (9, 30)
+            assert row["seeds"] == (2 if row["learner"] == "vsml" else 1)
+            assert 0 <= row["ci_low"] <= row["mean"] <= row["ci_high"] <= 1
+
+
+def test_formats_tell_the_same(finished: Finished) -> None:
+    rows = board(finished)["rows"]
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    table = list(csv.DictReader(io.StringIO(call(*command, "--format", "csv").out)))
+    assert [(r["split"], r["learner"]) for r in table] == [(r["split"], r["learner"]) for r in rows]
+    for text, row in zip(table, rows, strict=True):
+        assert (float(text["mean"]) if text["mean"] else None) == row["mean"]
+    markdown = call(*command).out
+    assert markdown == call(*command, "--format", "markdown").out
+    assert "| nearest-mean" in markdown and "unavailable" in markdown
+
+
+def test_write(finished: Finished, tmp_path: Path) -> None:
+    out = shutil.copytree(finished.folder, tmp_path / "out")
+    command = ["leaderboard", "--suite", finished.suite, "--results", out]
+    call(*command)
+    assert not list(out.glob("board.*"))
+    assert call(*command, "--write").code == 0
+    assert sorted(p.name for p in out.glob("board.*")) == ["board.csv", "board.json", "board.md"]
+    assert json.loads((out / "board.json").read_text()) == board(finished)
+    assert (out / "board.csv").read_text().strip() == call(*command, "--format", "csv").out.strip()
+
+
+def test_a_track_writes_its_picture(tmp_path: Path) -> None:
+    home = write_split(tmp_path / "home.toml")
+    changed = write_split(tmp_path / "changed.toml", more="invert = true")
+    changed.write_text(f'unchanged = "{home}"\n{changed.read_text()}')
+    suite = write_suite(
+        tmp_path / "s.toml", [home, changed], ["chance", "1-nn"], more='study = "robustness"'
+    )
+    options = ["--suite", suite]
+    assert call("run", *options, "--out", tmp_path, "--jobs", 1).code == 0
+    shown = call("leaderboard", *options, "--results", tmp_path, "--write")
+    assert shown.code == 0 and "## Invariance card: against home" in shown.out
+    assert {p.name for p in tmp_path.glob("card.*")} == {"card.png", "card.svg"}
+
+
+def test_compare(finished: Finished, tmp_path: Path) -> None:
+    theirs = board(finished)
+    path = tmp_path / "board.json"
+    path.write_text(json.dumps(theirs))
+    command = ["leaderboard", "--suite", finished.suite, "--results", finished.folder]
+    assert call(*command).err == ""
+    assert "the same scores throughout" in call(*command, "--compare", path).err
+    row = next(r for r in theirs["rows"] if r["learner"] == "chance" and r["status"] == "ok")
+    row["mean"] = row["mean"] + 0.25
+    path.write_text(json.dumps({**theirs, "board_hash": "0" * 64}))
+    said = call(*command, "--compare", path).err
+    assert f"25 percentage points (chance on {row['split']})" in said
+    assert "not run: chance on to-kmnist" in said
+    path.write_text("[]")
+    assert "no list of rows" in refusal_after_output(call(*command, "--compare", path))
+    said = refusal_after_output(call(*command, "--compare", tmp_path / "none.json"))
+    assert "cannot be read as a board" in said
+    assert "--compare" in refusal_after_output(call(*command, "--compare", "published"))
+
+
+def refusal_after_output(outcome: Any) -> str:
+    assert outcome.out.startswith("#") or "|" in outcome.out, "the board itself is still printed"
+    return refusal(outcome)
+
+
+def test_default_folders(finished: Finished) -> None:
+    """`run` writes to, and `leaderboard` reads from, runs/SUITE of the folder one is in."""
+    assert call("run", "--suite", finished.suite, "--policy", "never", "--json").json["reused"] == 0
+    shutil.copytree(finished.folder, "runs/tiny")
+    assert (
+        call("run", "--suite", finished.suite, "--policy", "never", "--json").json["reused"] == 18
+    )
+    default = call("leaderboard", "--suite", finished.suite, "--format", "json").json
+    assert default == board(finished)
+
+
+def test_selection_of_split_learner_and_seed(finished: Finished) -> None:
+    everything = reused(finished)
+    assert len(everything) == 18
+    assert reused(finished, "--split", "digits-to-random") == {
+        place for place in everything if place[0] == "digits-to-random"
+    }
+    assert reused(finished, "--learner", "chance", "--learner", "nearest-mean") == {
+        place for place in everything if place[1] in ("chance", "nearest-mean")
+    }
+    assert {p for p in reused(finished, "--seed", 1) if p[1] == "vsml"} == {
+        place for place in everything if place[1:] == ("vsml", 1)
+    }
+    chosen = ["--split", "digits-held-out", "--learner", "vsml", "--seed", 0]
+    (row,) = board(finished, *chosen)["rows"]
+    assert (row["learner"], row["seeds"], row["status"]) == ("vsml", 1, "ok")
+
+
+def test_add_learner(finished: Finished) -> None:
+    rows = board(finished, "--add-learner", "majority")["rows"]
+    added = [row for row in rows if row["learner"] == "majority"]
+    assert len(rows) == 18 and [row["status"] for row in added] == ["missing"] * 3
+
+
+def test_set_asks_for_other_cells(finished: Finished) -> None:
+    chosen = ["--learner", "vsml", "--split", "digits-held-out"]
+    assert board(finished, *chosen)["rows"][0]["status"] == "ok"
+    (row,) = board(finished, *chosen, "--set", "ticks=3")["rows"]
+    assert row["status"] == "missing" and row["mean"] is None
+    assert board(finished, *chosen, "--set", "ticks=2")["rows"][0]["status"] == "ok"
