@@ -14,7 +14,7 @@ import pytest
 from tests.harness import LEARNER, call
 from vsml_bench import paths, registry
 from vsml_bench.config import as_plain, compact
-from vsml_bench.data.distributions import pinned
+from vsml_bench.data.distributions import pinned, task_identity
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import sides
 from vsml_bench.storage import canonical_json
@@ -161,6 +161,24 @@ def test_transfer_leaves_one_of_three_families_out_and_knows_its_own() -> None:
         tested = "mnist5k" if tested == "mnist" else tested
         seen = tested in split.meta_train.datasets
         assert split.relation == ("unseen_tasks" if seen else "unseen_dataset"), split.name
+
+
+def test_diversity_meets_the_tasks_of_meta_training_and_others_on_unseen_examples() -> None:
+    suite = find_suite("diversity")
+    splits = splits_of(suite)
+    trained = {split.meta_train.diversity for split in splits}
+    assert trained == {1, 4, 16, 64, 256, 1024, 4096, 0} and len(splits) == 23
+    for split in splits:
+        train, test = split.meta_train, split.meta_test
+        assert (train.partition, test.partition) == ("train", "test")
+        assert test.diversity in (0, train.diversity)
+        assert (test.diversity > 0) == (split.relation == "same_tasks")
+        assert (task_identity(train) == task_identity(test)) == (train.datasets == test.datasets)
+    for learner in suite.recipes:  # at another size, or with fewer classes, tasks are others
+        (entry,) = registry.find_learners(learner)
+        recipe = entry.cls.recipe.changed(suite.recipes[learner], learner)
+        assert recipe.size in (None, 14)
+        assert all(phase.classes is None for phase in recipe.phases)
 
 
 @pytest.mark.parametrize("name", ["robustness", "robustness-grid"])
