@@ -80,9 +80,9 @@ class GradientDescent(Learner):
         widths = (shape.features, *self.config.hidden, shape.classes)
         parameters: list[Tensor] = []
         for inputs, outputs in pairwise(widths):
-            sizes = ((outputs, inputs), (outputs,))
-            fresh = [torch.empty(lifetimes, *size, device=device) for size in sizes]
-            parameters += self.fill(*fresh, generator)
+            weight = torch.empty(lifetimes, outputs, inputs, device=device)
+            bias = torch.empty(lifetimes, outputs, device=device)
+            parameters += self.fill(weight, bias, generator)
         return GradientDescentState(
             parameters=tuple(parameters),
             moments=self.init_moments(tuple(parameters)),
@@ -133,7 +133,7 @@ class SGD(GradientDescent):
         "sgd-mlp": SGDConfig(hidden=(160,)),
     }
     source = "Robbins & Monro 1951; Rumelhart, Hinton & Williams 1986"
-    tuning = TuningGrid(
+    tuning: ClassVar[TuningGrid | None] = TuningGrid(
         {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}, lifetimes=8, steps=2000
     )
 
@@ -159,7 +159,9 @@ class Adam(GradientDescent):
         "adam-mlp": AdamConfig(hidden=(160,)),
     }
     source = "Kingma & Ba 2015, arXiv 1412.6980"
-    tuning = TuningGrid({"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}, lifetimes=8, steps=2000)
+    tuning: ClassVar[TuningGrid | None] = TuningGrid(
+        {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}, lifetimes=8, steps=2000
+    )
 
     def init_moments(self, parameters: Tensors) -> tuple[Tensors, ...]:
         """Two running means, both zero."""
@@ -191,7 +193,7 @@ class AsInVSMLPaper(GradientDescent):
     """As in the baselines of Kirsch & Schmidhuber 2021: fixed rates, logits = 100 tanh(z_L / 100),
     weights from a normal of std 1/sqrt(fan in) cut off at two of these, and biases 0."""
 
-    tuning = None
+    tuning: ClassVar[TuningGrid | None] = None
 
     def predict(
         self, state: GradientDescentState, inputs: Tensor

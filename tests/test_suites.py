@@ -176,6 +176,7 @@ def test_diversity_meets_the_tasks_of_meta_training_and_others_on_unseen_example
         assert (task_identity(train) == task_identity(test)) == (train.datasets == test.datasets)
     for learner in suite.recipes:  # at another size, or with fewer classes, tasks are others
         (entry,) = registry.find_learners(learner)
+        assert entry.cls.recipe is not None
         recipe = entry.cls.recipe.changed(suite.recipes[learner], learner)
         assert recipe.size in (None, 14)
         assert all(phase.classes is None for phase in recipe.phases)
