@@ -7,13 +7,15 @@ keys are outer products of two vectors (*):
     i, f, g, o = W_x x_t + W_e e_{t-1} + W_y y_{t-1} + W_h h + b
     c <- sigmoid(f) c + sigmoid(i) tanh(g),   h <- sigmoid(o) tanh(c)
 
-    write    s, r, v = tanh(W_w h),   beta = sigmoid(W_b h + b_b)
+    write    s, r, v = tanh(W_w h + b_w),   beta = sigmoid(W_b h + b_b)
              v_old = F (s * r)
              F <- F + beta (v - v_old) (s * r)^T
              F <- F / max(1, |F|)                               Frobenius norm
-    read     n_0, a_1 .. a_R = tanh(W_r h)
+    read     n_0, a_1 .. a_R = tanh(W_r h + b_r)
              n_i = LayerNorm(F (n_{i-1} * a_i)),   i = 1 .. R
-             logits = W_o (h + W_n n_R) + b_o
+             logits = 100 tanh((W_o (h + W_n n_R) + b_o) / 100)
+
+The bound on the logits is that of the VSML paper's baselines (Kirsch & Schmidhuber 2021).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from torch.nn.functional import layer_norm, one_hot
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
 
+BOUND = 100.0
+"""On the size of logits."""
 FORGET_BIAS = 1.0
 """Initial bias of the forget gate: a fresh LSTM remembers."""
 
@@ -58,6 +62,7 @@ class FastWeightMemoryState(NamedTuple):
 class FastWeightMemory(Learner):
     """An LSTM over (x_t, e_{t-1}, y_{t-1}) with an associative memory."""
 
+    version = 2
     variants: ClassVar[Mapping[str, FastWeightMemoryConfig]] = {
         "fast-weight-memory": FastWeightMemoryConfig()
     }
@@ -80,9 +85,9 @@ class FastWeightMemory(Learner):
         self.from_inputs = nn.Linear(self.fixed_shape.features, 4 * hidden)  # W_x, b
         self.from_feedback = nn.Linear(2 * classes, 4 * hidden, bias=False)  # W_e, W_y
         self.from_hidden = nn.Linear(hidden, 4 * hidden, bias=False)  # W_h
-        self.write = nn.Linear(hidden, 3 * memory, bias=False)  # W_w
+        self.write = nn.Linear(hidden, 3 * memory)  # W_w, b_w
         self.write_strength = nn.Linear(hidden, 1)  # W_b, b_b
-        self.read = nn.Linear(hidden, (1 + config.reads) * memory, bias=False)  # W_r
+        self.read = nn.Linear(hidden, (1 + config.reads) * memory)  # W_r, b_r
         self.from_memory = nn.Linear(memory, hidden, bias=False)  # W_n
         self.readout = nn.Linear(hidden, classes)  # W_o, b_o
 
@@ -152,7 +157,7 @@ class FastWeightMemory(Learner):
         n, *queries = torch.tanh(self.read(hidden)).chunk(1 + self.config.reads, -1)
         for a in queries:
             n = layer_norm(retrieve(memory, outer_key(n, a)), (self.config.memory,))
-        logits = self.readout(hidden + self.from_memory(n))
+        logits = BOUND * torch.tanh(self.readout(hidden + self.from_memory(n)) / BOUND)
         return logits, state._replace(hidden=hidden, cell=cell, memory=memory, logits=logits)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from vsml_bench.learner import Learner, Shape, TuningGrid, cross_entropy_error
 
 Tensors: TypeAlias = tuple[Tensor, ...]
+BOUND = 100.0  # of the logits in the VSML paper
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,14 @@ class GradientDescent(Learner):
     def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator
     ) -> GradientDescentState:
-        """Fresh weights and biases, uniform in +-1/sqrt(fan in) as in torch.nn.Linear."""
+        """A fresh network for each lifetime."""
         device = generator.device
         widths = (shape.features, *self.config.hidden, shape.classes)
         parameters: list[Tensor] = []
         for inputs, outputs in pairwise(widths):
-            bound = 1 / math.sqrt(inputs)
-            for size in ((outputs, inputs), (outputs,)):
-                fresh = torch.empty(lifetimes, *size, device=device)
-                parameters.append(fresh.uniform_(-bound, bound, generator=generator))
+            weight = torch.empty(lifetimes, outputs, inputs, device=device)
+            bias = torch.empty(lifetimes, outputs, device=device)
+            parameters += self.fill(weight, bias, generator)
         return GradientDescentState(
             parameters=tuple(parameters),
             moments=self.init_moments(tuple(parameters)),
@@ -106,7 +106,7 @@ class GradientDescent(Learner):
 
     def observe(self, state: GradientDescentState, labels: Tensor) -> GradientDescentState:
         """The backward pass and one step of the optimiser."""
-        delta = cross_entropy_error(state.logits, labels)  # d_L [E, K]
+        delta = self.error(state.logits, labels)  # d_L [E, K]
         gradients: list[Tensor] = []
         layers = zip(_layers(state.parameters), state.activations, strict=True)
         for depth, ((weight, _), below) in reversed(list(enumerate(layers))):
@@ -114,6 +114,15 @@ class GradientDescent(Learner):
             if depth > 0:
                 delta = (delta.unsqueeze(-1) * weight).sum(-2) * (1 - below * below)
         return self.descend(state._replace(steps=state.steps + 1), tuple(gradients))
+
+    def fill(self, weight: Tensor, bias: Tensor, generator: torch.Generator) -> Tensors:
+        """Draws a layer's W [E, B, A] and b [E, B], uniform in +-1/sqrt(A) as torch.nn.Linear."""
+        bound = 1 / math.sqrt(weight.shape[-1])
+        return tuple(p.uniform_(-bound, bound, generator=generator) for p in (weight, bias))
+
+    def error(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """d_L, the gradient of the loss by z_L [E, K]."""
+        return cross_entropy_error(logits, labels)
 
 
 class SGD(GradientDescent):
@@ -124,7 +133,7 @@ class SGD(GradientDescent):
         "sgd-mlp": SGDConfig(hidden=(160,)),
     }
     source = "Robbins & Monro 1951; Rumelhart, Hinton & Williams 1986"
-    tuning = TuningGrid(
+    tuning: ClassVar[TuningGrid | None] = TuningGrid(
         {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)}, lifetimes=8, steps=2000
     )
 
@@ -150,7 +159,9 @@ class Adam(GradientDescent):
         "adam-mlp": AdamConfig(hidden=(160,)),
     }
     source = "Kingma & Ba 2015, arXiv 1412.6980"
-    tuning = TuningGrid({"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}, lifetimes=8, steps=2000)
+    tuning: ClassVar[TuningGrid | None] = TuningGrid(
+        {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}, lifetimes=8, steps=2000
+    )
 
     def init_moments(self, parameters: Tensors) -> tuple[Tensors, ...]:
         """Two running means, both zero."""
@@ -176,6 +187,49 @@ class Adam(GradientDescent):
             first.append(m)
             second.append(v)
         return state._replace(parameters=tuple(parameters), moments=(tuple(first), tuple(second)))
+
+
+class AsInVSMLPaper(GradientDescent):
+    """As in the baselines of Kirsch & Schmidhuber 2021: fixed rates, logits = 100 tanh(z_L / 100),
+    weights from a normal of std 1/sqrt(fan in) cut off at two of these, and biases 0."""
+
+    tuning: ClassVar[TuningGrid | None] = None
+
+    def predict(
+        self, state: GradientDescentState, inputs: Tensor
+    ) -> tuple[Tensor, GradientDescentState]:
+        """The forward pass, with the bound on its outputs."""
+        output, state = super().predict(state, inputs)
+        logits = BOUND * torch.tanh(output / BOUND)
+        return logits, state._replace(logits=logits)
+
+    def fill(self, weight: Tensor, bias: Tensor, generator: torch.Generator) -> Tensors:
+        """Draws W; b = 0."""
+        std = 1 / math.sqrt(weight.shape[-1])
+        torch.nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std, generator=generator)
+        return weight, bias.zero_()
+
+    def error(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """d_L, through the bound."""
+        return cross_entropy_error(logits, labels) * (1 - (logits / BOUND) ** 2)
+
+
+class PaperSGD(AsInVSMLPaper, SGD):
+    """Plain stochastic gradient descent as in the VSML paper."""
+
+    variants: ClassVar[Mapping[str, SGDConfig]] = {
+        "sgd-linear-paper": SGDConfig(),
+        "sgd-mlp-paper": SGDConfig(hidden=(160,)),
+    }
+
+
+class PaperAdam(AsInVSMLPaper, Adam):
+    """Adam as in the VSML paper."""
+
+    variants: ClassVar[Mapping[str, SGDConfig]] = {
+        "adam-linear-paper": AdamConfig(),
+        "adam-mlp-paper": AdamConfig(hidden=(160,)),
+    }
 
 
 def _layers(parameters: Tensors) -> list[tuple[Tensor, Tensor]]:

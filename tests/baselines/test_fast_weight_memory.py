@@ -56,18 +56,20 @@ def textbook_logits(learner: FastWeightMemory, inputs: torch.Tensor, labels: tor
         hidden, context = cell(fed[None], (hidden, context))
         h = hidden[0].numpy()
 
-        s, r, v = np.split(np.tanh(p["write.weight"] @ h), 3)
+        s, r, v = np.split(np.tanh(p["write.weight"] @ h + p["write.bias"]), 3)
         strength = p["write_strength.weight"] @ h + p["write_strength.bias"]
         key = np.kron(s, r)
         memory = memory + 1 / (1 + np.exp(-strength)) * np.outer(v - memory @ key, key)
         norms.append(math.sqrt((memory**2).sum()))
         memory = memory / max(1.0, norms[-1])
 
-        n, *queries = np.split(np.tanh(p["read.weight"] @ h), 1 + learner.config.reads)
+        asked = np.tanh(p["read.weight"] @ h + p["read.bias"])
+        n, *queries = np.split(asked, 1 + learner.config.reads)
         for a in queries:
             read = memory @ np.kron(n, a)
             n = (read - read.mean()) / np.sqrt(read.var() + 1e-5)
         logits = p["readout.weight"] @ (h + p["from_memory.weight"] @ n) + p["readout.bias"]
+        logits = 100 * np.tanh(logits / 100)
         label = np.eye(classes)[y]
         error = np.exp(logits) / np.exp(logits).sum() - label
         outputs.append(logits)
@@ -80,8 +82,12 @@ def test_it_follows_its_equations(reads: int):
     with double_precision(), torch.no_grad():
         learner = small(FastWeightMemoryConfig(hidden=7, memory=3, reads=reads))
         learner.write.weight.mul_(10)  # strong writes, so that the norm is clipped
+        learner.readout.weight.mul_(60)  # so that the bound on logits shows
+        for seed, layer in enumerate((learner.write, learner.read, learner.readout)):
+            layer.bias.uniform_(-1.0, 1.0, generator=generator(seed))
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, last = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
+        assert 30 < logits.abs().max() < 100
         for e in range(LIFETIMES):
             expected, found = textbook_logits(learner, inputs[:, e].flatten(1), labels[:, e])
             np.testing.assert_allclose(logits[:, e], expected, rtol=1e-8, atol=1e-8)

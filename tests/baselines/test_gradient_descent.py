@@ -6,9 +6,19 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
-from baselines.gradient_descent import SGD, Adam, AdamConfig, GradientDescent, SGDConfig
+from baselines.gradient_descent import (
+    SGD,
+    Adam,
+    AdamConfig,
+    AsInVSMLPaper,
+    GradientDescent,
+    PaperAdam,
+    PaperSGD,
+    SGDConfig,
+)
 from tests.baselines.streams import double_precision, fresh_state, make_stream
 from vsml_bench.learner import Shape
 
@@ -24,6 +34,8 @@ LEARNERS: dict[str, GradientDescent] = {
     "adam, other constants": Adam(
         AdamConfig(hidden=(5,), learning_rate=0.02, beta1=0.5, beta2=0.9, epsilon=1e-2)
     ),
+    "sgd as in the VSML paper": PaperSGD(SGDConfig(hidden=(5,), learning_rate=20.0)),
+    "adam as in the VSML paper": PaperAdam(AdamConfig(learning_rate=3.0)),
 }
 
 
@@ -39,7 +51,16 @@ def textbook_model(learner: GradientDescent, state, lifetime: int) -> nn.Sequent
             layer.weight.copy_(state.parameters[2 * depth][lifetime])
             layer.bias.copy_(state.parameters[2 * depth + 1][lifetime])
         model.append(layer)
+    if isinstance(learner, AsInVSMLPaper):
+        model.append(Bound())
     return model
+
+
+class Bound(nn.Module):
+    """100 tanh(z / 100), which autograd differentiates."""
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return 100 * torch.tanh(outputs / 100)
 
 
 def textbook_optimizer(learner: GradientDescent, model: nn.Module) -> torch.optim.Optimizer:
@@ -72,12 +93,13 @@ def test_it_is_torch_optim_on_torch_layers(learner: GradientDescent):
             for ours, theirs in zip(last.parameters, model.parameters(), strict=True):
                 torch.testing.assert_close(ours[lifetime], theirs.detach(), rtol=0, atol=1e-9)
         assert last.steps.tolist() == [STEPS] * LIFETIMES
+        assert logits.abs().max() > (50 if isinstance(learner, AsInVSMLPaper) else 0)
 
 
 def test_the_networks_of_the_board():
     """Softmax regression, and two layers of weights around 160 tanh units."""
     sizes = {}
-    for cls in (SGD, Adam):
+    for cls in (SGD, Adam, PaperSGD, PaperAdam):
         for name, config in cls.variants.items():
             state = fresh_state(cls(config), 1, Shape((1, 28, 28), 10))
             sizes[name] = [tuple(p.shape[1:]) for p in state.parameters]
@@ -88,7 +110,26 @@ def test_the_networks_of_the_board():
         "sgd-mlp": mlp,
         "adam-linear": linear,
         "adam-mlp": mlp,
+        "sgd-linear-paper": linear,
+        "sgd-mlp-paper": mlp,
+        "adam-linear-paper": linear,
+        "adam-mlp-paper": mlp,
     }
+
+
+def test_the_papers_rates_are_fixed_and_its_start_is_a_truncated_normal():
+    """Rates 0.01 and 0.001; std 0.88/sqrt(fan in), which a cut at two deviations leaves; b = 0."""
+    for cls, rate in ((PaperSGD, 0.01), (PaperAdam, 0.001)):
+        assert cls.tuning is None
+        assert {config.learning_rate for config in cls.variants.values()} == {rate}
+    state = fresh_state(PaperSGD(SGDConfig(hidden=(64,))), 100, Shape((784,), 10))
+    first, first_bias, second, second_bias = state.parameters
+    assert not first_bias.any() and not second_bias.any()
+    for weight, inputs in ((first, 784), (second, 64)):
+        assert weight.abs().max() <= 2 / math.sqrt(inputs)
+        assert weight.std() == pytest.approx(stats.truncnorm(-2, 2).std() / math.sqrt(inputs), 0.02)
+        assert len(weight.flatten(1).unique(dim=0)) == 100
+    assert first.std() == pytest.approx(0.031, abs=5e-4)
 
 
 def test_fresh_weights_are_those_of_torch_layers():

@@ -22,11 +22,17 @@ from vsml_bench.learner import Shape
 
 SHAPE = Shape((1, 3, 2), 4)
 LIFETIMES, STEPS = 2, 8
-both_rules = pytest.mark.parametrize("use_oja", [True, False], ids=["oja", "hebb"])
+CONFIGS = {
+    "oja": HebbianConfig(),
+    "oja, tanh": HebbianConfig(squash="tanh"),
+    "hebb": HebbianConfig(oja=False),
+    "hebb, tanh": HebbianConfig(oja=False, squash="tanh"),
+}
+every_form = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 
-def small(use_oja: bool, shape: Shape = SHAPE) -> Hebbian:
-    return resized(Hebbian, shape, HebbianConfig(oja=use_oja))
+def small(config: HebbianConfig, shape: Shape = SHAPE) -> Hebbian:
+    return resized(Hebbian, shape, config)
 
 
 def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -48,11 +54,15 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
 
     for example, y in zip(inputs, labels, strict=True):
         nothing = np.zeros(2 * classes)
-        logits = np.array([unit(i, np.concatenate([example, nothing])) for i in range(classes)])
+        driven = [unit(i, np.concatenate([example, nothing])) for i in range(classes)]
+        logits = np.array([100 * math.tanh(z / 100) for z in driven])
         label = np.eye(classes)[y]
         error = np.exp(logits) / np.exp(logits).sum() - label
         x = np.concatenate([example, error, label])
-        u = [math.tanh(unit(i, x)) for i in range(classes)]
+        driven = [unit(i, x) for i in range(classes)]
+        total = sum(math.exp(z) for z in driven)
+        softmax = learner.config.squash == "softmax"
+        u = [math.exp(z) / total if softmax else math.tanh(z) for z in driven]
         for i in range(classes):
             for j in range(size):
                 forgotten = u[i] ** 2 if learner.config.oja else 1.0
@@ -61,16 +71,17 @@ def textbook_logits(learner: Hebbian, inputs: np.ndarray, labels: np.ndarray) ->
     return np.stack(outputs)
 
 
-@both_rules
-def test_it_follows_its_equations(use_oja: bool):
+@every_form
+def test_it_follows_its_equations(config: HebbianConfig):
     with double_precision(), torch.no_grad():
-        learner = small(use_oja)
+        learner = small(config)
         learner.weight.uniform_(-1.0, 1.0, generator=generator(3))
         learner.plasticity.uniform_(-1.0, 1.0, generator=generator(4))
-        learner.bias.uniform_(-1.0, 1.0, generator=generator(5))
+        learner.bias.uniform_(-9.0, 9.0, generator=generator(5))
         learner.rate_log_odds.fill_(-1.0)
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
+        assert logits.abs().max() > 5, "the bound has to show"
         for e in range(LIFETIMES):
             expected = textbook_logits(
                 learner, inputs[:, e].flatten(1).numpy(), labels[:, e].numpy()
@@ -98,9 +109,10 @@ def test_ojas_rule_finds_the_first_principal_component_where_hebbs_diverges():
 
 def test_fresh_plasticity_and_the_models_of_the_board():
     learners = {name: Hebbian(config) for name, config in Hebbian.variants.items()}
-    assert {name: learner.config.oja for name, learner in learners.items()} == {
-        "hebbian-oja": True,
-        "hebbian": False,
+    assert {name: learner.config for name, learner in learners.items()} == {
+        "hebbian-oja": HebbianConfig(oja=True, squash="softmax"),
+        "hebbian-oja-tanh": HebbianConfig(oja=True, squash="tanh"),
+        "hebbian": HebbianConfig(oja=False, squash="tanh"),
     }
     learner = learners["hebbian"]
     learner.init_meta_parameters(generator(0))
@@ -110,14 +122,14 @@ def test_fresh_plasticity_and_the_models_of_the_board():
     assert learner.weight[:, :784].abs().max() <= 1 / 28
 
 
-@both_rules
-def test_every_meta_parameter_gets_a_gradient(use_oja: bool):
-    assert parameters_without_gradient(small(use_oja), SHAPE) == []
+@every_form
+def test_every_meta_parameter_gets_a_gradient(config: HebbianConfig):
+    assert parameters_without_gradient(small(config), SHAPE) == []
 
 
-@both_rules
-def test_meta_training_teaches_it_to_learn(use_oja: bool):
+@every_form
+def test_meta_training_teaches_it_to_learn(config: HebbianConfig):
     shape = Shape((3,), 2)
-    losses = meta_train_briefly(small(use_oja, shape), shape, updates=60, learning_rate=5e-2)
+    losses = meta_train_briefly(small(config, shape), shape, updates=60, learning_rate=5e-2)
     assert sum(losses[:3]) / 3 > 0.9 * math.log(2)
     assert sum(losses[-10:]) / 10 < 0.6 * math.log(2)

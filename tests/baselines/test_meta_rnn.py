@@ -39,7 +39,7 @@ def textbook_logits(learner: MetaRNN, inputs: torch.Tensor, labels: torch.Tensor
     for x, y in zip(inputs, labels, strict=True):
         for _ in range(learner.config.ticks):
             hidden, memory = cell(torch.cat([x, error, label])[None], (hidden, memory))
-        logits = learner.readout.weight @ hidden[0] + learner.readout.bias
+        logits = 100 * torch.tanh((learner.readout.weight @ hidden[0] + learner.readout.bias) / 100)
         label = torch.eye(classes)[y]
         error = logits.exp() / logits.exp().sum() - label
         outputs.append(logits)
@@ -49,8 +49,10 @@ def textbook_logits(learner: MetaRNN, inputs: torch.Tensor, labels: torch.Tensor
 def test_it_is_torchs_lstm_fed_with_the_previous_error_and_label():
     with double_precision(), torch.no_grad():
         learner = resized(MetaRNN, SHAPE, MetaRNNConfig(hidden=5, ticks=3))
+        learner.readout.weight.mul_(60)  # so that the bound shows
         inputs, labels = make_stream(SHAPE, STEPS, LIFETIMES)
         logits, _ = learner.unroll(fresh_state(learner, LIFETIMES, SHAPE), inputs, labels)
+        assert 30 < logits.abs().max() < 100
         for e in range(LIFETIMES):
             expected = textbook_logits(learner, inputs[:, e].flatten(1), labels[:, e])
             torch.testing.assert_close(logits[:, e], expected, rtol=1e-9, atol=1e-9)

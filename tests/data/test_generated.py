@@ -40,6 +40,17 @@ def test_random_revisits_twenty_points_with_fixed_labels() -> None:
         assert all(len(labels) == 1 for labels in points.values())
 
 
+def test_random_visits_every_point_once_a_pass_in_an_order_that_changes() -> None:
+    episode = sample("random", steps=200, size=4)
+    for lifetime in range(4):
+        seen = [x.numpy().tobytes() for x in episode.inputs[:, lifetime]]
+        passes = [tuple(seen[start : start + POINTS]) for start in range(0, 200, POINTS)]
+        assert len(set(passes)) == len(passes) == 10
+        assert all(set(points) == set(seen) and len(set(points)) == POINTS for points in passes)
+    shorter = sample("random", steps=29, size=4)  # a pass that is cut short
+    assert torch.equal(shorter.inputs, episode.inputs[:29])
+
+
 def test_random_points_are_drawn_anew_for_each_task() -> None:
     episode = sample("random", steps=400)
     everything = set().union(*(points_of(episode, lifetime) for lifetime in range(4)))

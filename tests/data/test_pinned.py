@@ -22,8 +22,8 @@ CONTENT: dict[tuple[str, PartitionName], str] = {
     ("digits", "test"): "159a4d58c06f502345a8647cc96f3acf00868f7760f2989fe2bdafb989c97a48",
     ("wine", "train"): "bacd2f86f57aa002a86f95f819d895f1ce2e2e16d76aed86f8ea7c31af8418c0",
     ("wine", "test"): "618bb7c71a7d4bbb37d94322016c27ce815e98a47fa7abecd750dca04e7b7398",
-    ("random", "train"): "5aa0598b490ecbca7f95d4295baf0082a8b29cf32a135910725f832bc0fdad2a",
-    ("random", "test"): "3b07ae8419bee338a935de2417a233271db6047c4903f0bb1cd15b3a873888eb",
+    ("random", "train"): "57dec9bc514e6a3d19be9f03ec9034c876ec88f91579f993a2c7a23ca83db6d1",
+    ("random", "test"): "2277a148872c047c3f3361dd6b2efba2fe3d34310ea04c7c03d7a19366323d4d",
     ("sum_sign", "train"): "52a3c6265f48ec5211e3134b71194be60eebbaaebc92ae24c417cf37832fd35f",
     ("sum_sign", "test"): "884a7044291185a3db24ee280ba5da10d2e0d6f62a8f1000a9d93eff0abeebe0",
 }
@@ -115,12 +115,12 @@ NUMBERS = {
         50.6390,
     ),
     "random": (
-        "ffb506596ce7dc5104e6e5dcb61f6b1df12c6b06215b078f7fa84b5d6cb8800f",
-        138.2000,
+        "cd14b560033ee4624c594da0dab885d13d9510cc660e5b9cc4c0340fcad75f78",
+        -2.5421,
     ),
     "finite random": (
-        "8e7c955ec1ad00378c7517bcf3a0a7b53e0324db1a1c7764266b9afdd3e8e9db",
-        -19.0236,
+        "48d3cc7baa271ee138030a6259347c8ea07e03fd15dc00ee9285dbfc27060a22",
+        -53.8963,
     ),
     "sum_sign": (
         "0601a589d1450b2aaedb577d3cac5a4c4b863d8e37f0e971808b2de23fdaf274",

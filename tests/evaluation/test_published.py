@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vsml_bench import paths
+from vsml_bench import cards, paths
 from vsml_bench.errors import UnavailableError
-from vsml_bench.evaluation.cell import load_cell
+from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.replay import replay_cell
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,12 +34,22 @@ def test_there_is_something_to_replay() -> None:
     assert {"vsml", "ridge", "sgd-linear", "gpicl", "chance"} <= set(PUBLISHED)
 
 
+def is_stale(cell: Cell) -> bool:
+    """Whether its learner or its data have another version today: the board lists it apart."""
+    card = cards.shipped().get(cell.plan.learner)
+    changed = card is not None and card.version != cell.plan.job.learner.version
+    return changed or cell.key != cell.plan.key
+
+
 @pytest.mark.parametrize("learner", PUBLISHED)
 def test_a_published_cell_replays(learner: str) -> None:
     folders = (paths.results() / "checkpoints",)
     reason = ""
     for path in PUBLISHED[learner]:
         cell = load_cell(path)
+        if is_stale(cell):
+            reason = reason or "all its cells are stale, and are to be run again"
+            continue
         try:
             found = replay_cell(cell, cell.plan, folders, None, 1, STEPS)
         except UnavailableError as error:  # its data are not here; those of the next may be

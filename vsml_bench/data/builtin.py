@@ -97,9 +97,10 @@ def _table(name: str, train: int, test: int) -> Bundled:
 class RandomPoints(Generated):
     """20 points of N(0, I) with labels uniform over the classes: nothing to learn but which point
     has which label. Points and labels belong to the task, and are drawn anew for each; the stream
-    visits the points with replacement."""
+    visits all points once, in random order, then all once more, in another order, and so on."""
 
     name = "random"
+    version = 2
     classes = 10
     inputs_shape = (1, 28, 28)
     fixed_classes = False
@@ -116,7 +117,8 @@ class RandomPoints(Generated):
         """See `Generated.generate`."""
         labels = task.integers(classes, size=POINTS)
         points = task.standard_normal((POINTS, *inputs_shape), dtype=np.float32)
-        visited = stream.integers(POINTS, size=steps)
+        passes = [stream.permutation(POINTS) for _ in range(-(-steps // POINTS))]
+        visited = np.concatenate(passes)[:steps]
         return points[visited], labels[visited]
 
 

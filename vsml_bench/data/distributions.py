@@ -40,7 +40,8 @@ def members(side: TaskDistribution) -> tuple[TaskDistribution, ...]:
     """The plain sides that a mixture consists of, the largest last; just `side` where it is none.
 
     A meta-train side's tasks may come in several shapes. All lifetimes of one meta-update share
-    one, so a mixture is a plain side for each pair of a class count and a size. What needs one
+    one, so a mixture is a plain side for each pair of a class count and a size (and lifetimes of
+    several datasets are told apart by `EpisodeSampler.by_classes`). What needs one
     well-defined shape, that is validation and tuning, uses the largest.
     Raises VsmlBenchError where a number is given twice: once and for all, and as a choice.
     """

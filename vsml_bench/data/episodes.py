@@ -8,6 +8,7 @@ Philox, whatever the device.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,18 @@ class EpisodeSampler:
         limits = [s.max_steps for s in self._streams if s.max_steps is not None]
         self.max_steps = min(limits, default=None)
         self.content_hashes = {dataset.name: dataset.content_hash for dataset in loaded}
+        self._only: int | None = None
+
+    def by_classes(self) -> list[EpisodeSampler]:
+        """Samplers that have these tasks between them, each with one number of classes, the most
+        last: just this one, or one for each dataset where their classes differ."""
+        if len({stream.shape.classes for stream in self._streams}) == 1:
+            return [self]
+        tasked = self._streams[: self.distribution.diversity or None]
+        parts = [copy.copy(self) for _ in tasked]
+        for which, (part, stream) in enumerate(zip(parts, tasked, strict=True)):
+            part._only, part.shape, part.max_steps = which, stream.shape, stream.max_steps
+        return sorted(parts, key=lambda part: part.shape.classes)
 
     def sample(self, seeds: Sequence[int], steps: int) -> Episode:
         """One lifetime of `steps` examples per seed, on the CPU.
@@ -171,12 +184,13 @@ class EpisodeSampler:
         side = (distribution.partition, self.subset)
         stream_generator = _philox(derive_seed(seed, "stream", *side))
         if distribution.diversity:
-            index = derive_seed(seed, "task", *side) % distribution.diversity
+            index = self._task(derive_seed(seed, "task", *side))
             task_seed = derive_seed(index, "task", task_identity(distribution))
             which = index % len(self._streams)
         else:
             task_seed = derive_seed(seed, "task", *side)
             which = derive_seed(task_seed, "dataset") % len(self._streams)
+            which = which if self._only is None else self._only
         if self.fixed_episodes is not None:
             which = seed % len(self._streams)
         task = _philox(task_seed)
@@ -204,6 +218,14 @@ class EpisodeSampler:
                 labels, stream.shape.classes, distribution.label_noise, noise
             )
         return inputs, torch.from_numpy(observed), torch.from_numpy(labels)
+
+    def _task(self, drawn: int) -> int:
+        """Which of a finite number of tasks a draw stands for; a task's number says its dataset."""
+        tasks, datasets = self.distribution.diversity, len(self._streams)
+        if self._only is None:
+            return drawn % tasks
+        own = range(self._only, tasks, datasets)
+        return own[drawn % len(own)]
 
     def _transformed(
         self,

@@ -59,8 +59,9 @@ class TaskLifetimes(Source):
         protocol = self._episodes or Online(longest)
         self._shapes = {
             classes: [
-                EpisodeSampler(member, root=root, subset=protocol.fit)
+                sampler
                 for member in members(_with_classes(side, classes))
+                for sampler in EpisodeSampler(member, root=root, subset=protocol.fit).by_classes()
             ]
             for classes in {None, *(phase.classes for phase in recipe.phases)}
         }
