@@ -17,6 +17,10 @@ class DenseLayer:
         """All of them."""
         return prod(inputs)
 
+    def fresh_fan_in(self, inputs: Units) -> int:
+        """All of them."""
+        return self.fan_in(inputs)
+
     def outputs(self, inputs: Units, width: int) -> Units:
         """A row of `width` units."""
         return (width,)

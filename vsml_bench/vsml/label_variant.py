@@ -30,9 +30,7 @@ from torch import Tensor, nn
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.layers import Layer, LayerState
-from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
-
-HAIKU_FORGET_OFFSET = 1.0
+from vsml_bench.vsml.sub_rnn import SubRNN
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,7 @@ class LabelVSMLNetwork(Learner):
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """Truncated normal weights with std 1/sqrt(fan in); biases 0 but for the gates' offsets."""
         self.sub_rnn.init_meta_parameters(generator)
-        i, _, f, _ = self.sub_rnn.gates_bias.data.chunk(4)
-        i += FORGET_OFFSET
-        f += HAIKU_FORGET_OFFSET - FORGET_OFFSET
+        self.sub_rnn.open_gates()
 
     def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from vsml_bench.learner import Phase, Recipe
+import torch
+
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.no_symmetry import NoSymmetryConfig, NoSymmetryNetwork
+from vsml_bench.vsml.sub_rnn import SubRNN
 
 __all__ = ["VSML", "VSMLConfig"]
 
@@ -84,6 +87,7 @@ class DeepVSML(VSMLVariant):
 class ConvVSML(VSMLVariant):
     """The 2021 model with a convolutional layer below the dense one."""
 
+    version = 2
     variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-conv": VSMLConfig(conv=(4,))}
     input_kinds = frozenset({"image"})
     invariances = frozenset({"labels"})
@@ -100,6 +104,31 @@ class ConvVSML(VSMLVariant):
         ),
         size=8,
     )
+
+
+class EvolvedVSML(VSML):
+    """The 2021 model, meta-trained by evolution strategies from scratch. Its gates start open, for
+    what closed gates learn in a short lifetime is too little for random steps to notice."""
+
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-es": VSMLConfig()}
+    recipe = Recipe(
+        phases=(
+            Phase(steps=300, lifetime=30, learning_rate=0.025, classes=3),
+            Phase(steps=200, lifetime=60, learning_rate=0.025),
+            Phase(steps=300, lifetime=100, learning_rate=0.02, final_learning_rate=2e-3),
+        ),
+        lifetimes=1,
+        clip=0.0,
+        size=8,
+        engine=ES(pairs=256, own_lifetimes=True),
+    )
+
+    def init_meta_parameters(self, generator: torch.Generator) -> None:
+        """As in `VSMLNetwork`, with open gates."""
+        super().init_meta_parameters(generator)
+        for sub_rnn in self.sub_rnns:
+            assert isinstance(sub_rnn, SubRNN)
+            sub_rnn.open_gates()
 
 
 class LabelVSML(LabelVSMLNetwork):
