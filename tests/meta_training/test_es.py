@@ -243,7 +243,9 @@ def test_a_population_equals_its_members_one_by_one(
     learner = make()
     lives = dealt(learner)
     objective = lives if own_lifetimes else lifetimes_of()
-    population = replace(POPULATION, own_lifetimes=own_lifetimes)
+    population = replace(
+        POPULATION, own_lifetimes=own_lifetimes, states_differ=make is LearnedRates
+    )
     before = {name: p.detach().clone() for name, p in learner.named_parameters()}
     found = es.meta_gradient(learner, objective, population, seed=5)
     gradient = torch.cat([p.grad.flatten() for p in learner.parameters()])
@@ -295,6 +297,17 @@ class _Untaught(Online):
     def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
         logits = torch.stack([runner.predict(state, x)[0] for x in episode.inputs])
         return Predictions(logits, episode.scored, state)
+
+
+def test_fresh_states_are_drawn_once_where_no_meta_parameter_enters_them() -> None:
+    for learner, differ in (
+        (LearnedRates(), True),
+        (LearnedRates(learned_start=False), False),
+        (vsml(), False),
+    ):
+        engine = ES(pairs=POPULATION.pairs, own_lifetimes=True)
+        lives = dealt(learner, dtype=torch.float32)
+        assert es.prepare(learner, lives, engine, "x").states_differ is differ
 
 
 def test_a_source_without_lifetimes_cannot_deal_them_out() -> None:
@@ -369,6 +382,8 @@ def test_chunks_change_no_bit_where_lifetimes_run_in_cpp(own_lifetimes: bool) ->
         population = Population(pairs, 0.3, at_once, own_lifetimes)
         found = es.meta_gradient(learner, objective, population, seed=2)
         results.append((found, torch.cat([p.grad.flatten() for p in learner.parameters()])))
+        runner = objective.runner if isinstance(objective, Lifetimes) else None
+        assert runner is None or (runner.fast is not None and runner.fast.in_use)
     (first, gradient), *others = results
     assert gradient.any()
     assert all(found == first and torch.equal(other, gradient) for found, other in others)

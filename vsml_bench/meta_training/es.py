@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
@@ -59,6 +60,8 @@ class Population:
     """Pairs evaluated in one batched call."""
     own_lifetimes: bool = False
     """Whether the objective's lifetimes are dealt out to the pairs."""
+    states_differ: bool = True
+    """Whether fresh states may depend on the meta-parameters, and so differ in a pair's halves."""
 
 
 def prepare(learner: Learner, objective: Objective, engine: ES, name: str) -> Population:
@@ -78,6 +81,9 @@ def prepare(learner: Learner, objective: Objective, engine: ES, name: str) -> Po
     parameters = dict(learner.named_parameters())
     pair = {key: p.detach().expand(2, *p.shape) for key, p in parameters.items()}
     try:
+        if engine.own_lifetimes and isinstance(objective, Lifetimes):
+            own = objective.share(0, 1, engine.pairs)
+            one = replace(one, states_differ=_states_differ(learner, own, pair))
         found = _evaluate(learner, objective, one, 0, pair, lambda outcome: outcome)
     except VsmlBenchError:
         raise
@@ -157,24 +163,42 @@ def _evaluate(
     assert isinstance(objective, Lifetimes)
     pairs = len(next(iter(members.values()))) // 2
     lives = objective.share(first, pairs, population.pairs)
-    states = []
-    for index in range(pairs):
-        halves = {key: tensor[index::pairs] for key, tensor in members.items()}
-        of_pair = lives.share(index, 1, pairs)
-        states.append(_each(learner, halves, of_pair.fresh_states))  # [2, E, ...]
-    state = pytree.tree_map(lambda *own: torch.stack(own, 1).flatten(0, 1), *states)
+
+    def of_both_halves(part: Tensor, axis: int = 0) -> Tensor:
+        """From the lifetimes of all pairs on one axis to [P, ..., E, ...]."""
+        by_pair: Tensor = part.unflatten(axis, (pairs, -1)).movedim(axis, 0)
+        return by_pair.repeat(2, *[1] * part.ndim)
+
+    if population.states_differ:
+        states = []
+        for index in range(pairs):
+            halves = {key: tensor[index::pairs] for key, tensor in members.items()}
+            of_pair = lives.share(index, 1, pairs)
+            states.append(_each(learner, halves, of_pair.fresh_states))  # [2, E, ...]
+        state = pytree.tree_map(lambda *own: torch.stack(own, 1).flatten(0, 1), *states)
+    else:
+        state = pytree.tree_map(of_both_halves, lives.fresh_states(learner))
     episode = lives.episode
     parts = (episode.inputs, episode.labels, episode.targets)  # [T, n E, ...]
-    examples = [
-        part.unflatten(1, (pairs, -1)).movedim(1, 0).repeat(2, *[1] * part.ndim)  # [P, T, E, ...]
-        for part in parts
-        if part is not None
-    ]
+    examples = [of_both_halves(part, 1) for part in parts if part is not None]
 
     def live(given: Learner, state: State, *examples: Tensor) -> Any:
         return of_interest(meta_loss(lives.runner, state, Episode(*examples), lives.protocol))
 
     return _each(learner, members, live, state, *examples)
+
+
+def _states_differ(learner: Learner, lives: Lifetimes, members: dict[str, Tensor]) -> bool:
+    """Whether what the lifetimes start from is computed from the members' meta-parameters."""
+    batched: list[bool] = []
+
+    def look(given: Learner) -> Tensor:
+        leaves = pytree.tree_leaves(lives.fresh_states(given))
+        batched.extend(map(_functorch.is_batchedtensor, leaves))
+        return torch.zeros(())
+
+    _each(learner, members, look)
+    return any(batched)
 
 
 class _Bound(nn.Module):
