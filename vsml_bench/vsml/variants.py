@@ -113,7 +113,7 @@ class EvolvedVSML(VSML):
     variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-es": VSMLConfig()}
     recipe = Recipe(
         phases=(
-            Phase(steps=300, lifetime=30, learning_rate=0.025, classes=3),
+            Phase(steps=500, lifetime=30, learning_rate=0.025, classes=3),
             Phase(steps=200, lifetime=60, learning_rate=0.025),
             Phase(steps=300, lifetime=100, learning_rate=0.02, final_learning_rate=2e-3),
         ),
