@@ -30,7 +30,9 @@ from torch import Tensor, nn
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.dense import DenseLayer
 from vsml_bench.vsml.layers import Layer, LayerState
-from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
+
+HAIKU_FORGET_OFFSET = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class LabelVSMLNetwork(Learner):
     def init_meta_parameters(self, generator: torch.Generator) -> None:
         """Truncated normal weights with std 1/sqrt(fan in); biases 0 but for the gates' offsets."""
         self.sub_rnn.init_meta_parameters(generator)
-        self.sub_rnn.open_gates()
+        i, _, f, _ = self.sub_rnn.gates_bias.data.chunk(4)
+        i += FORGET_OFFSET
+        f += HAIKU_FORGET_OFFSET - FORGET_OFFSET
 
     def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator

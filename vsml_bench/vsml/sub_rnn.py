@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 FORGET_OFFSET = 5.0
 """Added to the forget gate and taken from the input gate: a fresh sub-RNN remembers."""
-OPEN_FORGET_OFFSET = 1.0
-"""What is left of it where gates start open, as in Haiku's LSTM."""
 
 
 def truncated_normal_(tensor: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
@@ -76,13 +74,6 @@ class SubRNN(nn.Module):
         for norm in (self.forward_norm, self.backward_norm):
             if norm is not None:
                 norm.reset_parameters()
-
-    def open_gates(self) -> None:
-        """Has fresh meta-parameters start with sigmoid(f + 1) and sigmoid(i): since offsets add to
-        a trained bias, this is another initial bias."""
-        i, _, f, _ = self.gates_bias.data.chunk(4)
-        i += FORGET_OFFSET
-        f += OPEN_FORGET_OFFSET - FORGET_OFFSET
 
     def incoming(
         self, forward_messages: Tensor, backward_messages: Tensor
