@@ -84,10 +84,15 @@ def test_the_engine_is_part_of_the_identity_and_idle_fields_are_not(tmp_path: Pa
 
     plain = key()
     assert key(engine="bptt") == plain
-    changes = ({}, {"pairs": 5}, {"noise_std": 0.1}, {"own_lifetimes": True})
+    changes: tuple[dict[str, object], ...] = (
+        {},
+        {"pairs": 5},
+        {"noise_std": 0.1},
+        {"own_lifetimes": True},
+    )
     evolved = [key(engine="es", **more) for more in changes]
     assert len({plain, *evolved}) == 5
-    defaults = {"pairs": 1024, "own_lifetimes": False, "noise_std": 0.05}
+    defaults: dict[str, object] = {"pairs": 1024, "own_lifetimes": False, "noise_std": 0.05}
     assert key(engine="es", chunk_mib=7, **defaults) == evolved[0]
     suite = tmp_path / "s.toml"
     write(

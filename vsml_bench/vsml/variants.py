@@ -113,7 +113,8 @@ class EvolvedVSML(VSML):
         phases=(
             Phase(steps=500, lifetime=30, learning_rate=0.05, classes=3),
             Phase(steps=100, lifetime=60, learning_rate=0.05, final_learning_rate=0.03),
-            Phase(steps=400, lifetime=100, learning_rate=0.03, final_learning_rate=2e-3),
+            Phase(steps=200, lifetime=100, learning_rate=0.03, final_learning_rate=0.01),
+            Phase(steps=100, lifetime=300, learning_rate=0.01, final_learning_rate=1e-3),
         ),
         lifetimes=1,
         clip=0.0,
