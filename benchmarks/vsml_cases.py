@@ -148,8 +148,7 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
             """The same members, one after the other."""
             own = {name: p.detach().clone() for name, p in learner.named_parameters()}
             gradient = {name: torch.zeros_like(p) for name, p in own.items()}
-            one_by_one = es.Population(pairs, engine.noise_std, pairs_at_once=1)
-            for noise in es.draw_noise(own, one_by_one, seed=0):
+            for noise in es.draw_noise(own, pairs, 1, seed=0):
                 losses = []
                 for sign in (1, -1):
                     for name, p in learner.named_parameters():

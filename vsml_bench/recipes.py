@@ -68,6 +68,10 @@ class ES:
     name: Literal["es"] = "es"
     pairs: int = 1024
     """Antithetic pairs of population members, evaluated in each meta-update."""
+    own_lifetimes: bool = False
+    """Each pair lives lifetimes of its own, as in the paper, from fresh states of its own: a
+    meta-update then has the recipe's number of lifetimes for each pair. Otherwise all pairs live
+    the same."""
     noise_std: float = 0.05
     """sigma, how far members are from the meta-parameters, per coordinate."""
     chunk_mib: int = 1024
@@ -95,7 +99,8 @@ class Recipe:
 
     phases: tuple[Phase, ...]
     lifetimes: int = 16
-    """E, lifetimes per meta-update, in phases that do not say otherwise."""
+    """E, lifetimes per meta-update, in phases that do not say otherwise; of evolution strategies
+    with own lifetimes, those of each pair."""
     clip: float = 1.0
     """Bound on the global norm of the meta-gradient; 0 sets none."""
     size: int | None = None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tests.harness import call, refusal, tiny_recipe_options, write, write_suite
 from vsml_bench.api import meta_training_job
+from vsml_bench.execution import decide
 from vsml_bench.learner import ES, Phase, Recipe
+from vsml_bench.meta_training import schedule
 from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.meta_training.loop import Training
+from vsml_bench.meta_training.objective import Lifetimes
 from vsml_bench.suites import find_suite
 from vsml_bench.vsml.variants import VSML
 
@@ -62,7 +67,8 @@ def test_engine_on_the_command_line_and_what_the_board_says(tmp_path: Path) -> N
     path = Path(trained.out.strip())
     document = load_checkpoint(path).document
     engine = document["identity"]["recipe"]["engine"]
-    assert engine == {"name": "es", "pairs": 2, "noise_std": 0.1} and document["steps"] == 3
+    fields = {"name": "es", "pairs": 2, "noise_std": 0.1, "own_lifetimes": False}
+    assert engine == fields and document["steps"] == 3
 
     written = path.stat().st_ino
     run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--device", "cpu", "--quiet")
@@ -78,9 +84,16 @@ def test_the_engine_is_part_of_the_identity_and_idle_fields_are_not(tmp_path: Pa
 
     plain = key()
     assert key(engine="bptt") == plain
-    evolved = [key(engine="es", **more) for more in ({}, {"pairs": 5}, {"noise_std": 0.1})]
-    assert len({plain, *evolved}) == 4
-    assert key(engine="es", pairs=1024, noise_std=0.05, chunk_mib=7) == evolved[0]
+    changes: tuple[dict[str, object], ...] = (
+        {},
+        {"pairs": 5},
+        {"noise_std": 0.1},
+        {"own_lifetimes": True},
+    )
+    evolved = [key(engine="es", **more) for more in changes]
+    assert len({plain, *evolved}) == 5
+    defaults: dict[str, object] = {"pairs": 1024, "own_lifetimes": False, "noise_std": 0.05}
+    assert key(engine="es", chunk_mib=7, **defaults) == evolved[0]
     suite = tmp_path / "s.toml"
     write(
         suite,
@@ -130,6 +143,30 @@ def test_what_the_paper_suite_costs() -> None:
     assert own is not None
     changed = own.changed(find_suite("paper").recipes["vsml"], "paper")
     assert isinstance(changed.engine, ES) and changed.clip == 0 and changed.size == 28
+    assert changed.engine.own_lifetimes and changed.lifetimes == 1
     assert changed.examples == 2048 * 10_001 * 500
     small = Recipe(phases=(Phase(1, 4, 0.1),), engine=ES(pairs=3))
     assert small.examples == 16 * 6 * 4
+
+
+def test_each_pair_has_lifetimes_of_its_own_in_each_update(tmp_path: Path) -> None:
+    """Three updates of two pairs with two lifetimes each are twelve lifetimes, all different, and
+    fresh states as different; lifetimes per update are then those of a pair."""
+    recipe = Recipe(
+        phases=(Phase(3, 5, 0.01),), lifetimes=2, size=4, engine=ES(pairs=2, own_lifetimes=True)
+    )
+    job = dataclasses.replace(meta_training_job("digits-held-out", "vsml", 0), recipe=recipe)
+    training = Training(job, recipe, tmp_path, decide("cpu", 1), None, "")
+    shares = []
+    for step in range(recipe.steps):
+        objective = training.source.objective(schedule.at(recipe, step), step)
+        assert isinstance(objective, Lifetimes)
+        shares += [objective.share(pair, 1, 2) for pair in range(2)]
+        training.update(step)
+    assert [len(share.seeds) for share in shares] == [2] * 6
+    assert len({seed for share in shares for seed in share.seeds}) == 12
+    inputs = [share.episode.inputs[:, e].flatten() for share in shares for e in range(2)]
+    fresh = [share.fresh_states(training.learner).layers[0].cell for share in shares]
+    cells = [cell.flatten() for of_share in fresh for cell in of_share]
+    for drawn in (inputs, cells):
+        assert len({tuple(one.tolist()) for one in drawn}) == 12

@@ -3,6 +3,8 @@ one by one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -11,14 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from tests.runners import on_cpu
+from vsml_bench.acceleration import Runner
 from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.learner import ES, Learner, NoConfig, Shape, cross_entropy_error
+from vsml_bench.learner import ES, Learner, NoConfig, Shape, State, cross_entropy_error
 from vsml_bench.meta_training import es
 from vsml_bench.meta_training.es import Population
-from vsml_bench.meta_training.objective import MetaLoss, Objective, backpropagate, meta_loss
+from vsml_bench.meta_training.objective import (
+    Lifetimes,
+    MetaLoss,
+    Objective,
+    backpropagate,
+    meta_loss,
+)
+from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Predictions
 from vsml_bench.seeds import generator
+from vsml_bench.vsml.fast import library
 from vsml_bench.vsml.variants import VSML, VSMLConfig
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -115,9 +127,26 @@ def double(monkeypatch: pytest.MonkeyPatch) -> object:
 def noise_of(learner: Learner, population: Population, seed: int) -> Tensor:
     """eps of every pair, [pairs, number of meta-parameters]."""
     parameters = {name: p.detach() for name, p in learner.named_parameters()}
-    chunks = es.draw_noise(parameters, population, seed)
+    chunks = es.draw_noise(parameters, population.pairs, population.pairs_at_once, seed)
     flat = [[part.reshape(len(part), -1) for part in chunk.values()] for chunk in chunks]
     return torch.cat([torch.cat(parts, dim=1) for parts in flat])
+
+
+def dealt(
+    learner: Learner, pairs: int = POPULATION.pairs, dtype: torch.dtype = torch.float64
+) -> Lifetimes:
+    """Two lifetimes of noise for each pair; seed s has lifetime s and fresh state s."""
+    drawn = generator(6)
+    inputs = torch.randn(STEPS, 2 * pairs, *SHAPE.inputs, generator=drawn, dtype=dtype)
+    labels = torch.randint(SHAPE.classes, (STEPS, 2 * pairs), generator=drawn)
+
+    def sample(seeds: Sequence[int]) -> Episode:
+        return Episode(inputs[:, list(seeds)], labels[:, list(seeds)])
+
+    def fresh(learner: Learner, seeds: Sequence[int]) -> State:
+        return fresh_states(learner, seeds, SHAPE, torch.device("cpu"))
+
+    return Lifetimes(on_cpu(learner), Online(STEPS), range(2 * pairs), sample, fresh)
 
 
 def vsml(**config: object) -> VSML:
@@ -194,6 +223,7 @@ def test_what_does_not_depend_on_the_parameters_cancels(double: None) -> None:
     assert learner.rate.grad != 0
 
 
+@pytest.mark.parametrize("own_lifetimes", [False, True], ids=["common", "own"])
 @pytest.mark.parametrize(
     "make",
     [
@@ -205,23 +235,36 @@ def test_what_does_not_depend_on_the_parameters_cancels(double: None) -> None:
     ],
     ids=["vsml", "vsml-deep", "vsml-batch", "learned-start", "learned-rate"],
 )
-def test_a_population_equals_its_members_one_by_one(double: None, make: object) -> None:
+def test_a_population_equals_its_members_one_by_one(
+    double: None, make: object, own_lifetimes: bool
+) -> None:
+    """The textbook form: pair after pair, half after half, on the same lifetimes and states."""
     assert callable(make)
-    learner, objective = make(), lifetimes_of()
+    learner = make()
+    lives = dealt(learner)
+    objective = lives if own_lifetimes else lifetimes_of()
+    population = replace(
+        POPULATION, own_lifetimes=own_lifetimes, states_differ=make is LearnedRates
+    )
     before = {name: p.detach().clone() for name, p in learner.named_parameters()}
-    found = es.meta_gradient(learner, objective, POPULATION, seed=5)
+    found = es.meta_gradient(learner, objective, population, seed=5)
     gradient = torch.cat([p.grad.flatten() for p in learner.parameters()])
 
     eps = noise_of(learner, POPULATION, 5)
     expected, losses, accuracies = torch.zeros_like(gradient), [], []
-    for row in eps:
+    for index, row in enumerate(eps):
         pair = []
+        seeds = [2 * index, 2 * index + 1]
         for sign in (1, -1):
             moved = torch.cat([p.flatten() for p in before.values()])
             moved = moved + sign * POPULATION.noise_std * row
             with torch.no_grad():
                 nn.utils.vector_to_parameters(moved, learner.parameters())
-                outcome = objective(learner)
+                if own_lifetimes:
+                    state = fresh_states(learner, seeds, SHAPE, torch.device("cpu"))
+                    outcome = meta_loss(on_cpu(learner), state, lives.sample(seeds), Online(STEPS))
+                else:
+                    outcome = objective(learner)
             pair.append(float(outcome.loss))
             accuracies.append(float(outcome.accuracy))
         expected += row * (pair[0] - pair[1]) / (2 * POPULATION.noise_std) / POPULATION.pairs
@@ -230,6 +273,47 @@ def test_a_population_equals_its_members_one_by_one(double: None, make: object) 
     assert gradient.abs().max() > 1e-4
     assert found.loss == pytest.approx(np.mean(losses), abs=1e-9)
     assert found.accuracy == pytest.approx(np.mean(accuracies), abs=1e-12)
+
+
+def test_halves_of_a_pair_share_what_other_pairs_do_not(double: None) -> None:
+    """With a step size of 0 that no noise reaches, losses are functions of lifetime and fresh state
+    alone: equal in both halves, so that the gradient is 0, and different between pairs."""
+    learner = LearnedRates(learned_start=False)
+    lives = dealt(learner)
+    assert len({tuple(lives.share(i, 1, 7).seeds) for i in range(7)}) == 7
+    still = replace(lives, protocol=_Untaught(STEPS))
+    population = replace(POPULATION, own_lifetimes=True)
+    found = es.meta_gradient(learner, still, population, seed=0)
+    assert learner.rate.grad == 0
+    each = [still.share(i, 1, 7)(learner).loss.item() for i in range(7)]
+    assert found.loss == pytest.approx(np.mean(each), abs=1e-12) and np.std(each) > 1e-2
+    es.meta_gradient(learner, lives, population, seed=0)
+    assert learner.rate.grad != 0
+
+
+class _Untaught(Online):
+    """Predictions from fresh states."""
+
+    def run(self, runner: Runner, state: State, episode: Episode) -> Predictions:
+        logits = torch.stack([runner.predict(state, x)[0] for x in episode.inputs])
+        return Predictions(logits, episode.scored, state)
+
+
+def test_fresh_states_are_drawn_once_where_no_meta_parameter_enters_them() -> None:
+    for learner, differ in (
+        (LearnedRates(), True),
+        (LearnedRates(learned_start=False), False),
+        (vsml(), False),
+    ):
+        engine = ES(pairs=POPULATION.pairs, own_lifetimes=True)
+        lives = dealt(learner, dtype=torch.float32)
+        assert es.prepare(learner, lives, engine, "x").states_differ is differ
+
+
+def test_a_source_without_lifetimes_cannot_deal_them_out() -> None:
+    engine = ES(pairs=2, own_lifetimes=True)
+    with pytest.raises(VsmlBenchError, match=r"learner 'x': own_lifetimes: .* leave it out"):
+        es.prepare(Vector(torch.zeros(5)), of_theta(torch.sum), engine, "x")
 
 
 def test_a_population_agrees_with_the_kernel_that_runs_its_members_one_by_one() -> None:
@@ -263,19 +347,50 @@ def test_small_noise_and_many_pairs_agree_with_backpropagation(double: None) -> 
     assert ((estimate - exact).abs() < 4.5 * error).all()
 
 
+@pytest.mark.parametrize("own_lifetimes", [False, True], ids=["common", "own"])
 @pytest.mark.parametrize("at_once", [1, 3, 6])
-def test_chunks_change_nothing_but_rounding(double: None, at_once: int) -> None:
-    learner, objective = vsml(), lifetimes_of()
-    whole = es.meta_gradient(learner, objective, POPULATION, seed=2)
+def test_chunks_change_nothing_but_rounding(
+    double: None, at_once: int, own_lifetimes: bool
+) -> None:
+    learner = vsml()
+    objective = dealt(learner) if own_lifetimes else lifetimes_of()
+    population = replace(POPULATION, own_lifetimes=own_lifetimes)
+    whole = es.meta_gradient(learner, objective, population, seed=2)
     expected = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
-    chunked = es.meta_gradient(
-        learner, objective, Population(POPULATION.pairs, POPULATION.noise_std, at_once), seed=2
-    )
+    fewer = replace(population, pairs_at_once=at_once)
+    chunked = es.meta_gradient(learner, objective, fewer, seed=2)
     found = [p.grad for p in learner.parameters() if p.grad is not None]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
     assert chunked.loss == pytest.approx(whole.loss, abs=1e-12)
     assert chunked.accuracy == pytest.approx(whole.accuracy, abs=1e-12)
+
+
+@pytest.mark.skipif(library.load() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("own_lifetimes", [False, True], ids=["common", "own"])
+def test_chunks_change_no_bit_where_lifetimes_run_in_cpp(own_lifetimes: bool) -> None:
+    """There a member's lifetime is computed alone, and sums are over the pairs in their order:
+    100 pairs are more than are summed at once."""
+    learner = VSML(VSMLConfig())
+    learner.init_meta_parameters(generator(0))
+    pairs = 100
+    objective = (
+        dealt(learner, pairs, torch.float32) if own_lifetimes else lifetimes_of(dtype=torch.float32)
+    )
+    results = []
+    for at_once in (pairs, 64, 7):
+        population = Population(pairs, 0.3, at_once, own_lifetimes)
+        found = es.meta_gradient(learner, objective, population, seed=2)
+        results.append((found, _flat_gradient(learner)))
+        runner = objective.runner if isinstance(objective, Lifetimes) else None
+        assert runner is None or (runner.fast is not None and runner.fast.in_use)
+    (first, gradient), *others = results
+    assert gradient.any()
+    assert all(found == first and torch.equal(other, gradient) for found, other in others)
+
+
+def _flat_gradient(learner: Learner) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
 
 
 def test_a_learner_that_was_compiled_for_its_validation_stays_a_population(double: None) -> None:

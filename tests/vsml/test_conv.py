@@ -13,7 +13,7 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml.conv import ConvLayer
+from vsml_bench.vsml.conv import ConvLayer, _gather
 from vsml_bench.vsml.fast import library
 from vsml_bench.vsml.sub_rnn import SubRNN
 from vsml_bench.vsml.variants import VSML, VSMLConfig
@@ -56,6 +56,47 @@ def test_outputs_and_meta_gradients_equal_the_textbook_form(config, shape):
         lambda: textbook_logits(learner, state, inputs, labels),
         labels,
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        ([[5.0]], [[0, 0, 0, 0, 5, 0, 0, 0, 0]]),
+        ([[1.0, 2.0], [3.0, 4.0]], [[0, 0, 0, 0, 1, 2, 0, 3, 4]]),
+        (
+            [[1.0, 2.0, 3.0]],
+            [[0, 0, 0, 0, 1, 2, 0, 0, 0], [0, 0, 0, 2, 3, 0, 0, 0, 0]],
+        ),
+        (
+            [[1.0, 2.0, 3.0, 4.0]],
+            [[0, 0, 0, 0, 1, 2, 0, 0, 0], [0, 0, 0, 2, 3, 4, 0, 0, 0]],
+        ),
+    ],
+    ids=["one pixel", "even", "odd row", "even row"],
+)
+def test_each_output_looks_around_every_other_pixel(image, seen):
+    """Centres are at the pixels (0, 0), (0, 2), .. whether the size is even or odd."""
+    messages = torch.tensor(image)[None, None, :, :, None]  # [E, C, H, W, M]
+    assert _gather(messages)[0, :, :, 0].tolist() == seen
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 6), (7, 1)])
+def test_outputs_look_where_a_padded_convolution_does(size):
+    messages = torch.randn(2, 3, *size, 1, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.unfold(messages[..., 0], 3, padding=1, stride=2)
+    assert torch.equal(_gather(messages)[..., 0], expected.transpose(1, 2))
+
+
+def test_noise_of_fresh_kernels_does_not_depend_on_their_channels():
+    """N(0, 1/3) cut at two standard deviations has the standard deviation 0.88 / sqrt(3); that of a
+    dense layer of A inputs is 0.88 / sqrt(A)."""
+    learner = VSML(VSMLConfig(conv=(8, 8), hidden=(16,)))
+    state = fresh(learner, Shape((1, 8, 8), 4), lifetimes=200)
+    first, second, dense, _ = (layer.cell[..., :8] for layer in state.layers)
+    for kernel in (first, second):
+        assert float(kernel.std()) == pytest.approx(0.8796 / 3**0.5, rel=0.02)
+        assert float(kernel.abs().max()) <= 2 / 3**0.5
+    assert float(dense.std()) == pytest.approx(0.8796 / 32**0.5, rel=0.02)
 
 
 def test_sizes_of_states_and_messages():

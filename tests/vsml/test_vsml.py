@@ -79,6 +79,22 @@ def test_fresh_state_is_half_noise_half_zero():
     assert noise.std().item() == pytest.approx(0.8796 / 100**0.5, rel=0.02)
 
 
+def test_copies_of_a_batch_start_alike_and_share_the_error():
+    """The error is that of the mean loss, so that two copies get half of softmax - onehot each."""
+    learner = make(VSMLConfig(batch=2))
+    inputs, labels = stream()
+    state = learner.init_state(LIFETIMES, SHAPE, torch.Generator().manual_seed(3))
+    (layer,) = state.layers
+    assert torch.equal(layer.cell[:, 0], layer.cell[:, 1]) and layer.cell[:, 0].std() > 0
+    assert not torch.equal(layer.cell[0], layer.cell[1])  # lifetimes differ
+    logits, state = learner.predict(state, inputs[0])
+    state = learner.observe(state, labels[0])
+    right = torch.nn.functional.one_hot(labels[0], logits.shape[-1])
+    fed = state.feedback[-1][:, -1, :, 0]  # of the copy that learned, now the last in the queue
+    torch.testing.assert_close(fed, (logits.softmax(-1) - right) / 2)
+    assert not state.feedback[-1][:, 0].any()
+
+
 def test_order_of_inputs_and_names_of_labels_do_not_matter():
     learner = make(VSMLConfig())
     inputs, labels = stream()

@@ -131,7 +131,7 @@ class TextbookNetwork:
         error = torch.softmax(logits, 0)
         feedback = []
         for k in range(len(logits)):
-            channels = [error[k] - 1 if k == label else error[k]]
+            channels = [(error[k] - 1 if k == label else error[k]) / config.batch]
             if config.feed_label:
                 channels.append(message(()) + (1.0 if k == label else 0.0))
             channels += [message(())] * (config.message_size - len(channels))
@@ -172,15 +172,12 @@ class TextbookNetwork:
         """Messages are in the order (channel, row, column)."""
         channels, height, width = image
         rows, columns, outputs = (height + 1) // 2, (width + 1) // 2, len(h[0])
-        # SAME: what the last output looks beyond the image is split, the odd one at the end
-        above = max(2 * (rows - 1) + 3 - height, 0) // 2
-        left = max(2 * (columns - 1) + 3 - width, 0) // 2
         positions = list(product(range(rows), range(columns)))
         grid = list(enumerate(product(range(channels), range(3), range(3))))
         at: dict[Any, Any] = {}
         for _ in range(self.config.ticks):
             for (y, x), (a, (channel, i, j)), b in product(positions, grid, range(outputs)):
-                row, column = 2 * y + i - above, 2 * x + j - left
+                row, column = 2 * y + i - 1, 2 * x + j - 1  # the kernel's centre is at (2 y, 2 x)
                 looked_at = None
                 message = torch.zeros_like(forward[0])
                 if 0 <= row < height and 0 <= column < width:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from vsml_bench.acceleration import accelerate
 from vsml_bench.data.distributions import largest as largest_of
 from vsml_bench.data.distributions import members
-from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
-from vsml_bench.learner import Learner, Recipe
+from vsml_bench.learner import Learner, Recipe, State
 from vsml_bench.meta_training.job import Job, trained_side
-from vsml_bench.meta_training.objective import (
-    MetaLoss,
-    Objective,
-    Source,
-    Validation,
-    meta_loss,
-)
+from vsml_bench.meta_training.objective import Lifetimes, Source, Validation
 from vsml_bench.meta_training.schedule import Update
 from vsml_bench.protocols.evaluation import (
     evaluate,
@@ -80,25 +75,26 @@ class TaskLifetimes(Source):
         if len(self._shapes[None]) == 1:
             self._runner = accelerate(self._learner, self._execution, steps)
 
-    def objective(self, planned: Update, step: int, *, largest: bool = False) -> Objective:
+    def objective(self, planned: Update, step: int, *, largest: bool = False) -> Lifetimes:
         """The meta-loss on the lifetimes of meta-update `step`; those of a mixture share a shape,
         drawn from (seed, step), or the largest."""
-        job = self._job
+        job, device = self._job, self._execution.device
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
         protocol = self._episodes or Online(planned.lifetime)
-        shapes, device = self._shapes[planned.classes], self._execution.device
+        shapes = self._shapes[planned.classes]
         drawn = derive_seed(job.seed, "shape", step) % len(shapes)
         sampler = shapes[-1 if largest else drawn]
         shape = learner_shape(self._learner, sampler.shape)
-        episode = padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
-        inner = [derive_seed(job.seed, "inner", seed) for seed in seeds]
 
-        def objective(learner: Learner) -> MetaLoss:
+        def sample(seeds: Sequence[int]) -> Episode:
+            return padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
+
+        def fresh(learner: Learner, seeds: Sequence[int]) -> State:
             assert learner is self._learner, "the runner is of one learner"
-            state = fresh_states(learner, inner, shape, device)
-            return meta_loss(self._runner, state, episode, protocol)
+            inner = [derive_seed(job.seed, "inner", seed) for seed in seeds]
+            return fresh_states(learner, inner, shape, device)
 
-        return objective
+        return Lifetimes(self._runner, protocol, seeds, sample, fresh)
 
     def validate(self) -> Validation:
         """Cross-entropy in nats and accuracy, over all scored predictions."""

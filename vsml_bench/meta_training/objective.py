@@ -4,7 +4,9 @@ on made-up examples of an algorithm."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -49,6 +51,39 @@ def meta_loss(runner: Runner, state: State, episode: Episode, protocol: Protocol
     loss = stepwise_loss(logits, labels).mean()
     accuracy = (logits.argmax(-1) == labels).to(loss.dtype).mean()
     return MetaLoss(loss, accuracy, logits, state)
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """An `Objective`: lifetimes of tasks, each a function of its seed. They are sampled when they
+    are lived, so that a large population need not have all of them at once."""
+
+    runner: Runner
+    protocol: Protocol
+    seeds: Sequence[int]
+    sample: Callable[[Sequence[int]], Episode]
+    """The lifetimes of some seeds, [T, E, ...]."""
+    fresh: Callable[[Learner, Sequence[int]], State]
+    """The states that these lifetimes start from."""
+
+    def __call__(self, learner: Learner) -> MetaLoss:
+        """The meta-loss of all of them."""
+        return meta_loss(self.runner, self.fresh_states(learner), self.episode, self.protocol)
+
+    def fresh_states(self, learner: Learner) -> State:
+        """What all of them start from."""
+        return self.fresh(learner, self.seeds)
+
+    @cached_property
+    def episode(self) -> Episode:
+        """All of them."""
+        return self.sample(self.seeds)
+
+    def share(self, first: int, count: int, shares: int) -> Lifetimes:
+        """Those of `count` shares from `first` on, where all are dealt out, in order, in so many
+        equal shares."""
+        size = len(self.seeds) // shares
+        return replace(self, seeds=self.seeds[first * size : (first + count) * size])
 
 
 class Validation(NamedTuple):

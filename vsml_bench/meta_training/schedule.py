@@ -7,13 +7,13 @@ from dataclasses import replace
 from math import cos, pi
 from typing import NamedTuple
 
-from vsml_bench.recipes import Phase, Recipe
+from vsml_bench.recipes import ES, Phase, Recipe
 
 
 class Update(NamedTuple):
     """One meta-update of a recipe."""
 
-    lifetimes: int  # E
+    lifetimes: int  # E; of evolution strategies with own lifetimes, those of all pairs together
     lifetime: int  # T, examples in each
     learning_rate: float
     fresh_optimizer: bool  # whether Adam forgets its moments before it
@@ -22,10 +22,12 @@ class Update(NamedTuple):
 
 def at(recipe: Recipe, step: int) -> Update:
     """Meta-update `step`, counted from 0."""
+    engine = recipe.engine
+    shares = engine.pairs if isinstance(engine, ES) and engine.own_lifetimes else 1
     for phase in recipe.phases:
         if step < phase.steps:
             return Update(
-                lifetimes=phase.lifetimes or recipe.lifetimes,
+                lifetimes=shares * (phase.lifetimes or recipe.lifetimes),
                 lifetime=phase.lifetime,
                 learning_rate=_learning_rate(phase, step),
                 fresh_optimizer=phase.fresh_optimizer and step == 0,

@@ -19,12 +19,15 @@ After the last tick the heads read each position's own h_p, before the average:
     downward[c, q] = mean over all (p, i, j) with q(p, i, j) = q, and over k, of
                      head_backward(h_p[(c, i, j), k])
 
-Padding is SAME (an output is half the input's size, rounded up; the odd row or column is added at
-the end). Padded positions send zeros and count in upward's mean, as in a zero-padded convolution;
-what is sent down to them is dropped, and downward's mean is over the uses an input position really
-has: 1, 2 or 4 in the interior, and no more than there are at an edge.
-Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905; sizes and the average over positions are those
-of the authors' research code, the treatment of edges is decided here.
+An output is half the input's size, rounded up, and the kernel's centre is at (2 y, 2 x): padding is
+one row and column before the image and, where its size is odd, one behind it; the kernel reaches no
+further where it is even. Padded positions send zeros and count in upward's mean, as in a
+zero-padded convolution; what is sent down to them is dropped, and downward's mean is over the uses
+an input position really has: 1, 2 or 4 in the interior, and no more than there are at an edge.
+Source: Kirsch & Schmidhuber 2021, arXiv 2012.14905; sizes, padding, noise of fresh states and the
+average over positions are those of the authors' research code. Messages down are not: there they
+are divided by 9 everywhere, and a mask that is meant for the edges lets them through in one
+quadrant of the image alone, a fault that shows where conv layers are stacked.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ STRIDE = 2
 
 
 class ConvLayer:
-    """A 3 x 3 kernel, stride 2, SAME padding. Takes images, inputs (channels, height, width)."""
+    """A 3 x 3 kernel, stride 2, padding 1. Takes images, inputs (channels, height, width)."""
 
     def __init__(self, grid: DenseLayer | None = None) -> None:
         """grid: what runs the ticks of all positions."""
@@ -55,6 +58,10 @@ class ConvLayer:
                 f"of shape {inputs}; use a VSML without conv layers."
             )
         return inputs[0] * KERNEL**2
+
+    def fresh_fan_in(self, inputs: Units) -> int:
+        """3, the kernel's side, whatever the channels: the choice of the research code."""
+        return KERNEL
 
     def outputs(self, inputs: Units, width: int) -> Units:
         """`width` channels at half the size, rounded up."""
@@ -96,9 +103,9 @@ def _output_size(size: int) -> int:
 
 
 def _padding(size: int) -> tuple[int, int]:
-    """Zeros before and behind an axis of `size` inputs."""
-    total = max((_output_size(size) - 1) * STRIDE + KERNEL - size, 0)
-    return total // 2, total - total // 2
+    """Zeros before and behind an axis of `size` inputs, as far as the kernel looks at them."""
+    before = KERNEL // 2
+    return before, (_output_size(size) - 1) * STRIDE + KERNEL - size - before
 
 
 def _gather(messages: Tensor) -> Tensor:

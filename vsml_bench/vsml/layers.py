@@ -29,6 +29,9 @@ class Layer(Protocol):
     def fan_in(self, inputs: Units) -> int:
         """A, the number of inputs that meet at one output."""
 
+    def fresh_fan_in(self, inputs: Units) -> int:
+        """What the noise of fresh cells is scaled by: its std is 1/sqrt of this."""
+
     def outputs(self, inputs: Units, width: int) -> Units:
         """How the outputs are arranged; width is B, the layer's units or channels."""
 
@@ -49,14 +52,20 @@ class Layer(Protocol):
 
 
 def init_layer_state(
-    sub_rnn: SubRNN, lifetimes: int, inputs: int, outputs: int, generator: torch.Generator
+    layer: Layer,
+    sub_rnn: SubRNN,
+    lifetimes: int,
+    inputs: Units,
+    width: int,
+    generator: torch.Generator,
 ) -> LayerState:
-    """Fresh sub-RNNs: h = 0; the first half of c is truncated normal with std 1/sqrt(inputs), which
-    breaks the symmetry between sub-RNNs, and the second half is 0."""
+    """Fresh sub-RNNs: h = 0; the first half of c is truncated normal with std 1/sqrt(fresh fan in),
+    which breaks the symmetry between sub-RNNs, and the second half is 0."""
     like = sub_rnn.gates_bias
-    size = (lifetimes, inputs, outputs, sub_rnn.state_size)
+    size = (lifetimes, layer.fan_in(inputs), width, sub_rnn.state_size)
     cell = torch.zeros(size, dtype=like.dtype)
-    truncated_normal_(cell[..., : sub_rnn.state_size // 2], inputs, generator)
+    fan_in = layer.fresh_fan_in(inputs)
+    truncated_normal_(cell[..., : sub_rnn.state_size // 2], fan_in, generator)
     return LayerState(torch.zeros_like(cell).to(like.device), cell.to(like.device))
 
 
@@ -66,6 +75,10 @@ class DenseLayer:
     def fan_in(self, inputs: Units) -> int:
         """All of them."""
         return prod(inputs)
+
+    def fresh_fan_in(self, inputs: Units) -> int:
+        """All of them."""
+        return self.fan_in(inputs)
 
     def outputs(self, inputs: Units, width: int) -> Units:
         """A row of `width` units."""

@@ -46,8 +46,9 @@ class VSMLConfig:
     conv: tuple[int, ...] = ()
     """Channels of convolutional layers before the dense ones; inputs must be images."""
     batch: int = 1
-    """Examples learned from side by side: each of `batch` copies of the state takes every
-    batch-th example, and after each round the first half of the copies' states is averaged."""
+    """Examples learned from side by side: each of `batch` copies of the state, equal at the start,
+    takes every batch-th example and its share, 1/batch, of the error; after each round the first
+    half of the copies' states is averaged."""
 
 
 class VSMLState(NamedTuple):
@@ -101,12 +102,12 @@ class VSMLNetwork(Learner):
         units: list[Units] = [shape.inputs]
         layers = []
         for index, width in enumerate((*config.conv, *config.hidden, shape.classes)):
-            fan_in = self.layers[index].fan_in(units[-1])
-            layer = init_layer_state(
-                self._sub_rnn(index), lifetimes * copies, fan_in, width, generator
+            layer = self.layers[index]
+            fresh = init_layer_state(
+                layer, self._sub_rnn(index), lifetimes, units[-1], width, generator
             )
-            layers.append(LayerState(*(part.unflatten(0, (lifetimes, copies)) for part in layer)))
-            units.append(self.layers[index].outputs(units[-1], width))
+            layers.append(LayerState(*(p.unsqueeze(1).repeat_interleave(copies, 1) for p in fresh)))
+            units.append(layer.outputs(units[-1], width))
         zeros = layers[0].hidden.new_zeros
         messages = config.message_size
         return VSMLState(
@@ -146,9 +147,11 @@ class VSMLNetwork(Learner):
         )
 
     def observe(self, state: VSMLState, labels: Tensor) -> VSMLState:
-        """Puts the error dL/dlogits, on channel 0, at the top of the network, where the next sweep
-        meets it; with `backward_pass` a sweep downwards carries it at once."""
-        error = self._message(cross_entropy_error(state.logits, labels))  # [E, K, M]
+        """Puts the error dL/dlogits, L the mean over a batch, on channel 0, at the top of the
+        network, where the next sweep meets it; with `backward_pass` a sweep downwards carries it at
+        once."""
+        error = cross_entropy_error(state.logits, labels) / self.config.batch
+        error = self._message(error)  # [E, K, M]
         if self.config.feed_label:
             onehot = nn.functional.one_hot(labels, error.shape[1]).to(error.dtype)
             error = error + nn.functional.pad(

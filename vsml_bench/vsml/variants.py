@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from vsml_bench.learner import Phase, Recipe
+from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.no_symmetry import NoSymmetryConfig, NoSymmetryNetwork
@@ -73,6 +73,7 @@ class DeepVSML(VSMLVariant):
 class ConvVSML(VSMLVariant):
     """The 2021 model with a convolutional layer below the dense one."""
 
+    version = 2
     variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-conv": VSMLConfig(conv=(4,))}
     input_kinds = frozenset({"image"})
     invariances = frozenset({"labels"})
@@ -83,6 +84,26 @@ class ConvVSML(VSMLVariant):
             replace(SHORT, final_learning_rate=5e-4, fresh_optimizer=True),
         ),
         size=8,
+    )
+
+
+class EvolvedVSML(VSML):
+    """The 2021 model, meta-trained by evolution strategies from scratch. Steps are larger than the
+    paper's: with closed gates, what is learned in a short lifetime is too little for small steps to
+    notice."""
+
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {"vsml-es": VSMLConfig()}
+    recipe = Recipe(
+        phases=(
+            Phase(steps=500, lifetime=30, learning_rate=0.05, classes=3),
+            Phase(steps=100, lifetime=60, learning_rate=0.05, final_learning_rate=0.03),
+            Phase(steps=200, lifetime=100, learning_rate=0.03, final_learning_rate=0.01),
+            Phase(steps=100, lifetime=300, learning_rate=0.01, final_learning_rate=1e-3),
+        ),
+        lifetimes=1,
+        clip=0.0,
+        size=8,
+        engine=ES(pairs=256, own_lifetimes=True, noise_std=0.2),
     )
 
 

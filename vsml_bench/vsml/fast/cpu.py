@@ -21,15 +21,15 @@ _TICKS = ("incoming", "incoming_grid", "recurrent", "tick", "outgoing")
 
 
 def takes(packed: Packed) -> bool:
-    """Whether `run` can take these. A population must live the same inputs and needs no
-    gradient."""
-    if any(map(_functorch.is_batchedtensor, packed.operands)) and packed.differentiated:
+    """Whether `run` can take these. A population needs no gradient."""
+    tensors = (packed.inputs, packed.labels, *packed.operands)
+    if any(map(_functorch.is_batchedtensor, tensors)) and packed.differentiated:
         return False
-    numbers = (packed.inputs, *map(_below_vmap, packed.operands))
+    inputs, labels, *operands = map(_below_vmap, tensors)
     return (
         packed.fits
-        and not _functorch.is_functorch_wrapped_tensor(packed.labels)
-        and library.reads(packed.ticks, *numbers)
+        and not _functorch.is_functorch_wrapped_tensor(labels)
+        and library.reads(packed.ticks, inputs, *operands)
     )
 
 
@@ -56,8 +56,8 @@ class _Lifetimes(torch.autograd.Function):
         ticks: int, with_tape: bool, inputs: Tensor, labels: Tensor, *operands: Tensor
     ) -> tuple[Tensor, ...]:
         """The logits, the end, and the tape that the gradient needs."""
-        with_axis = [operand.unsqueeze(0) for operand in operands]
-        results = _live(ticks, with_tape, inputs, labels, with_axis)
+        with_axis = [tensor.unsqueeze(0) for tensor in (inputs, labels, *operands)]
+        results = _live(ticks, with_tape, *with_axis)
         return (*(result.squeeze(0) for result in results[:4]), *results[4:])
 
     @staticmethod
@@ -101,31 +101,33 @@ class _Lifetimes(torch.autograd.Function):
         in_dims: tuple[int | None, ...],
         ticks: int,
         with_tape: bool,
-        inputs: Tensor,
-        labels: Tensor,
-        *operands: Tensor,
+        *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """Members with meta-parameters, and perhaps a start, of their own."""
-        assert not with_tape and in_dims[2] is None and in_dims[3] is None
+        """Members with meta-parameters, and perhaps examples and a start, of their own."""
+        assert not with_tape
         with_axis = [
-            operand.unsqueeze(0) if dim is None else operand.movedim(dim, 0)
-            for operand, dim in zip(operands, in_dims[4:], strict=True)
+            tensor.unsqueeze(0) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims[2:], strict=True)
         ]
-        for index in range(len(MetaParameters._fields)):
+        for index in range(2, 2 + len(MetaParameters._fields)):
             with_axis[index] = with_axis[index].expand(info.batch_size, *with_axis[index].shape[1:])
-        results = _live(ticks, False, inputs, labels, with_axis)
+        results = _live(ticks, False, *with_axis)
         return tuple(results), (0,) * len(results)
 
 
 def _live(
-    ticks: int, with_tape: bool, inputs: Tensor, labels: Tensor, operands: list[Tensor]
+    ticks: int, with_tape: bool, inputs: Tensor, labels: Tensor, *operands: Tensor
 ) -> list[Tensor]:
-    """Logits [P, T, E, B] and the end [P, ...] of P members. operands: [P, ...]; a start may be
-    [1, ...], for all of them. with_tape, only where P is 1: also h and c [T, E, A, B, N] and the
-    error [T, E, B] before each step, and the mean hidden state of each step [T, E, B, N]."""
-    operands = [operand.contiguous() for operand in operands]
-    meta_parameters, start = operands[:6], Boundary(*operands[6:])
-    members, steps = len(meta_parameters[0]), len(inputs)
+    """Logits [P, T, E, B] and the end [P, ...] of P members. inputs [P, T, E, A], labels
+    [P, T, E], operands [P, ...]; examples and a start may be [1, ...], for all of them. with_tape,
+    only where P is 1: also h and c [T, E, A, B, N] and the error [T, E, B] before each step, and
+    the mean hidden state of each step [T, E, B, N]."""
+    examples = max(len(inputs), len(labels))
+    inputs = inputs.expand(examples, *inputs.shape[1:])
+    labels = labels.expand(examples, *labels.shape[1:])
+    own = [operand.contiguous() for operand in operands]
+    meta_parameters, start = own[:6], Boundary(*own[6:])
+    members, steps = len(meta_parameters[0]), inputs.shape[1]
     _, lifetimes, size, outputs, states = start.hidden.shape
     empty = inputs.new_empty
     logits = empty(members, steps, lifetimes, outputs)
@@ -136,7 +138,7 @@ def _live(
     library.call(
         "vsml_lifetimes",
         *(torch.get_num_threads(), members, steps, lifetimes, size, outputs, ticks),
-        *(len(start.hidden), len(start.error)),
+        *(examples, len(start.hidden), len(start.error)),
         *(inputs.contiguous(), labels.contiguous()),
         *(*meta_parameters, *start, logits, *end),
         *(tape or (None, None, None, None)),

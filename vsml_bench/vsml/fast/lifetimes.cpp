@@ -11,8 +11,8 @@
 //     e <- softmax(logits) - onehot(label)
 //
 // Shapes, row-major: P members of a population, each with meta-parameters of its own, live E
-// lifetimes of T steps with A inputs and B outputs each. inputs [T, E, A] and labels [T, E] are
-// common to all members.
+// lifetimes of T steps with A inputs and B outputs each, on inputs [P or 1, T, E, A] and labels
+// [P or 1, T, E]: where the first axis is 1, these are common to all members.
 
 #include <algorithm>
 #include <atomic>
@@ -104,7 +104,8 @@ void over_spans(int64_t threads, int64_t lifetimes, int64_t steps, Live live) {
 // [T, E, B] and the means of h' [T, E, B, N].
 extern "C" void vsml_lifetimes(
     int64_t threads, int64_t members, int64_t steps, int64_t lifetimes, int64_t size,
-    int64_t outputs, int64_t ticks, int64_t state_members, int64_t error_members,
+    int64_t outputs, int64_t ticks, int64_t input_members, int64_t state_members,
+    int64_t error_members,
     const float* inputs, const int64_t* labels, const float* from_input, const float* bias,
     const float* from_error, const float* weight, const float* head, const float* head_bias,
     const float* hidden, const float* cell, const float* errors, float* logits, float* last_hidden,
@@ -118,6 +119,7 @@ extern "C" void vsml_lifetimes(
         const MetaParameters own = all_members.of(p);
         const Shares shares(own);
         const Weight scaled(own.weight);
+        const int64_t examples = input_members == 1 ? 0 : p * steps;  // before the member's own
         const int64_t from = state_members == 1 ? e : life;
         float* error = last_errors + life * outputs;
         std::vector<float> above(outputs * GATES), means(outputs * N);
@@ -141,7 +143,8 @@ extern "C" void vsml_lifetimes(
             const int64_t step = t * lifetimes + e;
             if (error_tape) std::copy_n(error, outputs, error_tape + step * outputs);
             const At before = states_before(t), after = states_before(t + 1);
-            const float* x = inputs + step * size;
+            const int64_t example = examples * lifetimes + step;
+            const float* x = inputs + example * size;
             shares.above(error, outputs, above.data());
             std::fill(means.begin(), means.end(), 0.0f);
             over_blocks(size, outputs, [&](const Place& place) {
@@ -157,7 +160,7 @@ extern "C" void vsml_lifetimes(
             });
             for (float& mean : means) mean /= size;
             if (mean_tape) std::copy(means.begin(), means.end(), mean_tape + step * outputs * N);
-            read_out(own, means.data(), outputs, labels[step],
+            read_out(own, means.data(), outputs, labels[example],
                      logits + ((p * steps + t) * lifetimes + e) * outputs, error);
         }
     });
