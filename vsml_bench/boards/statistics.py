@@ -20,10 +20,27 @@ approximate distribution of estimates of variance components", Biometrics 2(6), 
 With one seed, V = MS_b / L and df = L - 1. That is all there is to know of a learner without
 meta-parameters; for the others the interval is too narrow, and is marked so. With one lifetime
 nothing is known of the spread, and the interval is everything that is possible.
+
+Student's t takes means for normal, which they are not where few predictions are right or few are
+wrong: it covers 55 % and not 95 where 16 lifetimes of 5 steps are 99 % right, and has no width
+where all lifetimes are equal. Then, below FEW of the one or the other, or without width, the
+interval is widened to hold the score interval of a share p of n = L steps predictions as well,
+
+    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),   z = 1.96,
+
+and for a sum of such shares with weights w, as in differences (w = 1, -1), the one recovered from
+their ends l and u: the sum minus and plus the root of the sum of squares of the parts w (p - l) and
+w (u - p), the two exchanged where w < 0. Seeds meet the same examples, so they add nothing to n.
+Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA
+22(158), 1927; Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", Statistical
+Science 16(2), 2001; Newcombe, "Interval estimation for the difference between independent
+proportions", Statistics in Medicine 17(8), 1998, method 10; Zou & Donner, "Construction of
+confidence limits about effect measures", Statistics in Medicine 27(10), 2008.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal, TypeAlias
@@ -34,6 +51,12 @@ import numpy.typing as npt
 from vsml_bench.errors import VsmlBenchError
 
 CONFIDENCE = 0.95
+_Z = 1.959963984540054
+"""The normal distribution's quantile that leaves out CONFIDENCE's half at either side."""
+FEW = 100
+"""Of right or of wrong predictions over all lifetimes; the score interval counts below it."""
+DECIMALS = 9
+"""Of published numbers: coarser than the rounding noise between machines, finer than any need."""
 WINDOW = 100
 """Steps at either end of a lifetime that early and final accuracy look at."""
 
@@ -68,11 +91,51 @@ class Estimate(Interval):
 
 
 @dataclass(frozen=True)
+class _Share:
+    """A share of predictions that are right, a weight in a sum of such shares, and their number."""
+
+    weight: float
+    right: float
+    predictions: int
+
+    @classmethod
+    def of(cls, scores: Scores, predictions: int | None, weight: float = 1.0) -> tuple[_Share, ...]:
+        """One, or none where scores are no shares of `predictions` that are right."""
+        if predictions is None:
+            return ()
+        return (cls(weight, float(scores.mean()), scores.shape[1] * predictions),)
+
+    @property
+    def few(self) -> bool:
+        """Whether the mean is not taken for normal."""
+        return min(self.right, 1 - self.right) * self.predictions < FEW
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far its part of the sum may lie lower and higher."""
+        low, high = _wilson(self.right, self.predictions)
+        ends = (self.weight * (self.right - low), self.weight * (high - self.right))
+        return ends if self.weight > 0 else (-ends[1], -ends[0])
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    square = _Z**2 / count
+    middle = share + square / 2
+    half = _Z * sqrt(share * (1 - share) / count + square / (4 * count))
+    return (middle - half) / (1 + square), (middle + half) / (1 + square)
+
+
+@dataclass(frozen=True)
 class _Variance:
     """Part of the variance of a mean, and the (coefficient x mean square, df) behind it."""
 
     value: float
     terms: tuple[tuple[float, int], ...]
+
+
+def published(value: float) -> float:
+    """Rounded as it is published."""
+    return round(value, DECIMALS) + 0.0  # so that there is no -0.0
 
 
 def lifetime_scores(correct: npt.NDArray[Any]) -> Scores:
@@ -103,56 +166,96 @@ def final(correct: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return correct[..., -WINDOW:]
 
 
-def estimate(scores: Scores, has_meta_parameters: bool) -> Estimate:
-    """Mean and interval of one learner's accuracy; scores [seeds, lifetimes]."""
+def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None) -> Estimate:
+    """Mean and interval of one learner's accuracy.
+
+    scores: [seeds, lifetimes]. predictions: in each lifetime; None where scores are something else
+    in [0, 1] than shares of predictions that are right.
+    """
     scores = _checked(scores)
     seeds, lifetimes = scores.shape
-    mean = float(scores.mean())
-    low, high = _interval(mean, [_over_lifetimes(scores.mean(0)), _over_seeds(scores)], 0.0, 1.0)
+    parts = [_over_lifetimes(scores.mean(0)), _over_seeds([scores], [1.0])]
+    found = _interval(float(scores.mean()), parts, 0.0, _Share.of(scores, predictions))
     measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
-    return Estimate(mean, low, high, seeds, lifetimes, "measured" if seeds > 1 else measured)
+    return Estimate(
+        *(found.mean, found.low, found.high, seeds, lifetimes),
+        "measured" if seeds > 1 else measured,
+    )
 
 
-def paired_difference(ours: Scores, theirs: Scores) -> Interval:
+def mean_over_splits(
+    splits: Sequence[Scores], predictions: Sequence[int], same_seeds: bool, without: int = 0
+) -> Interval:
+    """Accuracy of one learner, all splits alike.
+
+    splits: [seeds, lifetimes] of each split that has a score, at least one. predictions: in a
+    lifetime of each. same_seeds: whether row s is the same meta-trained learner in all of them.
+    without: splits in which it has no score; they count as 0, so that failing never pays.
+    """
+    splits = [_checked(scores) for scores in splits]
+    weight = 1 / (len(splits) + without)
+    weights = [weight] * len(splits)
+    together = [_over_seeds(splits, weights)]
+    apart = [_over_seeds([scores], [weight]) for scores in splits]
+    return _interval(
+        sum(weight * float(scores.mean()) for scores in splits),
+        [_over_lifetimes(weight * s.mean(0)) for s in splits] + (together if same_seeds else apart),
+        0.0,
+        [
+            share
+            for scores, count in zip(splits, predictions, strict=True)
+            for share in _Share.of(scores, count, weight)
+        ],
+    )
+
+
+def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Interval:
     """Our accuracy minus theirs on the same pinned lifetimes.
 
     ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
     Pairing cancels what makes a lifetime easy for everyone: the lifetimes' part of the variance is
-    that of the difference of the two means per lifetime.
+    that of the difference of the two means per lifetime. predictions: as in `estimate`.
     """
     ours, theirs = _checked(ours), _checked(theirs)
     _check_lifetimes(ours, theirs)
     between = ours.mean(0) - theirs.mean(0)
-    parts = [_over_lifetimes(between), _over_seeds(ours), _over_seeds(theirs)]
-    return _difference(float(ours.mean() - theirs.mean()), parts)
+    seeds = [_over_seeds([scores], [1.0]) for scores in (ours, theirs)]
+    return _difference(ours, theirs, [_over_lifetimes(between), *seeds], predictions)
 
 
-def paired_change(changed: Scores, unchanged: Scores) -> Interval:
+def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -> Interval:
     """Accuracy under a change minus that without it, of one learner on the same pinned lifetimes.
 
     changed, unchanged: [seeds, lifetimes]; x[s, l] is the same meta-trained learner on the same
     lifetime in both, but for the change. The differences are crossed effects of their own, so that
-    the interval is `estimate`'s. Raises VsmlBenchError for unequal seeds or lifetimes.
+    the interval is `estimate`'s. Where all scores are equal, no prediction seems to have changed,
+    and the interval has what share of them might yet. predictions: as in `estimate`. Raises
+    VsmlBenchError for unequal seeds or lifetimes.
     """
     changed, unchanged = _checked(changed), _checked(unchanged)
     _check_seeds(changed, unchanged)
     _check_lifetimes(changed, unchanged)
+    if predictions is not None and changed.shape[1] > 1 and (changed == unchanged).all():
+        share = _wilson(0.0, changed.shape[1] * predictions)[1]
+        return Interval(0.0, -share, share)
     differences: Scores = changed - unchanged
-    parts = [_over_lifetimes(differences.mean(0)), _over_seeds(differences)]
-    return _difference(float(differences.mean()), parts)
+    parts = [_over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])]
+    shares = [*_Share.of(changed, predictions), *_Share.of(unchanged, predictions, -1.0)]
+    return _interval(float(differences.mean()), parts, -1.0, shares)
 
 
-def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Interval:
+def generalisation_gap(same_tasks: Scores, unseen: Scores, predictions: int | None) -> Interval:
     """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
 
     same_tasks, unseen: [seeds, lifetimes] of the same learner; row s is the same meta-trained
-    learner in both, the lifetimes are unrelated. Raises VsmlBenchError for unequal seeds.
+    learner in both, the lifetimes are unrelated. predictions: as in `estimate`. Raises
+    VsmlBenchError for unequal seeds.
     """
     same_tasks, unseen = _checked(same_tasks), _checked(unseen)
     _check_seeds(same_tasks, unseen)
     lifetimes = [_over_lifetimes(scores.mean(0)) for scores in (same_tasks, unseen)]
-    parts = [*lifetimes, _over_seeds(same_tasks, unseen)]
-    return _difference(float(same_tasks.mean() - unseen.mean()), parts)
+    parts = [*lifetimes, _over_seeds([same_tasks, unseen], [1.0, -1.0])]
+    return _difference(same_tasks, unseen, parts, predictions)
 
 
 def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
@@ -164,20 +267,21 @@ def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
     return _Variance(value, ((value, lifetimes - 1),))
 
 
-def _over_seeds(scores: Scores, *minus: Scores) -> _Variance:
-    """What other meta-train seeds would add: max(0, MS_a - MS_e) / (S L); 0 for one seed.
+def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
+    """What other meta-train seeds would add to the weighted sum of the sides' means:
+    max(0, MS_a - MS_e) / (S L); 0 for one seed.
 
-    minus: what is subtracted, of the same seeds and other lifetimes, whose residual adds up.
+    sides: of the same seeds and other lifetimes, so that residuals add up.
     """
-    sides = (scores, *minus)
-    seeds = scores.shape[0]
+    seeds = sides[0].shape[0]
     if seeds == 1 or any(side.shape[1] == 1 for side in sides):
         return _Variance(0.0, ())
-    means = scores.mean(1)
-    for other in minus:
-        means = means - other.mean(1)
-    between = float(means.var(ddof=1)) / seeds
-    residuals = [(_residual(side), (seeds - 1) * (side.shape[1] - 1)) for side in sides]
+    weighted = list(zip(sides, weights, strict=True))
+    means = sum(weight * side.mean(1) for side, weight in weighted)
+    between = float(np.var(means, ddof=1)) / seeds
+    residuals = [
+        (w**2 * _residual(side), (seeds - 1) * (side.shape[1] - 1)) for side, w in weighted
+    ]
     value = max(0.0, between - sum(residual for residual, _ in residuals))
     return _Variance(value, ((between, seeds - 1), *residuals))
 
@@ -189,24 +293,32 @@ def _residual(scores: Scores) -> float:
     return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
 
 
-def _difference(mean: float, parts: list[_Variance]) -> Interval:
-    return Interval(mean, *_interval(mean, parts, -1.0, 1.0))
+def _difference(
+    ours: Scores, theirs: Scores, parts: Sequence[_Variance], predictions: int | None
+) -> Interval:
+    shares = [*_Share.of(ours, predictions), *_Share.of(theirs, predictions, -1.0)]
+    return _interval(float(ours.mean() - theirs.mean()), parts, -1.0, shares)
 
 
 def _interval(
-    mean: float, parts: list[_Variance], lowest: float, highest: float
-) -> tuple[float, float]:
+    mean: float, parts: Sequence[_Variance], lowest: float, shares: Sequence[_Share]
+) -> Interval:
+    """By the variance that `parts` sum up to; wider where `shares` are of few predictions."""
     variance = sum(part.value for part in parts)
     if variance == float("inf"):
-        return lowest, highest
+        return Interval(mean, lowest, 1.0)
     squares = sum(value**2 / df for part in parts for value, df in part.terms)
-    if variance == 0 or squares == 0:
-        return mean, mean
-    from scipy.special import stdtrit  # scipy.stats takes much longer to import
+    below = above = 0.0
+    if variance > 0 and squares > 0:
+        from scipy.special import stdtrit  # scipy.stats takes much longer to import
 
-    df = max(1.0, variance**2 / squares)
-    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
-    return max(lowest, mean - half), min(highest, mean + half)
+        df = max(1.0, variance**2 / squares)
+        below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
+    if below == 0 or any(share.few for share in shares):
+        reach = np.array([share.reach for share in shares]).reshape(-1, 2)
+        lower, higher = np.sqrt((reach**2).sum(0))
+        below, above = max(below, float(lower)), max(above, float(higher))
+    return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))
 
 
 def _checked(scores: Scores) -> Scores:
