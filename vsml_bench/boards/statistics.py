@@ -189,17 +189,20 @@ def mean_over_splits(
     """Accuracy of one learner, all splits alike.
 
     splits: [seeds, lifetimes] of each split that has a score, at least one. predictions: in a
-    lifetime of each. same_seeds: whether row s is the same meta-trained learner in all of them.
-    without: splits in which it has no score; they count as 0, so that failing never pays.
+    lifetime of each. same_seeds: whether row s is of the same meta-train seed in all of them, so
+    that what a good seed gains on each adds up; lifetimes are unrelated. without: splits in which it has no score; they count as 0, so that failing never pays.
     """
     splits = [_checked(scores) for scores in splits]
     weight = 1 / (len(splits) + without)
     weights = [weight] * len(splits)
-    together = [_over_seeds(splits, weights)]
-    apart = [_over_seeds([scores], [weight]) for scores in splits]
+    parts = [_over_lifetimes(weight * scores.mean(0)) for scores in splits]
+    if same_seeds:
+        parts.append(_over_seeds(splits, weights))
+    else:
+        parts += [_over_seeds([scores], [weight]) for scores in splits]
     return _interval(
         sum(weight * float(scores.mean()) for scores in splits),
-        [_over_lifetimes(weight * s.mean(0)) for s in splits] + (together if same_seeds else apart),
+        parts,
         0.0,
         [
             share
