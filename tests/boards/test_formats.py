@@ -124,7 +124,7 @@ def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
     ]
     assert [line[0::2][:2] for line in lines] == [["vsml", "1.0"], ["sgd", "2.0"]]
     assert lines[0][1].startswith("75.8 ± ")
-    assert lines[1][1].startswith("26.7 ± ") and lines[1][1].endswith(" (1 of 2)")
+    assert lines[1][1].startswith("26.7 ± ") and lines[1][1].endswith(" (1 of 2 splits)")
     assert lines[0][3].startswith("**80.0 ± ") and lines[0][3].endswith(" †**")
     assert lines[0][5] == "unavailable"
     assert lines[1][3].startswith("53.3 ± ")

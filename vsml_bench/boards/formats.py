@@ -124,9 +124,8 @@ def _over_splits(learner: Summary) -> str:
     if learner.mean is None or learner.mean_low is None or learner.mean_high is None:
         return ""
     text = f"{100 * learner.mean:.1f} ± {50 * (learner.mean_high - learner.mean_low):.1f}"
-    return text + (
-        "" if learner.scored == learner.splits else f" ({learner.scored} of {learner.splits})"
-    )
+    scored, splits = learner.scored, learner.splits
+    return text if scored == splits else f"{text} ({scored} of {splits} splits)"
 
 
 def _matrix_cell(row: Row, name: str, column: Column) -> str:

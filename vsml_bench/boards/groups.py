@@ -183,8 +183,8 @@ def groups_of(cells: Iterable[Cell]) -> list[Group]:
 
 
 def kind(cell: Cell) -> str:
-    """What a cell's score may depend on of the device: "cpu", as all models compute alike, or the
-    model of the GPU; and the precision if reduced."""
+    """What scores are pooled over: "cpu" for every model of CPU, as these differ in how they round
+    alone, or the model of the GPU; and the precision if reduced."""
     where = cell.provenance
     device = "cpu" if where.processor == "cpu" else where.device
     return device if where.precision == "float32" else f"{device}, {where.precision}"
