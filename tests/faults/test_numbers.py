@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -184,9 +185,9 @@ def test_equals_are_rarely_told_apart(size: Size) -> None:
     ],
 )
 def test_intervals_of_differences_cover(size: Size, theirs: float) -> None:
-    random, (*numbers, p) = np.random.default_rng(2), size
+    random, (seeds, lifetimes, steps, p) = np.random.default_rng(2), size
     found = [
-        between(outcomes(random, *size), outcomes(random, *numbers, theirs), size[2])
+        between(outcomes(random, *size), outcomes(random, seeds, lifetimes, steps, theirs), steps)
         for _ in range(BOARDS // 2)
         for between in (paired_difference, generalisation_gap)
     ]
@@ -281,7 +282,7 @@ def test_variants_of_one_method_move_no_two_others() -> None:
     means = {"A": (0.50, 0.50, 0.9), "B": (0.60, 0.60, 0.1)}
     variants = {f"C{n}": (0.2, 0.2, 0.5 + n / 100) for n in range(6)}
 
-    def order(of: dict[str, tuple[float, ...]]) -> list[str]:
+    def order(of: Mapping[str, tuple[float, ...]]) -> list[str]:
         cells = [
             make_cell(split, learner, accuracies=[mean, mean + 0.05, mean - 0.05], steps=100)
             for learner, found in of.items()

@@ -188,9 +188,10 @@ def mean_over_splits(
 ) -> Interval:
     """Accuracy of one learner, all splits alike.
 
-    splits: [seeds, lifetimes] of each split that has a score, at least one. predictions: in a
-    lifetime of each. same_seeds: whether row s is of the same meta-train seed in all of them, so
-    that what a good seed gains on each adds up; lifetimes are unrelated. without: splits in which it has no score; they count as 0, so that failing never pays.
+    splits: [seeds, lifetimes] of each split that has a score, at least one; lifetimes are
+    unrelated. predictions: in a lifetime of each. same_seeds: whether row s is of the same
+    meta-train seed in all of them, so that what a good seed gains on each adds up. without: splits
+    in which it has no score; they count as 0, so that failing never pays.
     """
     splits = [_checked(scores) for scores in splits]
     weight = 1 / (len(splits) + without)

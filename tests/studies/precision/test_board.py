@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])
 
 
 def finished(*accuracies: list[float], precision: str, processor: str = "cpu") -> Group:
-    given = {"processor": processor, "precision": precision, "steps": 400}
+    given: dict[str, Any] = {"processor": processor, "precision": precision, "steps": 400}
     return make_group("held-out", "gpicl", accuracies, device=processor.upper(), **given)
 
 
