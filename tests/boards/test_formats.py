@@ -116,26 +116,30 @@ def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
     header, _, *lines = table(to_markdown(board), "# Leaderboard: desk")
     assert header == [
         "learner",
+        "place",
         "all splits",
         "mean rank",
         "home (same_tasks)",
         "held-out (unseen_tasks)",
         "away (unseen_dataset)",
     ]
-    assert [line[0::2][:2] for line in lines] == [["vsml", "1.0"], ["sgd", "2.0"]]
-    assert lines[0][1].startswith("75.8 ± ")
-    assert lines[1][1].startswith("26.7 ± ") and lines[1][1].endswith(" (1 of 2 splits)")
-    assert lines[0][3].startswith("**80.0 ± ") and lines[0][3].endswith(" †**")
-    assert lines[0][5] == "unavailable"
-    assert lines[1][3].startswith("53.3 ± ")
-    assert lines[1][4] == "crashed"
+    assert [(line[0], line[1], line[3]) for line in lines] == [
+        ("vsml", "1", "1.0"),
+        ("sgd", "2", "2.0"),
+    ]
+    assert lines[0][2].startswith("75.8 ± ")
+    assert lines[1][2].startswith("26.7 ± ") and lines[1][2].endswith(" (1 of 2 splits)")
+    assert lines[0][4].startswith("**80.0 ± ") and lines[0][4].endswith(" †**")
+    assert lines[0][6] == "unavailable"
+    assert lines[1][4].startswith("53.3 ± ")
+    assert lines[1][5] == "crashed"
 
 
 def test_learners_that_cannot_be_told_apart_are_all_bold() -> None:
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.55]) for name in "ab"]
     board = build_board("desk", cells, [make_plan(learner=name) for name in "ab"])
     _, _, *lines = table(to_markdown(board), "# Leaderboard")
-    assert [line[3].startswith("**55.0") for line in lines] == [True, True]
+    assert [line[4].startswith("**55.0") for line in lines] == [True, True]
 
 
 def test_failing_improves_neither_the_order_nor_the_mean_rank() -> None:
@@ -149,7 +153,7 @@ def test_failing_improves_neither_the_order_nor_the_mean_rank() -> None:
     ]
     plans = [make_plan(s, name) for s in ("one", "two") for name in ("steady", "fragile", "third")]
     _, _, *lines = table(to_markdown(build_board("desk", cells, plans)), "# Leaderboard")
-    assert [(line[0], line[1].split(" ")[0], line[2]) for line in lines] == [
+    assert [(line[0], line[2].split(" ")[0], line[3]) for line in lines] == [
         ("steady", "50.0", "1.5"),
         ("fragile", "45.0", "2.0"),
         ("third", "35.0", "2.5"),

@@ -19,6 +19,7 @@ from vsml_bench import api
 from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import to_markdown
 from vsml_bench.boards.statistics import (
+    difference_over_splits,
     estimate,
     generalisation_gap,
     mean_over_splits,
@@ -202,7 +203,8 @@ def test_no_interval_is_without_width(seeds: int, lifetimes: int, steps: int, hi
     scores, others = (np.full((seeds, lifetimes), each) for each in (share, other))
     found = [
         estimate(scores, seeds > 1, steps),
-        mean_over_splits([scores, others], [steps, steps], seeds > 1),
+        mean_over_splits([scores, others], [steps, steps]),
+        difference_over_splits([scores, others], [others, others], [steps, steps]),
         *(
             between(scores, against, steps)
             for between in (paired_difference, paired_change, generalisation_gap)

@@ -33,7 +33,8 @@ _LEGEND = (
     "{}, ± half the 95 % interval; **bold**: no "
     "other learner on the split is better by a paired difference whose 95 % interval leaves out 0. "
     "All splits: the mean over them, by which learners are ordered; a split without a score counts "
-    "as 0. Mean rank: depends on which other learners there are."
+    "as 0. Place: by that mean, and the places that no decided difference of two means excludes. "
+    "Mean rank: depends on which other learners there are."
 )
 _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary between seeds."
 
@@ -110,14 +111,28 @@ def _matrix(board: Board, name: str, named: _Labels) -> str:
     lines = [
         [
             learner.label,
+            _place(learner),
             _over_splits(learner),
             "" if learner.mean_rank is None else f"{learner.mean_rank:.1f}",
             *(cells[learner.label].get(split, "") for split in splits),
         ]
         for learner in board.learners
     ]
-    heads = ("learner", "all splits", "mean rank", *(f"{s} ({relations[s]})" for s in splits))
+    heads = (
+        "learner",
+        "place",
+        "all splits",
+        "mean rank",
+        *(f"{s} ({relations[s]})" for s in splits),
+    )
     return _table(heads, lines)
+
+
+def _place(learner: Summary) -> str:
+    low, high = learner.rank_low, learner.rank_high
+    if learner.rank is None:
+        return ""
+    return f"{learner.rank}" if low == high else f"{learner.rank} ({low} to {high})"
 
 
 def _over_splits(learner: Summary) -> str:

@@ -21,21 +21,8 @@ With one seed, V = MS_b / L and df = L - 1. That is all there is to know of a le
 meta-parameters; for the others the interval is too narrow, and is marked so. With one lifetime
 nothing is known of the spread, and the interval is everything that is possible.
 
-Student's t takes means for normal, which they are not where few predictions are right or few are
-wrong: it covers 55 % and not 95 where 16 lifetimes of 5 steps are 99 % right, and has no width
-where all lifetimes are equal. Then, below FEW of the one or the other, or without width, the
-interval is widened to hold the score interval of a share p of n = L steps predictions as well,
-
-    (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),   z = 1.96,
-
-and for a sum of such shares with weights w, as in differences (w = 1, -1), the one recovered from
-their ends l and u: the sum minus and plus the root of the sum of squares of the parts w (p - l) and
-w (u - p), the two exchanged where w < 0. Seeds meet the same examples, so they add nothing to n.
-Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA
-22(158), 1927; Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", Statistical
-Science 16(2), 2001; Newcombe, "Interval estimation for the difference between independent
-proportions", Statistics in Medicine 17(8), 1998, method 10; Zou & Donner, "Construction of
-confidence limits about effect measures", Statistics in Medicine 27(10), 2008.
+Where few predictions are right, or few are wrong, or there is no width, Student's t does not hold,
+and intervals are widened as `shares` says.
 """
 
 from __future__ import annotations
@@ -48,13 +35,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vsml_bench.boards.shares import Share, reach, wilson
 from vsml_bench.errors import VsmlBenchError
 
 CONFIDENCE = 0.95
-_Z = 1.959963984540054
-"""The normal distribution's quantile that leaves out CONFIDENCE's half at either side."""
-FEW = 100
-"""Of right or of wrong predictions over all lifetimes; the score interval counts below it."""
 DECIMALS = 9
 """Of published numbers: coarser than the rounding noise between machines, finer than any need."""
 WINDOW = 100
@@ -62,6 +46,8 @@ WINDOW = 100
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 """Accuracy over each lifetime, [seeds, lifetimes]."""
+Splits: TypeAlias = "Sequence[Scores | None]"
+"""One learner's scores on each split of several, None where it has none."""
 SeedVariance: TypeAlias = Literal["measured", "not measured", "not applicable"]
 """not applicable: the learner has no meta-parameters, so there is no meta-train seed."""
 
@@ -88,41 +74,6 @@ class Estimate(Interval):
     seeds: int
     lifetimes: int
     seed_variance: SeedVariance
-
-
-@dataclass(frozen=True)
-class _Share:
-    """A share of predictions that are right, a weight in a sum of such shares, and their number."""
-
-    weight: float
-    right: float
-    predictions: int
-
-    @classmethod
-    def of(cls, scores: Scores, predictions: int | None, weight: float = 1.0) -> tuple[_Share, ...]:
-        """One, or none where scores are no shares of `predictions` that are right."""
-        if predictions is None:
-            return ()
-        return (cls(weight, float(scores.mean()), scores.shape[1] * predictions),)
-
-    @property
-    def few(self) -> bool:
-        """Whether the mean is not taken for normal."""
-        return min(self.right, 1 - self.right) * self.predictions < FEW
-
-    @property
-    def reach(self) -> tuple[float, float]:
-        """How far its part of the sum may lie lower and higher."""
-        low, high = _wilson(self.right, self.predictions)
-        ends = (self.weight * (self.right - low), self.weight * (high - self.right))
-        return ends if self.weight > 0 else (-ends[1], -ends[0])
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    square = _Z**2 / count
-    middle = share + square / 2
-    half = _Z * sqrt(share * (1 - share) / count + square / (4 * count))
-    return (middle - half) / (1 + square), (middle + half) / (1 + square)
 
 
 @dataclass(frozen=True)
@@ -175,7 +126,7 @@ def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None)
     scores = _checked(scores)
     seeds, lifetimes = scores.shape
     parts = [_over_lifetimes(scores.mean(0)), _over_seeds([scores], [1.0])]
-    found = _interval(float(scores.mean()), parts, 0.0, _Share.of(scores, predictions))
+    found = _interval(float(scores.mean()), parts, 0.0, _shares(scores, predictions))
     measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
     return Estimate(
         *(found.mean, found.low, found.high, seeds, lifetimes),
@@ -183,34 +134,41 @@ def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None)
     )
 
 
-def mean_over_splits(
-    splits: Sequence[Scores], predictions: Sequence[int], same_seeds: bool, without: int = 0
-) -> Interval:
-    """Accuracy of one learner, all splits alike.
+def mean_over_splits(splits: Splits, predictions: Sequence[int]) -> Interval:
+    """Accuracy of one learner, all splits alike; one without a score counts as 0, so that failing
+    never pays. predictions: in a lifetime of each split.
 
-    splits: [seeds, lifetimes] of each split that has a score, at least one; lifetimes are
-    unrelated. predictions: in a lifetime of each. same_seeds: whether row s is of the same
-    meta-train seed in all of them, so that what a good seed gains on each adds up. without: splits
-    in which it has no score; they count as 0, so that failing never pays.
+    Lifetimes of the splits are unrelated. Row s is taken for the same meta-train seed in all of
+    them, so that what a good seed gains on each adds up, where all have as many.
     """
-    splits = [_checked(scores) for scores in splits]
-    weight = 1 / (len(splits) + without)
-    weights = [weight] * len(splits)
-    parts = [_over_lifetimes(weight * scores.mean(0)) for scores in splits]
-    if same_seeds:
-        parts.append(_over_seeds(splits, weights))
-    else:
-        parts += [_over_seeds([scores], [weight]) for scores in splits]
-    return _interval(
-        sum(weight * float(scores.mean()) for scores in splits),
-        parts,
-        0.0,
-        [
-            share
-            for scores, count in zip(splits, predictions, strict=True)
-            for share in _Share.of(scores, count, weight)
-        ],
-    )
+    weight = 1 / len(splits)
+    scored = [_checked(scores) for scores in splits if scores is not None]
+    lifetimes = [_over_lifetimes(weight * scores.mean(0)) for scores in scored]
+    mean = sum(weight * float(scores.mean()) for scores in scored)
+    shares = _shares_over(splits, predictions, weight)
+    return _interval(mean, [*lifetimes, *_seeds_over(scored, weight)], 0.0, shares)
+
+
+def difference_over_splits(ours: Splits, theirs: Splits, predictions: Sequence[int]) -> Interval:
+    """Our mean over splits minus theirs, on the same pinned lifetimes of each split; seeds are
+    unrelated. ours, theirs, predictions: as in `mean_over_splits`, of the same splits."""
+    weight = 1 / len(predictions)
+    mean, parts = 0.0, []
+    for own, other in zip(ours, theirs, strict=True):
+        means = [_checked(scores).mean(0) for scores in (own, other) if scores is not None]
+        if own is not None and other is not None:
+            _check_lifetimes(own, other)
+            means = [means[0] - means[1]]
+        parts += [_over_lifetimes(weight * each) for each in means]
+        mean += weight * sum(
+            sign * float(scores.mean())
+            for sign, scores in ((1, own), (-1, other))
+            if scores is not None
+        )
+    for side in (ours, theirs):
+        parts += _seeds_over([scores for scores in side if scores is not None], weight)
+    shares = _shares_over(ours, predictions, weight) + _shares_over(theirs, predictions, -weight)
+    return _interval(mean, parts, -1.0, shares)
 
 
 def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Interval:
@@ -240,11 +198,11 @@ def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -
     _check_seeds(changed, unchanged)
     _check_lifetimes(changed, unchanged)
     if predictions is not None and changed.shape[1] > 1 and (changed == unchanged).all():
-        share = _wilson(0.0, changed.shape[1] * predictions)[1]
+        share = wilson(0.0, changed.shape[1] * predictions)[1]
         return Interval(0.0, -share, share)
     differences: Scores = changed - unchanged
     parts = [_over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])]
-    shares = [*_Share.of(changed, predictions), *_Share.of(unchanged, predictions, -1.0)]
+    shares = [*_shares(changed, predictions), *_shares(unchanged, predictions, -1.0)]
     return _interval(float(differences.mean()), parts, -1.0, shares)
 
 
@@ -290,6 +248,13 @@ def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
     return _Variance(value, ((between, seeds - 1), *residuals))
 
 
+def _seeds_over(scored: Sequence[Scores], weight: float) -> list[_Variance]:
+    """What other meta-train seeds would add to a mean over splits."""
+    if len({scores.shape[0] for scores in scored}) == 1:
+        return [_over_seeds(scored, [weight] * len(scored))]
+    return [_over_seeds([scores], [weight]) for scores in scored]
+
+
 def _residual(scores: Scores) -> float:
     """MS_e / (S L)."""
     seeds, lifetimes = scores.shape
@@ -297,15 +262,29 @@ def _residual(scores: Scores) -> float:
     return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
 
 
+def _shares(scores: Scores, predictions: int | None, weight: float = 1.0) -> list[Share]:
+    """One, or none where scores are no shares of `predictions` that are right."""
+    if predictions is None:
+        return []
+    return [Share(weight, float(scores.mean()), scores.shape[1] * predictions)]
+
+
+def _shares_over(splits: Splits, predictions: Sequence[int], weight: float) -> list[Share]:
+    found = []
+    for scores, count in zip(splits, predictions, strict=True):
+        found += [] if scores is None else _shares(scores, count, weight)
+    return found
+
+
 def _difference(
     ours: Scores, theirs: Scores, parts: Sequence[_Variance], predictions: int | None
 ) -> Interval:
-    shares = [*_Share.of(ours, predictions), *_Share.of(theirs, predictions, -1.0)]
+    shares = [*_shares(ours, predictions), *_shares(theirs, predictions, -1.0)]
     return _interval(float(ours.mean() - theirs.mean()), parts, -1.0, shares)
 
 
 def _interval(
-    mean: float, parts: Sequence[_Variance], lowest: float, shares: Sequence[_Share]
+    mean: float, parts: Sequence[_Variance], lowest: float, shares: Sequence[Share]
 ) -> Interval:
     """By the variance that `parts` sum up to; wider where `shares` are of few predictions."""
     variance = sum(part.value for part in parts)
@@ -319,9 +298,8 @@ def _interval(
         df = max(1.0, variance**2 / squares)
         below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
     if below == 0 or any(share.few for share in shares):
-        reach = np.array([share.reach for share in shares]).reshape(-1, 2)
-        lower, higher = np.sqrt((reach**2).sum(0))
-        below, above = max(below, float(lower)), max(above, float(higher))
+        lower, higher = reach(shares)
+        below, above = max(below, lower), max(above, higher)
     return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))
 
 

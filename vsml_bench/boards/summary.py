@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from vsml_bench.boards import statistics
 from vsml_bench.boards.groups import Group
+from vsml_bench.boards.statistics import (
+    Scores,
+    Splits,
+    difference_over_splits,
+    mean_over_splits,
+    published,
+)
+
+_Numbers: TypeAlias = "tuple[Any, Any, Any, Any, Any, Any]"
+"""From `Summary.mean` to `rank_high`."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,12 @@ class Summary:
     mean_low: float | None
     mean_high: float | None
     """Ends of its 95 % interval, for other lifetimes and, where there are several, other seeds."""
+    rank: int | None
+    """Place by the mean."""
+    rank_low: int | None
+    """The places that no decided difference of two means excludes. Each comparison stands at 95 %
+    by itself; there is no correction for their number."""
+    rank_high: int | None
     mean_rank: float | None
     """A split without a score counts as its last place. It does depend on the other learners: two
     change places when variants of a third come between them on one split."""
@@ -34,19 +50,48 @@ class Summary:
 def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Summary, ...]:
     """Best first. ranks: each group's on its split; None where it has no score."""
     named = labels(groups)
+    finished = [group for group in groups if group.finished]
+    steps = {group.split: group.correct.shape[2] for group in finished}
     places: dict[str, list[int]] = {}
-    for split in dict.fromkeys(group.split for group in groups if group.finished):
+    for split in steps:
         there = [(g, rank) for g, rank in zip(groups, ranks, strict=True) if g.split == split]
         for group, rank in there:
             places.setdefault(named[group.learner, group.kind], []).append(rank or len(there))
-    splits = len({group.split for group in groups if group.finished})
-    found = []
-    for label in dict.fromkeys(named.values()):
-        own = [g for g in groups if g.finished and named[g.learner, g.kind] == label]
-        of = places.get(label)
-        mean_rank = sum(of) / len(of) if of else None
-        found.append(Summary(label, *_mean(own, splits), mean_rank, len(own), splits))
+    scores: dict[str, dict[str, Scores]] = {label: {} for label in named.values()}
+    for group in finished:
+        scores[named[group.learner, group.kind]][group.split] = group.scores
+    scored = {label: [of.get(split) for split in steps] for label, of in scores.items() if of}
+    found = [
+        Summary(
+            label,
+            *_mean_and_rank(label, scored, list(steps.values())),
+            mean_rank=sum(of) / len(of) if (of := places.get(label)) else None,
+            scored=len(scores[label]),
+            splits=len(steps),
+        )
+        for label in scores
+    ]
     return tuple(sorted(found, key=_best_first))
+
+
+def _mean_and_rank(label: str, scored: Mapping[str, Splits], steps: Sequence[int]) -> _Numbers:
+    if label not in scored:
+        return (None,) * 6
+    means = {name: mean_over_splits(of, steps) for name, of in scored.items()}
+    mean, low, high = (
+        published(n) for n in (means[label].mean, means[label].low, means[label].high)
+    )
+    against = [
+        difference_over_splits(scored[label], rival, steps)
+        for name, rival in scored.items()
+        if name != label
+    ]
+    return (
+        *(mean, low, high),
+        1 + sum(published(other.mean) > mean for other in means.values()),
+        1 + sum(difference.decided and difference.mean < 0 for difference in against),
+        len(means) - sum(difference.decided and difference.mean > 0 for difference in against),
+    )
 
 
 def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
@@ -62,19 +107,6 @@ def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
         else of.learner
         for of in groups
     }
-
-
-def _mean(own: Sequence[Group], splits: int) -> tuple[float | None, float | None, float | None]:
-    if not own:
-        return None, None, None
-    found = statistics.mean_over_splits(
-        [group.scores for group in own],
-        [group.correct.shape[2] for group in own],
-        same_seeds=len({group.seeds for group in own}) == 1,
-        without=splits - len(own),
-    )
-    mean, low, high = (statistics.published(end) for end in (found.mean, found.low, found.high))
-    return mean, low, high
 
 
 def _best_first(summary: Summary) -> tuple[float, str]:
