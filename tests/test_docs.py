@@ -217,7 +217,7 @@ def row(learner: str, split: str, rank: int | None, mean: float | None, **more: 
     low, high = (None, None) if mean is None else (mean - 0.01, mean + 0.02)
     return {
         **{"learner": learner, "split": split, "rank": rank, "mean": mean, "rank_low": rank},
-        **{"ci_low": low, "ci_high": high, "device": "CPU", "status": "ok"},
+        **{"ci_low": low, "ci_high": high, "kind": "cpu", "status": "ok"},
         **{"seed_variance": "measured", **more},
     }
 
@@ -233,14 +233,19 @@ def test_four_columns_of_a_board_by_hand() -> None:
         row("b", "another", 1, 0.2),
         row("a", "of nobody", None, None),
     ]
-    board = {"rows": rows, "board_hash": "x1"}
+    ends = {"mean_low": 0.2, "mean_high": 0.22}
+    learners = [
+        {"label": "b", "mean": 0.21, **ends},
+        {"label": "a", "mean": None, "mean_low": None, "mean_high": None},
+    ]
+    board = {"rows": rows, "learners": learners, "board_hash": "x1"}
     shown = update_readme.shown(board)
     lines = [re.split(r" *\| *", line)[1:-1] for line in shown.splitlines() if "|" in line]
     assert lines[2:] == [
-        ["b", "1.3", "**80.0 ± 1.5 †**", "**70.0 ± 1.5**"],
-        ["a", "2.0", "**90.0 ± 1.5**", "crashed"],
+        ["b", "21.0 ± 1.0", "**80.0 ± 1.5 †**", "**70.0 ± 1.5**"],
+        ["a", "", "**90.0 ± 1.5**", "crashed"],
     ]
-    assert "all 4 splits" in shown and "Board hash: `x1`" in shown
+    assert "All 4 splits" in shown and "Board hash: `x1`" in shown
     readme = "before\n<!-- board:desk -->\nold\n<!-- /board:desk -->\nafter\n"
     once = update_readme.updated(readme, board)
     assert shown in once and "old\n" not in once

@@ -23,7 +23,7 @@ SPLITS: Mapping[str, str] = {
     "mnist5k-held-out": "held-out digits",
     "mnist5k-to-fashion_mnist": "Fashion-MNIST",
 }
-"""The splits that the README shows, beside the mean rank over all -> what it calls them."""
+"""The splits that the README shows, beside the mean over all -> what it calls them."""
 BLOCK = re.compile(r"(?<=<!-- board:desk -->\n).*?(?=<!-- /board:desk -->)", re.DOTALL)
 NO_BOARD = "\n*No board is published yet: `make leaderboard` prints one.*\n\n"
 
@@ -33,18 +33,21 @@ Row = Mapping[str, Any]
 def shown(board: Mapping[str, Any]) -> str:
     """What the README shows of a board.json: a table of four columns, its legend, and the hash."""
     rows = board["rows"]
-    ranks = mean_ranks(rows)
     by_place = {(label(row, rows), row["split"]): row for row in rows}
     lines = [
-        [name, f"{rank:.1f}", *(_score(by_place.get((name, split))) for split in SPLITS)]
-        for name, rank in sorted(ranks.items(), key=lambda item: (item[1], item[0]))
+        [
+            learner["label"],
+            _over_splits(learner),
+            *(_score(by_place.get((learner["label"], split))) for split in SPLITS),
+        ]
+        for learner in board["learners"]
     ]
-    headers = ["learner", "mean rank", *SPLITS.values()]
+    headers = ["learner", "all splits", *SPLITS.values()]
     table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
     legend = (
         "Cumulative accuracy in %, ± half the 95 % interval; **bold**: no other learner is "
-        f"decidedly better. Mean rank over all {len({row['split'] for row in rows})} splits: "
-        "[whole board](results/desk/board.md)."
+        f"decidedly better. All {len({row['split'] for row in rows})} splits: the mean over them. "
+        "[Whole board](results/desk/board.md)."
     )
     if "†" in table:
         legend += " †: one meta-train seed alone."
@@ -52,21 +55,12 @@ def shown(board: Mapping[str, Any]) -> str:
 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
-    """The learner, with its device where the board has several."""
-    several = len({other["device"] for other in rows} - {""}) > 1
-    return f"{row['learner']} ({row['device']})" if several else str(row["learner"])
-
-
-def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
-    """Label -> mean rank over the splits that anyone has a score on. A learner without a score
-    takes the last place there."""
-    ranks: dict[str, list[int]] = {}
-    for split in {row["split"] for row in rows}:
-        there = [row for row in rows if row["split"] == split]
-        if any(row["rank"] is not None for row in there):
-            for row in there:
-                ranks.setdefault(label(row, rows), []).append(row["rank"] or len(there))
-    return {name: sum(of) / len(of) for name, of in ranks.items()}
+    """The learner, with its kind of device where it has several on some split, as on boards."""
+    kinds: dict[str, set[str]] = {}
+    for other in (other for other in rows if other["learner"] == row["learner"]):
+        kinds.setdefault(other["split"], set()).add(other["kind"])
+    several = any(len(found) > 1 for found in kinds.values()) and row["kind"]
+    return f"{row['learner']} ({row['kind']})" if several else str(row["learner"])
 
 
 def updated(readme: str, board: Mapping[str, Any] | None) -> str:
@@ -106,6 +100,13 @@ def main() -> int:
     README.write_text(after, encoding="utf-8")
     print("README.md updated.")
     return 0
+
+
+def _over_splits(learner: Mapping[str, Any]) -> str:
+    if learner["mean"] is None:
+        return ""
+    half = (learner["mean_high"] - learner["mean_low"]) / 2
+    return f"{100 * learner['mean']:.1f} ± {100 * half:.1f}"
 
 
 def _score(row: Row | None) -> str:

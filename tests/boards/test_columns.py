@@ -18,7 +18,7 @@ from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.columns import COLUMNS
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
-from vsml_bench.boards.statistics import paired_difference
+from vsml_bench.boards.statistics import generalisation_gap, paired_change, paired_difference
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell
 
@@ -74,8 +74,9 @@ def test_rows_have_the_names_that_readers_know() -> None:
     (row,) = json.loads(to_json(board_of(make_cell())))["rows"]
     names = (
         "split relation learner metric mean ci_low ci_high seeds lifetimes steps status "
-        "seed_variance early final gap gap_low gap_high rank rank_low rank_high seeds_ok "
-        "seeds_planned family meta_parameters device note reason keys"
+        "seed_variance early final gap gap_low gap_high change change_low change_high rank "
+        "rank_low rank_high seeds_ok seeds_planned family meta_parameters device kind note reason "
+        "keys"
     )
     assert list(row) == names.split()
     header = to_csv(board_of(make_cell())).splitlines()[0]
@@ -88,7 +89,7 @@ from vsml_bench.boards.statistics import estimate, lifetime_scores
 
 
 def worst(group, finished):
-    return estimate(lifetime_scores(group.correct[..., :10]), group.has_meta_parameters)
+    return estimate(lifetime_scores(group.correct[..., :10]), group.has_meta_parameters, 10)
 
 
 WORST = Column(
@@ -116,18 +117,21 @@ def column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 
 
 def test_a_column_of_another_package_is_everywhere(column: Callable[[str], None]) -> None:
-    cells = [make_cell(accuracies=[0.9, 0.9]), make_cell(learner="sgd", status="crashed")]
+    cells = [
+        make_cell(accuracies=[0.9, 0.9], steps=2000),
+        make_cell(learner="sgd", status="crashed", steps=2000),
+    ]
     before = board_of(*cells)
     column("worst = WORST\nseconds = SECONDS")
     board = board_of(*cells)
     assert board.board_hash == before.board_hash
     rows = json.loads(to_json(board))["rows"]
-    assert (rows[0]["worst"], rows[0]["worst_low"], rows[0]["worst_high"]) == (0.8, 0.8, 0.8)
+    assert rows[0]["worst"] == rows[0]["worst_low"] == 0.0
     assert [row["seconds"] for row in rows] == [1.23456, None]
     lines = list(csv.DictReader(io.StringIO(to_csv(board))))
-    assert [line["worst_high"] for line in lines] == ["0.8", ""]
+    assert [line["worst_high"] for line in lines] == [f"{rows[0]['worst_high']}", ""]
     text = to_markdown(board)
-    assert "## first 10 (%)" in text and "| 80.0 ± 0.0 †" in text
+    assert "## first 10 (%)" in text and "| 0.0 ± 8.1 †" in text
     header = next(line for line in text.splitlines() if line.startswith("| rank"))
     assert [name.strip() for name in header.split("|")][-6:-1] == [
         "steps",
@@ -191,7 +195,7 @@ def test_ranks_with_a_tie_that_paired_differences_leave_open() -> None:
         "last": [0.1, 0.15, 0.1, 0.1],
     }
     second, third = (np.array([learners[name]]) for name in ("second", "third"))
-    assert not paired_difference(second, third).decided
+    assert not paired_difference(second, third, 20).decided
     cells = [make_cell(learner=name, accuracies=of) for name, of in learners.items()]
     board = build_board("desk", cells, [make_plan(learner=name) for name in reversed(learners)])
     assert ranks(board) == {
@@ -232,7 +236,10 @@ def test_the_gap_is_to_the_same_learners_own_tasks() -> None:
     row = only_row(board, split="held-out")
     assert row["gap"] == pytest.approx(0.5)
     assert row["gap_low"] is not None and row["gap_high"] is not None
-    assert 0.4 < row["gap_low"] < 0.5 < row["gap_high"] < 0.6
+    expected = generalisation_gap(np.array([HIGH]), np.array([LOW]), 20)
+    assert (row["gap_low"], row["gap_high"]) == pytest.approx(
+        (expected.low, expected.high), abs=1e-9
+    )
     assert only_row(board, split="home", learner="vsml")["gap"] is None
 
 
@@ -240,7 +247,7 @@ def test_the_gap_is_to_the_same_learners_own_tasks() -> None:
     "other",
     [
         {"data_hashes": {"meta_train/digits": "another", "meta_test/digits": "d2"}},
-        {"device": "other"},
+        {"device": "other", "processor": "cuda"},
         {"train": dataclasses.replace(TRAIN, size=8)},
     ],
 )
@@ -269,3 +276,28 @@ def test_the_gap_is_over_as_many_steps_as_both_have() -> None:
     plans = [make_plan("home", relation="same_tasks"), make_plan("held-out")]
     row = only_row(build_board("desk", cells, plans), split="held-out")
     assert row["gap"] == 0.5
+
+
+def changed(**given: Any) -> Any:
+    """The row of a split with permuted labels beside the plain one."""
+    board = board_of(
+        make_cell("plain", accuracies=HIGH),
+        make_cell("permuted", accuracies=LOW, unchanged="plain", **given),
+    )
+    assert only_row(board, split="plain")["change"] is None
+    return only_row(board, split="permuted")
+
+
+def test_the_difference_to_plain_is_paired_where_the_lifetimes_are_the_same() -> None:
+    high, low = np.array([HIGH]), np.array([LOW])
+    for row, expected in (
+        (changed(), paired_change(low, high, 20)),
+        (changed(seeds={"meta_test": [7, 8, 9, 10]}), generalisation_gap(low, high, 20)),
+    ):
+        ends = (row["change_low"], row["change_high"])
+        assert row["change"] == -0.5
+        assert ends == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_no_difference_to_plain_of_another_kind_of_device() -> None:
+    assert changed(device="G", processor="cuda")["change"] is None

@@ -83,13 +83,14 @@ def test_what_failed_there_and_works_here_is_only_here() -> None:
 def test_rows_of_the_same_device_are_compared() -> None:
     theirs = board_of(
         make_cell(accuracies=[0.2, 0.2], device="CPU"),
-        make_cell(accuracies=[0.8, 0.8], device="GPU"),
+        make_cell(accuracies=[0.8, 0.8], device="GPU", processor="cuda"),
     )
-    on_gpu = board_of(make_cell(accuracies=[0.8, 0.8], device="GPU"))
+    on_gpu = board_of(make_cell(accuracies=[0.8, 0.8], device="GPU", processor="cuda"))
     assert compare_boards(on_gpu, published(theirs)).largest_difference == 0.0
-    on_cpu = board_of(make_cell(accuracies=[0.2, 0.2], device="CPU"))
-    assert compare_boards(on_cpu, published(theirs)).largest_difference == 0.0
-    on_another = board_of(make_cell(accuracies=[0.8, 0.8], device="new"))
+    for name in ("CPU", "a CPU of another model"):
+        on_cpu = board_of(make_cell(accuracies=[0.2, 0.2], device=name))
+        assert compare_boards(on_cpu, published(theirs)).largest_difference == 0.0
+    on_another = board_of(make_cell(accuracies=[0.8, 0.8], device="new", processor="cuda"))
     assert compare_boards(on_another, published(theirs)).compared == 1
 
 

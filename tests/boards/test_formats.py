@@ -57,7 +57,9 @@ def table(markdown: str, below: str) -> list[list[str]]:
 
 def test_json(board: Board) -> None:
     document = json.loads(to_json(board))
-    assert set(document) == {"suite", "board_hash", "rows", "stale", "problems", "commits"}
+    assert set(document) == {
+        *("suite", "board_hash", "rows", "learners", "stale", "problems", "commits")
+    }
     assert (document["suite"], document["board_hash"]) == ("desk", board.board_hash)
     needed = "split relation learner metric mean ci_low ci_high seeds lifetimes steps status"
     rows: dict[Any, Any] = {(row["split"], row["learner"]): row for row in document["rows"]}
@@ -81,7 +83,7 @@ def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
         ("accuracy", 0.6, None, None)
     }
     text = to_markdown(board)
-    headers = "rank learner mean 95 % interval gap 95 % interval of the gap seeds episodes queries"
+    headers = "rank learner mean 95 % interval seeds episodes queries"
     assert " ".join(table(text, "## held-out")[0][:-1]) == headers
     assert "\nAccuracy in % over all queries of an episode, ±" in text
 
@@ -114,26 +116,33 @@ def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
     header, _, *lines = table(to_markdown(board), "# Leaderboard: desk")
     assert header == [
         "learner",
+        "place",
+        "all splits",
         "mean rank",
         "home (same_tasks)",
         "held-out (unseen_tasks)",
         "away (unseen_dataset)",
     ]
-    assert [line[:2] for line in lines] == [["vsml", "1.0"], ["sgd", "2.0"]]
-    assert lines[0][2] == "**80.0 ± 0.0 †**"
-    assert lines[0][4] == "unavailable"
-    assert lines[1][2].startswith("53.3 ± ")
-    assert lines[1][3] == "crashed"
+    assert [(line[0], line[1], line[3]) for line in lines] == [
+        ("vsml", "1", "1.0"),
+        ("sgd", "2", "2.0"),
+    ]
+    assert lines[0][2].startswith("75.8 ± ")
+    assert lines[1][2].startswith("26.7 ± ") and lines[1][2].endswith(" (1 of 2 splits)")
+    assert lines[0][4].startswith("**80.0 ± ") and lines[0][4].endswith(" †**")
+    assert lines[0][6] == "unavailable"
+    assert lines[1][4].startswith("53.3 ± ")
+    assert lines[1][5] == "crashed"
 
 
 def test_learners_that_cannot_be_told_apart_are_all_bold() -> None:
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.55]) for name in "ab"]
     board = build_board("desk", cells, [make_plan(learner=name) for name in "ab"])
     _, _, *lines = table(to_markdown(board), "# Leaderboard")
-    assert [line[2].startswith("**55.0") for line in lines] == [True, True]
+    assert [line[4].startswith("**55.0") for line in lines] == [True, True]
 
 
-def test_failing_does_not_improve_the_mean_rank() -> None:
+def test_failing_improves_neither_the_order_nor_the_mean_rank() -> None:
     cells = [
         make_cell("one", "steady", accuracies=[0.5, 0.5]),
         make_cell("one", "fragile", accuracies=[0.9, 0.9]),
@@ -144,7 +153,11 @@ def test_failing_does_not_improve_the_mean_rank() -> None:
     ]
     plans = [make_plan(s, name) for s in ("one", "two") for name in ("steady", "fragile", "third")]
     _, _, *lines = table(to_markdown(build_board("desk", cells, plans)), "# Leaderboard")
-    assert [line[:2] for line in lines] == [["steady", "1.5"], ["fragile", "2.0"], ["third", "2.5"]]
+    assert [(line[0], line[2].split(" ")[0], line[3]) for line in lines] == [
+        ("steady", "50.0", "1.5"),
+        ("fragile", "45.0", "2.0"),
+        ("third", "35.0", "2.5"),
+    ]
 
 
 def test_details_notes_failures_and_stale_records(board: Board) -> None:
@@ -167,11 +180,12 @@ def test_details_notes_failures_and_stale_records(board: Board) -> None:
     assert board.board_hash in text
 
 
-def test_learners_on_several_devices_are_told_apart() -> None:
-    cells = [make_cell(device="CPU"), make_cell(device="GPU"), make_cell(learner="sgd")]
+def test_learners_on_several_kinds_of_device_are_told_apart() -> None:
+    on_gpu = make_cell(device="GPU", processor="cuda")
+    cells = [make_cell(device="CPU"), on_gpu, make_cell(learner="sgd")]
     board = build_board("desk", cells, [make_plan(), make_plan(learner="sgd")])
     _, _, *lines = table(to_markdown(board), "# Leaderboard")
-    assert sorted(line[0] for line in lines) == ["sgd", "vsml (CPU)", "vsml (GPU)"]
+    assert sorted(line[0] for line in lines) == ["sgd", "vsml (GPU)", "vsml (cpu)"]
 
 
 def test_an_empty_board_can_be_rendered() -> None:

@@ -10,7 +10,6 @@ import pytest
 from tests.boards.factory import TEST, make_cell, make_plan, only_row, run
 from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import to_json, to_markdown
-from vsml_bench.boards.groups import WORST_FIRST
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import load_cells, save_cell
 
@@ -50,7 +49,6 @@ def test_a_row_has_the_worst_status() -> None:
     assert row["reason"] == (
         "seed 0: unavailable: it went wrong; seed 1: crashed: it went wrong; seed 3: not run"
     )
-    assert WORST_FIRST[-2:] == ("missing", "ok")
 
 
 def test_nothing_run_yet_is_shown_as_missing() -> None:
@@ -123,25 +121,57 @@ def test_of_two_records_of_one_day_the_same_one_counts_in_any_order() -> None:
     assert len(forwards.rows) == 1
 
 
-def test_devices_never_mix() -> None:
+GPU: dict[str, Any] = {"device": "GPU", "processor": "cuda"}
+
+
+def test_kinds_of_device_never_mix() -> None:
     cells = [make_cell(seed=k, device="CPU") for k in SEEDS]
-    cells += [make_cell(seed=0, device="GPU", accuracies=[0.9, 0.9, 0.9])]
+    cells += [make_cell(seed=0, accuracies=[0.9, 0.9, 0.9], **GPU)]
     board = build_board("desk", cells, [make_plan(seed=k) for k in SEEDS])
     assert len(board.rows) == 2
     complete, partial = only_row(board, device="CPU"), only_row(board, device="GPU")
     assert (complete["mean"], complete["seeds"]) == (0.6, 3)
-    assert (partial["mean"], partial["status"], partial["seeds_ok"]) == (None, "missing", 1)
+    assert (partial["mean"], partial["status"], partial["seeds_ok"]) == (0.9, "partial", 1)
+
+
+def test_models_of_gpu_and_precisions_are_kinds_of_their_own() -> None:
+    cells = [
+        make_cell(seed=0, device="A"),
+        make_cell(seed=1, device="B"),
+        make_cell(seed=2, device="A", precision="bfloat16"),
+        make_cell(seed=0, device="G", processor="cuda"),
+        make_cell(seed=1, device="H", processor="cuda"),
+    ]
+    board = build_board("desk", cells, [make_plan(seed=k) for k in SEEDS])
+    found = {(row["kind"], row["device"], row["seeds"]) for row in board.rows}
+    assert found == {
+        ("cpu", "A / B", 2),
+        ("cpu, bfloat16", "A, bfloat16", 1),
+        ("G", "G", 1),
+        ("H", "H", 1),
+    }
+
+
+def test_of_two_records_from_two_cpus_one_counts_and_the_other_is_listed() -> None:
+    cells = [
+        make_cell(device="A", accuracies=[0.2, 0.2, 0.2], created="2025-02-02"),
+        make_cell(device="B", accuracies=[0.3, 0.3, 0.3], created="2025-01-01"),
+    ]
+    board = build_board("desk", cells, [make_plan()])
+    (row,) = board.rows
+    assert (row["mean"], row["device"]) == (0.2, "A")
+    assert [s.reason for s in board.stale] == ["another record of the same cell counts"]
 
 
 def test_a_failure_on_another_device_is_shown_where_the_score_is_missing() -> None:
-    cells = [make_cell(seed=0, device="CPU"), make_cell(seed=1, status="crashed", device="GPU")]
+    cells = [make_cell(seed=0, device="CPU"), make_cell(seed=1, status="crashed", **GPU)]
     row = only_row(build_board("desk", cells, [make_plan(seed=k) for k in (0, 1)]))
     assert (row["device"], row["status"]) == ("CPU", "crashed")
     assert row["reason"] == "seed 1: crashed on GPU: it went wrong"
 
 
 def test_a_failure_beside_a_complete_row_is_shown_too() -> None:
-    cells = [make_cell(device="CPU"), make_cell(status="crashed", device="GPU")]
+    cells = [make_cell(device="CPU"), make_cell(status="crashed", **GPU)]
     board = build_board("desk", cells, [make_plan()])
     assert [(r["device"], r["status"]) for r in board.rows] == [("CPU", "ok"), ("GPU", "crashed")]
 

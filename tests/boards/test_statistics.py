@@ -5,15 +5,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import binomtest, t
 
 from vsml_bench.boards.statistics import (
     Interval,
+    difference_over_splits,
     early,
     estimate,
     final,
     generalisation_gap,
     lifetime_scores,
+    mean_over_splits,
     paired_change,
     paired_difference,
 )
@@ -85,17 +87,17 @@ def test_nan_never_enters_silently(bad: float) -> None:
     good, spoiled = np.full((2, 3), 0.5), np.full((2, 3), 0.5)
     spoiled[1, 2] = bad
     with pytest.raises(VsmlBenchError, match="NaN"):
-        estimate(spoiled, True)
+        estimate(spoiled, True, None)
     for compare in (paired_difference, generalisation_gap):
         with pytest.raises(VsmlBenchError, match="NaN"):
-            compare(good, spoiled)
+            compare(good, spoiled, None)
         with pytest.raises(VsmlBenchError, match="NaN"):
-            compare(spoiled, good)
+            compare(spoiled, good, None)
 
 
 def test_one_seed_by_hand() -> None:
     # mean 0.7, variance between lifetimes 0.01, of the mean 0.01 / 3, two degrees of freedom
-    found = estimate(np.array([[0.6, 0.7, 0.8]]), True)
+    found = estimate(np.array([[0.6, 0.7, 0.8]]), True, None)
     half = T_2 * sqrt(0.01 / 3)
     assert parts(found) == exactly(0.7, 0.7 - half, 0.7 + half)
     assert (found.seeds, found.lifetimes, found.seed_variance) == (1, 3, "not measured")
@@ -103,7 +105,7 @@ def test_one_seed_by_hand() -> None:
 
 def test_a_learner_without_meta_parameters_has_no_seed_variance_to_measure() -> None:
     scores = np.array([[0.6, 0.7, 0.8]])
-    without, with_them = estimate(scores, False), estimate(scores, True)
+    without, with_them = estimate(scores, False, None), estimate(scores, True, None)
     assert without.seed_variance == "not applicable"
     assert (without.low, without.high) == (with_them.low, with_them.high)
 
@@ -112,7 +114,7 @@ def test_two_levels_by_hand() -> None:
     # seeds 0.6, 0.7; lifetimes 0.6, 0.6, 0.75; residuals +-0.05 four times, 0 twice:
     # MS_a = 0.015, MS_b = 0.015, MS_e = 0.005, V = (0.015 + 0.010) / 6,
     # df = 0.025^2 / (0.015^2 / 1 + 0.015^2 / 2 + 0.005^2 / 2) = 25 / 14
-    found = estimate(np.array([[0.5, 0.6, 0.7], [0.7, 0.6, 0.8]]), True)
+    found = estimate(np.array([[0.5, 0.6, 0.7], [0.7, 0.6, 0.8]]), True, None)
     half = t.ppf(0.975, 25 / 14) * sqrt(0.025 / 6)
     assert parts(found) == exactly(0.65, 0.65 - half, 0.65 + half)
     assert found.seed_variance == "measured"
@@ -121,28 +123,133 @@ def test_two_levels_by_hand() -> None:
 def test_seeds_that_differ_less_than_noise_add_nothing_by_hand() -> None:
     # equal seed means 0.6: MS_a = 0; lifetimes 0.5, 0.7: MS_b = 0.04; residuals +-0.1: MS_e = 0.04
     # V = 0.04 / 4, df = 0.04^2 / (0.04^2 / 1 + 0 + 0.04^2 / 1) = 1/2, raised to 1
-    found = estimate(np.array([[0.4, 0.8], [0.6, 0.6]]), True)
+    found = estimate(np.array([[0.4, 0.8], [0.6, 0.6]]), True, None)
     assert parts(found) == exactly(0.6, max(0, 0.6 - T_1 * 0.1), 1.0)
 
 
 def test_intervals_stay_within_the_possible() -> None:
-    found = estimate(np.array([[0.0, 0.9, 1.0]]), True)
+    found = estimate(np.array([[0.0, 0.9, 1.0]]), True, None)
     assert (found.low, found.high) == (0.0, 1.0)
-    difference = paired_difference(np.array([[0.0, 1.0]]), np.array([[1.0, 0.9]]))
+    difference = paired_difference(np.array([[0.0, 1.0]]), np.array([[1.0, 0.9]]), None)
     assert (difference.low, difference.high) == (-1.0, 1.0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_a_constant_row_is_a_result_like_any_other(value: float) -> None:
-    found = estimate(np.full((3, 4), value), True)
+def test_a_constant_row_of_what_is_not_counted_has_no_width(value: float) -> None:
+    found = estimate(np.full((3, 4), value), True, None)
     assert parts(found) == (value, value, value)
+
+
+def score_interval(share: float, count: int) -> tuple[float, float]:
+    found = binomtest(round(share * count), count).proportion_ci(0.95, "wilson")
+    return float(found.low), float(found.high)
+
+
+def test_all_right_is_the_score_interval_as_scipy_has_it() -> None:
+    """Of all predictions of a seed: three seeds meet the same examples."""
+    for seeds in (1, 3):
+        found = estimate(np.ones((seeds, 4)), True, 20)
+        assert parts(found) == exactly(1.0, score_interval(1.0, 80)[0], 1.0)
+
+
+def test_the_score_interval_counts_below_a_hundred_wrong_or_right() -> None:
+    few, enough = (np.array([[0.95, wrong]]) for wrong in (0.951, 0.949))  # 99, 101 of 2,000 wrong
+    for scores in (enough, 1 - enough):
+        assert parts(estimate(scores, True, 1000)) == parts(estimate(scores, True, None))
+    for scores in (few, 1 - few):
+        found, ends = estimate(scores, True, 1000), score_interval(float(scores.mean()), 2000)
+        assert (found.low, found.high) == exactly(*ends)
+
+
+def test_few_wrong_ones_widen_to_both_intervals() -> None:
+    scores = np.array([[0.95, 1.0, 1.0, 1.0]])
+    found, alone = estimate(scores, True, 20), estimate(scores, True, None)
+    low, high = score_interval(0.9875, 80)
+    assert parts(found) == exactly(0.9875, min(low, alone.low), max(high, alone.high))
+    assert found.low == pytest.approx(low) and found.high == alone.high == 1.0
+
+
+def test_newcombes_interval_of_his_own_example() -> None:
+    """56 of 70 against 48 of 80, 0.0524 to 0.3339 (Newcombe 1998, table II, (a), method 10)."""
+    ours, theirs = np.full((1, 7), 0.8), np.full((1, 8), 0.6)
+    found = generalisation_gap(ours, theirs, 10)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_the_mean_over_splits_by_hand() -> None:
+    # Means 0.7 and 0.3; variances of the means 0.01 / 3 each, halved in the mean: a quarter of each
+    # counts; df = (2 v)^2 / (v^2 / 2 + v^2 / 2) = 4
+    splits = [np.array([[0.6, 0.7, 0.8]]), np.array([[0.2, 0.3, 0.4]])]
+    half = 2.7764451051977987 * sqrt(0.02 / 3 / 4)
+    assert parts(mean_over_splits(splits, [2000] * 2)) == exactly(0.5, 0.5 - half, 0.5 + half)
+    # A third without a score: the same sums by three instead of two.
+    third = mean_over_splits([*splits, None], [2000] * 3)
+    assert parts(third) == exactly(1 / 3, 1 / 3 - half * 2 / 3, 1 / 3 + half * 2 / 3)
+
+
+def test_what_a_seed_gains_on_all_splits_adds_up() -> None:
+    random = np.random.default_rng(8)
+    quality = np.array([[-0.1], [0.0], [0.1]])
+    splits = [crossed(random, 3, 16, 0.0, 0.02) + quality for _ in range(4)]
+    together = mean_over_splits(splits, [400] * 4)
+    turned = [np.roll(scores, turn, axis=0) for turn, scores in enumerate(splits)]
+    mixed = mean_over_splits(turned, [400] * 4)
+    assert (mixed.mean,) == exactly(together.mean)
+    assert together.high - together.low > 2 * (mixed.high - mixed.low)
+
+
+def test_the_difference_over_splits_by_hand() -> None:
+    # Differences 0.1, 0.2, 0.3 on one split, on the other 0.4, 0.5, 0.6 of ours alone; the mean of
+    # both is 0.35, and v = 0.01 / 3 of each counts a quarter; df = 4 as above
+    ours = [np.array([[0.5, 0.7, 0.9]]), np.array([[0.4, 0.5, 0.6]])]
+    theirs = [np.array([[0.4, 0.5, 0.6]]), None]
+    half = 2.7764451051977987 * sqrt(0.02 / 3 / 4)
+    found = difference_over_splits(ours, theirs, [2000] * 2)
+    assert parts(found) == exactly(0.35, 0.35 - half, 0.35 + half)
+    back = difference_over_splits(theirs, ours, [2000] * 2)
+    assert parts(back) == exactly(-0.35, -0.35 - half, -0.35 + half)
+
+
+def test_of_one_split_it_is_the_paired_difference() -> None:
+    random = np.random.default_rng(9)
+    ours, theirs = crossed(random, 3, 8, 0.02, 0.03), crossed(random, 2, 8, 0.02, 0.03)
+    found = difference_over_splits([ours], [theirs], [400])
+    assert parts(found) == exactly(*parts(paired_difference(ours, theirs, 400)))
+    alone = mean_over_splits([ours], [400])
+    assert parts(alone) == exactly(*parts(estimate(ours, True, 400)))
+    with pytest.raises(VsmlBenchError, match="2 lifetimes against 8"):
+        difference_over_splits([ours[:, :2]], [theirs], [400])
+
+
+def test_equals_over_splits_are_rarely_told_apart() -> None:
+    random = np.random.default_rng(0)
+    decided = 0
+    for _ in range(1000):
+        hard = 0.1 * random.standard_normal((3, 1, 8))
+        ours, theirs = (
+            [(crossed(random, 1, 8, 0.0, 0.02) + each).clip(0, 1) for each in hard]
+            for _ in range(2)
+        )
+        decided += difference_over_splits(ours, theirs, [400] * 3).decided
+    assert 25 <= decided <= 75
+
+
+def test_coverage_of_the_mean_over_splits() -> None:
+    random = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        gain = 0.02 * random.standard_normal((4, 1))
+        splits = [(crossed(random, 4, 8, 0.0, 0.03) + gain).clip(0, 1) for _ in range(3)]
+        found = mean_over_splits(splits, [400] * 3)
+        hits += found.low <= 0.6 <= found.high
+    assert 0.925 <= hits / 1000 <= 0.98
 
 
 def test_one_lifetime_tells_nothing_of_the_spread() -> None:
     for seeds in (1, 3):
-        found = estimate(np.full((seeds, 1), 0.5), True)
+        found = estimate(np.full((seeds, 1), 0.5), True, None)
         assert parts(found) == (0.5, 0.0, 1.0)
-    assert not paired_difference(np.array([[0.9]]), np.array([[0.1]])).decided
+    assert not paired_difference(np.array([[0.9]]), np.array([[0.1]]), None).decided
 
 
 def test_the_interval_widens_when_seed_variance_is_injected() -> None:
@@ -150,7 +257,7 @@ def test_the_interval_widens_when_seed_variance_is_injected() -> None:
     scores = crossed(random, 3, 32, 0.0, 0.03)
     widths = []
     for spread in (0.0, 0.02, 0.05):
-        found = estimate(scores + spread * np.array([[-1.0], [0.0], [1.0]]), True)
+        found = estimate(scores + spread * np.array([[-1.0], [0.0], [1.0]]), True, None)
         widths.append(found.high - found.low)
     assert widths[1] > 2 * widths[0]
     assert widths[2] > 2 * widths[1]
@@ -172,7 +279,7 @@ def test_coverage_is_near_95_percent(
     random = np.random.default_rng(0)
     hits = 0
     for _ in range(1000):
-        found = estimate(crossed(random, seeds, lifetimes, of_seeds, of_lifetimes), True)
+        found = estimate(crossed(random, seeds, lifetimes, of_seeds, of_lifetimes), True, None)
         hits += found.low <= 0.6 <= found.high
     assert 0.925 <= hits / 1000 <= 0.975
 
@@ -184,7 +291,7 @@ def test_coverage_of_the_paired_difference() -> None:
         shared = 0.05 * random.standard_normal((1, 24))
         ours = crossed(random, 5, 24, 0.02, 0.01) + shared
         theirs = crossed(random, 1, 24, 0.0, 0.01) + shared
-        difference = paired_difference(ours.clip(0, 1), theirs.clip(0, 1))
+        difference = paired_difference(ours.clip(0, 1), theirs.clip(0, 1), None)
         hits += difference.low <= 0 <= difference.high
     assert 0.925 <= hits / 1000 <= 0.975
 
@@ -196,14 +303,14 @@ def test_coverage_of_the_gap() -> None:
         shared = 0.04 * random.standard_normal((4, 1))
         same_tasks = crossed(random, 4, 16, 0.01, 0.03) + shared + 0.1
         unseen = crossed(random, 4, 24, 0.01, 0.03) + shared
-        gap = generalisation_gap(same_tasks.clip(0, 1), unseen.clip(0, 1))
+        gap = generalisation_gap(same_tasks.clip(0, 1), unseen.clip(0, 1), None)
         hits += gap.low <= 0.1 <= gap.high
     assert 0.925 <= hits / 1000 <= 0.98
 
 
 def test_paired_difference_by_hand() -> None:
     # differences 0.1, 0.2, 0.3: mean 0.2, variance of the mean 0.01 / 3, two degrees of freedom
-    found = paired_difference(np.array([[0.5, 0.7, 0.9]]), np.array([[0.4, 0.5, 0.6]]))
+    found = paired_difference(np.array([[0.5, 0.7, 0.9]]), np.array([[0.4, 0.5, 0.6]]), None)
     half = T_2 * sqrt(0.01 / 3)
     assert parts(found) == exactly(0.2, 0.2 - half, 0.2 + half)
     assert not found.decided
@@ -213,7 +320,7 @@ def test_paired_difference_with_seeds_by_hand() -> None:
     # ours: seed part (MS_a - MS_e) / 6 = 0.01 / 6 as above; differences of lifetime means from
     # theirs 0.1, 0.1, 0.25: variance 0.0075, of their mean 0.0025
     ours = np.array([[0.5, 0.6, 0.7], [0.7, 0.6, 0.8]])
-    found = paired_difference(ours, np.full((1, 3), 0.5))
+    found = paired_difference(ours, np.full((1, 3), 0.5), None)
     variance = 0.0025 + 0.01 / 6
     df = variance**2 / (0.0025**2 / 2 + 0.0025**2 + (0.005 / 6) ** 2 / 2)
     half = t.ppf(0.975, df) * sqrt(variance)
@@ -223,9 +330,9 @@ def test_paired_difference_with_seeds_by_hand() -> None:
 def test_paired_difference_is_antisymmetric_and_of_itself_zero() -> None:
     random = np.random.default_rng(2)
     ours, theirs = crossed(random, 3, 16, 0.02, 0.03), crossed(random, 2, 16, 0.02, 0.03)
-    there, back = paired_difference(ours, theirs), paired_difference(theirs, ours)
+    there, back = paired_difference(ours, theirs, None), paired_difference(theirs, ours, None)
     assert parts(back) == exactly(-there.mean, -there.high, -there.low)
-    alone = paired_difference(theirs[:1], theirs[:1])
+    alone = paired_difference(theirs[:1], theirs[:1], None)
     assert parts(alone) == (0, 0, 0)
 
 
@@ -234,11 +341,11 @@ def test_pairing_decides_what_separate_intervals_cannot() -> None:
     difficulty = 0.1 * random.standard_normal((1, 16))
     theirs = 0.5 + difficulty
     ours = theirs + 0.02 + 0.005 * random.standard_normal((1, 16))
-    a, b = estimate(ours, False), estimate(theirs, False)
+    a, b = estimate(ours, False, None), estimate(theirs, False, None)
     assert a.low < b.high
-    assert paired_difference(ours, theirs).decided
+    assert paired_difference(ours, theirs, None).decided
     shuffled = random.permutation(theirs, axis=1)
-    assert not paired_difference(ours, shuffled).decided
+    assert not paired_difference(ours, shuffled, None).decided
 
 
 def resampled(ours: Scores, theirs: Scores) -> tuple[float, float]:
@@ -262,7 +369,7 @@ def test_bootstrap_agrees_where_lifetimes_are_many() -> None:
     random = np.random.default_rng(4)
     ours = crossed(random, 1, 200, 0.0, 0.05)
     theirs = crossed(random, 1, 200, 0.0, 0.05) - 0.02
-    formula = paired_difference(ours, theirs)
+    formula = paired_difference(ours, theirs, None)
     width = formula.high - formula.low
     assert resampled(ours, theirs) == pytest.approx((formula.low, formula.high), abs=0.06 * width)
 
@@ -274,7 +381,7 @@ def test_bootstrap_agrees_where_seeds_are_many() -> None:
     spread = (calm + np.linspace(-0.1, 0.1, 20)[:, None]).clip(0, 1)
     widths = []
     for ours in (calm, spread):
-        formula = paired_difference(ours, theirs)
+        formula = paired_difference(ours, theirs, None)
         low, high = resampled(ours, theirs)
         assert high - low == pytest.approx(formula.high - formula.low, rel=0.15)
         widths.append(high - low)
@@ -283,7 +390,7 @@ def test_bootstrap_agrees_where_seeds_are_many() -> None:
 
 def test_paired_change_by_hand() -> None:
     # Differences -0.1, -0.2, -0.3: mean -0.2, variance 0.01, two degrees of freedom.
-    found = paired_change(np.array([[0.5, 0.6, 0.2]]), np.array([[0.6, 0.8, 0.5]]))
+    found = paired_change(np.array([[0.5, 0.6, 0.2]]), np.array([[0.6, 0.8, 0.5]]), None)
     half = T_2 * sqrt(0.01 / 3)
     assert parts(found) == exactly(-0.2, -0.2 - half, -0.2 + half)
 
@@ -292,23 +399,23 @@ def test_paired_change_has_the_interval_of_the_differences() -> None:
     random = np.random.default_rng(5)
     unchanged = crossed(random, 3, 6, 0.05, 0.1)
     costs = crossed(random, 3, 6, 0.02, 0.02) / 4
-    found, oracle = paired_change(unchanged - costs, unchanged), estimate(costs, True)
+    found, oracle = paired_change(unchanged - costs, unchanged, None), estimate(costs, True, None)
     assert parts(found) == exactly(-oracle.mean, -oracle.high, -oracle.low)
 
 
 def test_paired_change_of_nothing_is_zero_and_unlike_sides_are_refused() -> None:
     scores = np.array([[0.5, 0.7], [0.4, 0.9]])
-    same = paired_change(scores, scores)
+    same = paired_change(scores, scores, None)
     assert parts(same) == (0, 0, 0)
     with pytest.raises(VsmlBenchError, match="1 seeds against 2"):
-        paired_change(scores[:1], scores)
+        paired_change(scores[:1], scores, None)
     with pytest.raises(VsmlBenchError, match="1 lifetimes against 2"):
-        paired_change(scores[:, :1], scores)
+        paired_change(scores[:, :1], scores, None)
 
 
 def test_gap_by_hand() -> None:
     # variance of each mean 0.01 / 3, df = (2 v)^2 / (v^2 / 2 + v^2 / 2) = 4
-    found = generalisation_gap(np.array([[0.9, 0.8, 0.7]]), np.array([[0.3, 0.5, 0.4]]))
+    found = generalisation_gap(np.array([[0.9, 0.8, 0.7]]), np.array([[0.3, 0.5, 0.4]]), None)
     half = 2.7764451051977987 * sqrt(0.02 / 3)
     assert parts(found) == exactly(0.4, 0.4 - half, 0.4 + half)
 
@@ -318,8 +425,8 @@ def test_gap_cancels_what_a_seed_does_on_both_sides() -> None:
     quality = np.array([[-0.1], [0.0], [0.1]])
     same_tasks = crossed(random, 3, 16, 0.0, 0.02) + quality
     unseen = crossed(random, 3, 16, 0.0, 0.02) + quality
-    paired = generalisation_gap(same_tasks, unseen)
-    mixed = generalisation_gap(same_tasks, unseen[::-1])
+    paired = generalisation_gap(same_tasks, unseen, None)
+    mixed = generalisation_gap(same_tasks, unseen[::-1], None)
     assert (mixed.mean,) == exactly(paired.mean)
     assert mixed.high - mixed.low > 3 * (paired.high - paired.low)
 
@@ -327,6 +434,6 @@ def test_gap_cancels_what_a_seed_does_on_both_sides() -> None:
 def test_what_cannot_be_paired_is_refused() -> None:
     two, three = np.full((1, 2), 0.5), np.full((1, 3), 0.5)
     with pytest.raises(VsmlBenchError, match="2 lifetimes against 3"):
-        paired_difference(two, three)
+        paired_difference(two, three, None)
     with pytest.raises(VsmlBenchError, match="1 seeds against 2"):
-        generalisation_gap(three, np.full((2, 3), 0.5))
+        generalisation_gap(three, np.full((2, 3), 0.5), None)

@@ -1,6 +1,6 @@
-"""The board: one row per split, learner and device, a pure function of the cells and of what is
-planned; and how far one is from another, typically one's own from the published one. Nothing here
-needs PyTorch, data, or a learner's code."""
+"""The board: one row per split, learner and kind of device, a pure function of the cells and of
+what is planned; and how far one is from another, typically one's own from the published one.
+Nothing here needs PyTorch, data, or a learner's code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from vsml_bench.boards.columns import Column, columns
 from vsml_bench.boards.groups import Group, Stale, data_hashes, gather
+from vsml_bench.boards.summary import Summary, summarise
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.evaluation.outcomes import outcomes_hash
@@ -30,7 +31,7 @@ class Row:
     group: Group
     numbers: Mapping[str, Any]
     """Name of a column, or of an end of its interval -> its value. Accuracies are shares in
-    [0, 1]; None where there is no number, as wherever a planned seed has no score."""
+    [0, 1]; None where there is no number, as wherever a seed failed."""
 
     def __getitem__(self, name: str) -> Any:
         return self.numbers[name]
@@ -45,6 +46,8 @@ class Board:
     """SHA-256 of the keys and outcomes of all cells that count: equal for equal results, whenever,
     wherever and however fast they were computed, and whatever a board shows of them."""
     rows: tuple[Row, ...]
+    learners: tuple[Summary, ...]
+    """Best first."""
     columns: Mapping[str, Column]
     stale: tuple[Stale, ...]
     problems: tuple[Problem, ...]
@@ -54,14 +57,16 @@ class Board:
     """What the suite's study adds."""
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: {"suite", "board_hash", "rows": [...], "stale": [...], "problems": [...],
-        "commits": [...]}; each row has a value for each column and for each end of an interval.
-        The boards of studies have "sections" as well, with the fields of `Section`."""
+        """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "stale": [...],
+        "problems": [...], "commits": [...]}; each row has a value for each column and for each end
+        of an interval, each learner the fields of `Summary`. The boards of studies have "sections"
+        as well, with the fields of `Section`."""
         names = self.names("json")
         document: dict[str, Any] = {
             "suite": self.suite,
             "board_hash": self.board_hash,
             "rows": [{name: row[name] for name in names} for row in self.rows],
+            "learners": [asdict(learner) for learner in self.learners],
             "stale": [asdict(stale) for stale in self.stale],
             "problems": [asdict(problem) for problem in self.problems],
             "commits": list(self.commits),
@@ -101,6 +106,7 @@ def build_board(
         suite,
         _hash(current),
         tuple(rows),
+        summarise([row.group for row in rows], [row["rank"] for row in rows]),
         known,
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
@@ -180,8 +186,9 @@ class Comparison:
 def compare_boards(ours: Board, published: Mapping[str, Any]) -> Comparison:
     """Compares means row by row, with a board as `Board.document` has it.
 
-    Where a learner has rows on several devices, the row of the same device is compared, or else the
-    first. Raises VsmlBenchError for something that is no board and for boards of different suites.
+    Where a learner has several rows, the one of the same device is compared, or else of the same
+    kind of device, or else the first. Raises VsmlBenchError for something that is no board and for
+    boards of different suites.
     """
     own = _by_pair(ours.document(), "our board")
     theirs = _by_pair(published, "the published board")
@@ -263,8 +270,11 @@ def _scored(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _counterpart(
     row: Mapping[str, Any], others: list[Mapping[str, Any]]
 ) -> Mapping[str, Any] | None:
-    same = [other for other in others if other.get("device") == row.get("device")]
-    return next(iter(same or others), None)
+    by_device, by_kind = (
+        [other for other in others if other.get(name) == row.get(name)]
+        for name in ("device", "kind")
+    )
+    return next(iter(by_device or by_kind or others), None)
 
 
 def _at(split: str, learner: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vsml_bench.boards import statistics
+from vsml_bench.boards.changes import change_of
 from vsml_bench.boards.groups import Group, data_hashes
 from vsml_bench.boards.statistics import Interval
 from vsml_bench.errors import VsmlBenchError
@@ -21,9 +22,6 @@ from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
 
 ENTRY_POINT_GROUP = "vsml_bench.columns"
-_DECIMALS = 9
-"""Of published numbers: coarser than the rounding noise between machines, finer than any need."""
-
 
 Answer: TypeAlias = Interval | Value | tuple[str, ...]
 
@@ -86,7 +84,7 @@ def _published(value: Any, where: str) -> Any:
         return value
     if not math.isfinite(value):
         raise VsmlBenchError(f"{where}: gave {value}; expected a finite number or None.")
-    return round(value, _DECIMALS) + 0.0  # so that there is no -0.0
+    return statistics.published(value)
 
 
 def columns() -> dict[str, Column]:
@@ -116,11 +114,12 @@ def _rank(group: Group, finished: Sequence[Group]) -> Interval:
     """Place by the mean, and the places that no decided paired difference excludes. Each
     comparison stands at 95 % by itself; there is no correction for their number."""
     rivals = [of for of in finished if of.split == group.split and of is not group]
-    against = [statistics.paired_difference(group.scores, rival.scores) for rival in rivals]
+    steps = group.correct.shape[2]
+    against = [statistics.paired_difference(group.scores, of.scores, steps) for of in rivals]
     better = sum(difference.decided and difference.mean < 0 for difference in against)
     worse = sum(difference.decided and difference.mean > 0 for difference in against)
-    mean = round(group.estimate.mean, _DECIMALS)
-    place = 1 + sum(round(rival.estimate.mean, _DECIMALS) > mean for rival in rivals)
+    mean, *others = (statistics.published(of.estimate.mean) for of in (group, *rivals))
+    place = 1 + sum(other > mean for other in others)
     return Interval(place, 1 + better, 1 + len(rivals) - worse)
 
 
@@ -136,14 +135,22 @@ def _gap(group: Group, finished: Sequence[Group]) -> Interval | None:
     return statistics.generalisation_gap(
         statistics.lifetime_scores(home.correct[..., :steps]),
         statistics.lifetime_scores(group.correct[..., :steps]),
+        steps,
     )
+
+
+def _change(group: Group, finished: Sequence[Group]) -> Interval | None:
+    """Accuracy minus that on the split that this one is with one change, such as permuted labels:
+    what a learner loses that remembers the plain data from elsewhere."""
+    change = change_of(group, finished)
+    return change.difference if change else None
 
 
 def _is_home(home: Group, group: Group) -> bool:
     """Whether `home` is the same learner on the tasks that it was meta-trained on."""
     return (
         home.relation == "same_tasks"
-        and (home.learner, home.device) == (group.learner, group.device)
+        and (home.learner, home.kind) == (group.learner, group.kind)
         and home.seeds == group.seeds
         and home.cells[0].identity["meta_train"] == group.cells[0].identity["meta_train"]
         and data_hashes(home.cells[0], "meta_train") == data_hashes(group.cells[0], "meta_train")
@@ -187,6 +194,13 @@ COLUMNS: Mapping[str, Column] = {
         _mean_of(statistics.final), title="last 100", unit="%", title_of_episodes="", details=50
     ),
     "gap": Column(_gap, title="gap", unit="%", bounds=("gap_low", "gap_high"), details=60),
+    "change": Column(
+        _change,
+        title="difference to plain",
+        unit="%",
+        bounds=("change_low", "change_high"),
+        details=65,
+    ),
     "rank": Column(_rank, title="rank", unit="place", bounds=("rank_low", "rank_high"), details=10),
     "seeds_ok": _always(lambda group: len(group.ok)),
     "seeds_planned": _always(lambda group: len(group.plans)),
@@ -202,8 +216,10 @@ COLUMNS: Mapping[str, Column] = {
         lambda group: max((cell.provenance.meta_parameters for cell in group.ok), default=None)
     ),
     "device": _always(lambda group: group.device, title="device", details=100),
+    # What scores are pooled over: all models of CPU, each model of GPU, each precision.
+    "kind": _always(lambda group: group.kind),
     "note": _always(lambda group: group.note),
-    # Why there is no mean.
+    # Why there is no mean, or which seeds it lacks.
     "reason": _always(lambda group: group.reason),
     "keys": _always(lambda group: tuple(plan.key for plan in group.plans), csv=False),
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
+from vsml_bench.boards.summary import Summary, labels
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
@@ -30,7 +31,10 @@ _MEANS = {
 }
 _LEGEND = (
     "{}, ± half the 95 % interval; **bold**: no "
-    "other learner on the split is better by a paired difference whose 95 % interval leaves out 0."
+    "other learner on the split is better by a paired difference whose 95 % interval leaves out 0. "
+    "All splits: the mean over them, by which learners are ordered; a split without a score counts "
+    "as 0. Place: by that mean, and the places that no decided difference of two means excludes. "
+    "Mean rank: depends on which other learners there are."
 )
 _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary between seeds."
 
@@ -63,17 +67,17 @@ def to_csv(board: Board) -> str:
 
 
 def to_markdown(board: Board) -> str:
-    """A matrix of learners and splits, best mean rank first; then each split in detail; then what
-    the suite's study adds, notes, what failed or is missing, and stale or damaged records."""
-    labels = _labels(board)
+    """A matrix of learners and splits, best mean over splits first; then each split in detail; then
+    what the suite's study adds, notes, what failed or is missing, and stale or damaged records."""
+    named = labels([row.group for row in board.rows])
     metrics = dict.fromkeys(row["metric"] for row in board.rows)
     means = "; ".join(_MEANS.get(m, f"Mean {m} in %") for m in metrics) or "Accuracy in %"
-    parts = [f"# Leaderboard: {board.suite}", _matrix(board, "mean", labels), _LEGEND.format(means)]
+    parts = [f"# Leaderboard: {board.suite}", _matrix(board, "mean", named), _LEGEND.format(means)]
     if any(row["seed_variance"] == "not measured" for row in board.rows):
         parts.append(_ONE_SEED)
     for name, column in board.columns.items():
         if column.matrix and name != "mean":
-            parts += [f"## {_title(column)}", _matrix(board, name, labels)]
+            parts += [f"## {_title(column)}", _matrix(board, name, named)]
     for split in _splits(board):
         rows = [row for row in board.rows if row.group.split == split]
         if any(row.group.finished for row in rows):
@@ -83,7 +87,7 @@ def to_markdown(board: Board) -> str:
         parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
     parts += _section("Notes", _notes(board.rows))
     parts += _section(
-        "Failed and missing", [_failure(row, labels) for row in board.rows if row["status"] != "ok"]
+        "Failed and missing", [_failure(row, named) for row in board.rows if row["status"] != "ok"]
     )
     parts += _section(
         "Stale records, which do not count",
@@ -97,24 +101,46 @@ def to_markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _matrix(board: Board, name: str, labels: _Labels) -> str:
+def _matrix(board: Board, name: str, named: _Labels) -> str:
     splits = _splits(board)
     relations = {row.group.split: row.group.relation for row in board.rows}
     cells: dict[str, dict[str, str]] = {}
     for row in board.rows:
         text = _matrix_cell(row, name, board.columns[name])
-        cells.setdefault(_label(row, labels), {})[row.group.split] = text
-    mean_ranks = _mean_ranks(board, labels)
-    learners = sorted(cells, key=lambda label: (mean_ranks.get(label, float("inf")), label))
+        cells.setdefault(_label(row, named), {})[row.group.split] = text
     lines = [
         [
-            learner,
-            f"{mean_ranks[learner]:.1f}" if learner in mean_ranks else "",
-            *(cells[learner].get(split, "") for split in splits),
+            learner.label,
+            _place(learner),
+            _over_splits(learner),
+            "" if learner.mean_rank is None else f"{learner.mean_rank:.1f}",
+            *(cells[learner.label].get(split, "") for split in splits),
         ]
-        for learner in learners
+        for learner in board.learners
     ]
-    return _table(["learner", "mean rank", *(f"{s} ({relations[s]})" for s in splits)], lines)
+    heads = (
+        "learner",
+        "place",
+        "all splits",
+        "mean rank",
+        *(f"{s} ({relations[s]})" for s in splits),
+    )
+    return _table(heads, lines)
+
+
+def _place(learner: Summary) -> str:
+    low, high = learner.rank_low, learner.rank_high
+    if learner.rank is None:
+        return ""
+    return f"{learner.rank}" if low == high else f"{learner.rank} ({low} to {high})"
+
+
+def _over_splits(learner: Summary) -> str:
+    if learner.mean is None or learner.mean_low is None or learner.mean_high is None:
+        return ""
+    text = f"{100 * learner.mean:.1f} ± {50 * (learner.mean_high - learner.mean_low):.1f}"
+    scored, splits = learner.scored, learner.splits
+    return text if scored == splits else f"{text} ({scored} of {splits} splits)"
 
 
 def _matrix_cell(row: Row, name: str, column: Column) -> str:
@@ -125,24 +151,13 @@ def _matrix_cell(row: Row, name: str, column: Column) -> str:
         low, high = (row[bound] for bound in column.bounds)
         text += f" ± {_number((high - low) / 2, column)}"
         text += " †" if row["seed_variance"] == "not measured" else ""
+        text += f" ({_seeds(row)})" if row["status"] == "partial" else ""
     return f"**{text}**" if name == "mean" and row["rank_low"] == 1 else text
 
 
-def _mean_ranks(board: Board, labels: _Labels) -> dict[str, float]:
-    """Over the splits that anyone has a score on; a row without one takes its split's last place,
-    so that failing never pays."""
-    ranks: dict[str, list[int]] = {}
-    for split in _splits(board):
-        rows = [row for row in board.rows if row.group.split == split]
-        if all(row["rank"] is None for row in rows):
-            continue
-        for row in rows:
-            ranks.setdefault(_label(row, labels), []).append(row["rank"] or len(rows))
-    return {label: sum(of) / len(of) for label, of in ranks.items()}
-
-
 def _details(board: Board, rows: Sequence[Row]) -> str:
-    """The columns that have a place there, the interval of each beside it."""
+    """The columns that have a place there and a value in some row, the interval of each beside
+    it."""
     stream = any(row.group.stream for row in rows)
     headers: list[str] = []
     lines: list[list[str]] = [[] for _ in rows]
@@ -150,7 +165,7 @@ def _details(board: Board, rows: Sequence[Row]) -> str:
     for name, column in sorted(shown, key=lambda item: item[1].details):
         title = column.title if stream else column.title_of_episodes
         title = column.title if title is None else title
-        if not title:
+        if not title or all(row[name] is None for row in rows):
             continue
         beside = column.bounds is not None and column.unit != "place"
         headers.append(title if column.unit in ("", "%", "place") else f"{title} ({column.unit})")
@@ -184,12 +199,16 @@ def _title(column: Column) -> str:
     return f"{column.title} ({column.unit})" if column.unit else column.title
 
 
-def _failure(row: Row, labels: _Labels) -> str:
-    ok, planned = row["seeds_ok"], row["seeds_planned"]
+def _failure(row: Row, named: _Labels) -> str:
     return (
-        f"{_label(row, labels)} on {row.group.split}: {row['status']}, {ok} of {planned} "
-        f"{'seed' if planned == 1 else 'seeds'} ok ({row['reason']})"
+        f"{_label(row, named)} on {row.group.split}: {row['status']}, {_seeds(row)} ok "
+        f"({row['reason']})"
     )
+
+
+def _seeds(row: Row) -> str:
+    ok, planned = row["seeds_ok"], row["seeds_planned"]
+    return f"{ok} of {planned} {'seed' if planned == 1 else 'seeds'}"
 
 
 def _notes(rows: Iterable[Row]) -> list[str]:
@@ -204,23 +223,8 @@ def _section(title: str, items: Sequence[str]) -> list[str]:
     return [f"## {title}", "\n".join(f"* {_one_line(item)}" for item in items)]
 
 
-def _labels(board: Board) -> _Labels:
-    """(learner, device) -> the learner, with the device where some split has it on several."""
-    devices: dict[tuple[str, str], set[str]] = {}
-    groups = [row.group for row in board.rows]
-    for of in groups:
-        devices.setdefault((of.learner, of.split), set()).add(of.device)
-    several = {learner for (learner, _), found in devices.items() if len(found) > 1}
-    return {
-        (of.learner, of.device): f"{of.learner} ({of.device})"
-        if of.learner in several
-        else of.learner
-        for of in groups
-    }
-
-
-def _label(row: Row, labels: _Labels) -> str:
-    return labels[row.group.learner, row.group.device]
+def _label(row: Row, named: _Labels) -> str:
+    return named[row.group.learner, row.group.kind]
 
 
 def _splits(board: Board) -> list[str]:

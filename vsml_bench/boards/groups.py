@@ -1,7 +1,8 @@
-"""Stored cells in groups: one learner on one split on one device, with all its meta-train seeds.
+"""Stored cells in groups: a learner on a split on one kind of device, with its meta-train seeds.
 
-Those cells count whose key is the planned one; the others are stale. A cell that is missing or
-failed is never averaged away: its group then has no score, and says why.
+Those cells count whose key is the planned one; the others are stale. A cell that failed is never
+averaged away: its group then has no score, and says why. Where a seed was not run, the numbers are
+of those that were, and say so.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from vsml_bench.evaluation.cell import Cell, content_hash
 from vsml_bench.evaluation.plan import Place, Plan
 from vsml_bench.storage import canonical_json
 
-WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "missing", "ok")
-"""A group has the worst status of its cells; `missing` is a planned cell that has no record."""
+WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "ok")
+"""A group has the worst status of its cells. It is `missing` where none has a record, and `partial`
+where all that have one are ok."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """One learner on one split on one device. What needs outcomes is there where `finished` is."""
+    """One learner on one split on one kind of device. What needs outcomes is there where `finished`
+    is."""
 
     plans: tuple[Plan, ...]
     """One per meta-train seed; they differ in nothing else."""
-    device: str
-    """What the cells were run on (`Provenance.hardware`); "" where there are none."""
     cells: tuple[Cell, ...]
     """At most one for each plan, in their order."""
 
@@ -45,6 +46,17 @@ class Group:
     def learner(self) -> str:
         """The learner's name."""
         return self.plans[0].learner
+
+    @property
+    def device(self) -> str:
+        """What the cells with a score were run on (`Provenance.hardware`), else what all were; ""
+        where there are none. Times of several devices do not compare."""
+        return _joined(cell.provenance.hardware for cell in self.ok or self.cells)
+
+    @property
+    def kind(self) -> str:
+        """Their kind of device (`kind`)."""
+        return _joined(kind(cell) for cell in self.ok or self.cells)
 
     @property
     def relation(self) -> str:
@@ -75,15 +87,16 @@ class Group:
     @property
     def status(self) -> str:
         """The worst one."""
+        if not self.cells:
+            return "missing"
         statuses: set[str] = {cell.status for cell in self.cells}
-        if len(self.cells) < len(self.plans):
-            statuses.add("missing")
-        return next(status for status in WORST_FIRST if status in statuses)
+        worst = next(status for status in WORST_FIRST if status in statuses)
+        return "partial" if worst == "ok" and len(self.cells) < len(self.plans) else worst
 
     @property
     def finished(self) -> bool:
-        """Whether every planned seed has a score."""
-        return self.status == "ok"
+        """Whether there are numbers: of one planned seed or more, and none failed."""
+        return self.status in ("ok", "partial")
 
     @property
     def ok(self) -> tuple[Cell, ...]:
@@ -111,13 +124,19 @@ class Group:
 
     @property
     def note(self) -> str:
-        """What a reader must know, each note once."""
-        notes = (cell.provenance.note for cell in self.cells)
-        return "; ".join(dict.fromkeys(note for note in notes if note))
+        """What a reader must know, each note once, and of what versions the cells are if of
+        several."""
+        notes = dict.fromkeys(cell.provenance.note for cell in self.cells)
+        versions = [cell.provenance.versions for cell in self.cells]
+        packages = sorted({package for of in versions for package in of})
+        found = {name: sorted({of.get(name, "none") for of in versions}) for name in packages}
+        mixed = [f"{name} {' and '.join(of)}" for name, of in found.items() if len(of) > 1]
+        notes |= dict.fromkeys(["seeds were run by " + ", ".join(mixed)] if mixed else [])
+        return "; ".join(note for note in notes if note)
 
     @property
     def reason(self) -> str:
-        """Why cells have no score, each reason once, with the seeds it befell."""
+        """Why seeds have no score, each reason once, with the seeds it befell."""
         cells = dict(zip(self.seeds, self.cells, strict=True))
         seeds: dict[str, list[str]] = {}
         for plan in self.plans:
@@ -146,7 +165,7 @@ class Group:
     @cached_property
     def estimate(self) -> Estimate:
         """Mean accuracy with its interval."""
-        return statistics.estimate(self.scores, self.has_meta_parameters)
+        return statistics.estimate(self.scores, self.has_meta_parameters, self.correct.shape[2])
 
     def trace(self, name: str) -> npt.NDArray[np.float64]:
         """What the protocol measured besides [seeds, lifetimes, ...]."""
@@ -158,12 +177,21 @@ def groups_of(cells: Iterable[Cell]) -> list[Group]:
     """Cells that were just run, as the groups that they make, in the order given."""
     together: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
-        place = (cell.plan.split.name, cell.plan.learner, cell.provenance.hardware)
+        place = (cell.plan.split.name, cell.plan.learner, kind(cell))
         together.setdefault(place, []).append(cell)
-    return [
-        Group(tuple(cell.plan for cell in of), device, tuple(of))
-        for (*_, device), of in together.items()
-    ]
+    return [Group(tuple(cell.plan for cell in of), tuple(of)) for of in together.values()]
+
+
+def kind(cell: Cell) -> str:
+    """What scores are pooled over: "cpu" for every model of CPU, as these differ in how they round
+    alone, or the model of the GPU; and the precision if reduced."""
+    where = cell.provenance
+    device = "cpu" if where.processor == "cpu" else where.device
+    return device if where.precision == "float32" else f"{device}, {where.precision}"
+
+
+def _joined(names: Iterable[str]) -> str:
+    return " / ".join(sorted(set(names)))
 
 
 @dataclass(frozen=True)
@@ -196,14 +224,14 @@ def gather(
     together: dict[tuple[str, str], list[Plan]] = {}
     for plan in plans:
         together.setdefault((plan.split.name, plan.learner), []).append(plan)
-    groups = [group for of in together.values() for group in _by_device(tuple(of), current)]
+    groups = [group for of in together.values() for group in _by_kind(tuple(of), current)]
     return groups, stale
 
 
 def _match(
     suite: str, cells: Sequence[Cell], plans: Sequence[Plan]
 ) -> tuple[dict[Place, list[Cell]], list[Stale]]:
-    """The cells that count, at most one per place and device, and the others."""
+    """The cells that count, at most one per place and kind of device, and the others."""
     planned: dict[Place, Plan] = {}
     for plan in plans:
         if planned.setdefault(plan.place, plan) is not plan:
@@ -214,7 +242,7 @@ def _match(
         where = cell.plan.place
         here = planned.get(where)
         if here is not None and cell.key == here.key:
-            candidates.setdefault((where, cell.provenance.hardware), []).append(cell)
+            candidates.setdefault((where, kind(cell)), []).append(cell)
         elif cell.plan.suite == suite:
             stale.append(_stale(cell, _difference(cell, here)))
     current: dict[Place, list[Cell]] = {}
@@ -254,32 +282,30 @@ def _stale(cell: Cell, reason: str) -> Stale:
     return Stale(*cell.plan.place, cell.key, reason)
 
 
-def _by_device(plans: tuple[Plan, ...], current: Mapping[Place, list[Cell]]) -> list[Group]:
-    """The groups of one split and learner, one per device that has scores.
+def _by_kind(plans: tuple[Plan, ...], current: Mapping[Place, list[Cell]]) -> list[Group]:
+    """The groups of one split and learner, one per kind of device that has scores.
 
-    A failed cell stands in on the devices where its seed has no score; a group of failures alone is
+    A failed cell stands in on the kinds where its seed has no score; a group of failures alone is
     made where no other one tells of them.
     """
     cells = [cell for plan in plans for cell in current.get(plan.place, [])]
-    devices = sorted({cell.provenance.hardware for cell in cells if cell.status == "ok"})
-    strays = {c.plan.job.seed: c for c in cells if c.provenance.hardware not in devices}
-    groups, shown = [], set()
-    for device in devices:
-        own = {c.plan.job.seed: c for c in cells if c.provenance.hardware == device}
-        group = _group(plans, device, {**strays, **own})
-        groups.append(group)
-        shown |= {id(cell) for cell in group.cells}
+    ok = sorted((c for c in cells if c.status == "ok"), key=lambda c: c.provenance.hardware)
+    kinds = list(dict.fromkeys(kind(cell) for cell in ok))
+    strays = {c.plan.job.seed: c for c in cells if kind(c) not in kinds}
+    groups = [
+        _group(plans, {**strays, **{c.plan.job.seed: c for c in cells if kind(c) == each}})
+        for each in kinds
+    ]
+    shown = {id(cell) for group in groups for cell in group.cells}
     rest = [cell for cell in cells if id(cell) not in shown]
     while rest or not groups:
         by_seed: dict[int, Cell] = {}
         left = [cell for cell in rest if by_seed.setdefault(cell.plan.job.seed, cell) is not cell]
-        device = " / ".join(sorted({cell.provenance.hardware for cell in by_seed.values()}))
-        groups.append(_group(plans, device, by_seed))
+        groups.append(_group(plans, by_seed))
         rest = left
     return groups
 
 
-def _group(plans: tuple[Plan, ...], device: str, cells: Mapping[int, Cell]) -> Group:
+def _group(plans: tuple[Plan, ...], cells: Mapping[int, Cell]) -> Group:
     """cells: seed -> cell."""
-    found = tuple(cells[plan.job.seed] for plan in plans if plan.job.seed in cells)
-    return Group(plans, device, found)
+    return Group(plans, tuple(cells[p.job.seed] for p in plans if p.job.seed in cells))

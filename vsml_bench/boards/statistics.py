@@ -20,10 +20,14 @@ approximate distribution of estimates of variance components", Biometrics 2(6), 
 With one seed, V = MS_b / L and df = L - 1. That is all there is to know of a learner without
 meta-parameters; for the others the interval is too narrow, and is marked so. With one lifetime
 nothing is known of the spread, and the interval is everything that is possible.
+
+Where few predictions are right, or few are wrong, or there is no width, Student's t does not hold,
+and intervals are widened as `shares` says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, Literal, TypeAlias
@@ -31,14 +35,19 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from vsml_bench.boards.shares import Share, reach, wilson
 from vsml_bench.errors import VsmlBenchError
 
 CONFIDENCE = 0.95
+DECIMALS = 9
+"""Of published numbers: coarser than the rounding noise between machines, finer than any need."""
 WINDOW = 100
 """Steps at either end of a lifetime that early and final accuracy look at."""
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 """Accuracy over each lifetime, [seeds, lifetimes]."""
+Splits: TypeAlias = "Sequence[Scores | None]"
+"""One learner's scores on each split of several, None where it has none."""
 SeedVariance: TypeAlias = Literal["measured", "not measured", "not applicable"]
 """not applicable: the learner has no meta-parameters, so there is no meta-train seed."""
 
@@ -75,6 +84,11 @@ class _Variance:
     terms: tuple[tuple[float, int], ...]
 
 
+def published(value: float) -> float:
+    """Rounded as it is published."""
+    return round(value, DECIMALS) + 0.0  # so that there is no -0.0
+
+
 def lifetime_scores(correct: npt.NDArray[Any]) -> Scores:
     """Accuracy over each lifetime.
 
@@ -103,56 +117,107 @@ def final(correct: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return correct[..., -WINDOW:]
 
 
-def estimate(scores: Scores, has_meta_parameters: bool) -> Estimate:
-    """Mean and interval of one learner's accuracy; scores [seeds, lifetimes]."""
+def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None) -> Estimate:
+    """Mean and interval of one learner's accuracy.
+
+    scores: [seeds, lifetimes]. predictions: in each lifetime; None where scores are something else
+    in [0, 1] than shares of predictions that are right.
+    """
     scores = _checked(scores)
     seeds, lifetimes = scores.shape
-    mean = float(scores.mean())
-    low, high = _interval(mean, [_over_lifetimes(scores.mean(0)), _over_seeds(scores)], 0.0, 1.0)
+    parts = [_over_lifetimes(scores.mean(0)), _over_seeds([scores], [1.0])]
+    found = _interval(float(scores.mean()), parts, 0.0, _shares(scores, predictions))
     measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
-    return Estimate(mean, low, high, seeds, lifetimes, "measured" if seeds > 1 else measured)
+    return Estimate(
+        *(found.mean, found.low, found.high, seeds, lifetimes),
+        "measured" if seeds > 1 else measured,
+    )
 
 
-def paired_difference(ours: Scores, theirs: Scores) -> Interval:
+def mean_over_splits(splits: Splits, predictions: Sequence[int]) -> Interval:
+    """Accuracy of one learner, all splits alike; one without a score counts as 0, so that failing
+    never pays. predictions: in a lifetime of each split.
+
+    Lifetimes of the splits are unrelated. Row s is taken for the same meta-train seed in all of
+    them, so that what a good seed gains on each adds up, where all have as many.
+    """
+    weight = 1 / len(splits)
+    scored = [_checked(scores) for scores in splits if scores is not None]
+    lifetimes = [_over_lifetimes(weight * scores.mean(0)) for scores in scored]
+    mean = sum(weight * float(scores.mean()) for scores in scored)
+    shares = _shares_over(splits, predictions, weight)
+    return _interval(mean, [*lifetimes, *_seeds_over(scored, weight)], 0.0, shares)
+
+
+def difference_over_splits(ours: Splits, theirs: Splits, predictions: Sequence[int]) -> Interval:
+    """Our mean over splits minus theirs, on the same pinned lifetimes of each split; seeds are
+    unrelated. ours, theirs, predictions: as in `mean_over_splits`, of the same splits."""
+    weight = 1 / len(predictions)
+    mean, parts = 0.0, []
+    for own, other in zip(ours, theirs, strict=True):
+        means = [_checked(scores).mean(0) for scores in (own, other) if scores is not None]
+        if own is not None and other is not None:
+            _check_lifetimes(own, other)
+            means = [means[0] - means[1]]
+        parts += [_over_lifetimes(weight * each) for each in means]
+        mean += weight * sum(
+            sign * float(scores.mean())
+            for sign, scores in ((1, own), (-1, other))
+            if scores is not None
+        )
+    for side in (ours, theirs):
+        parts += _seeds_over([scores for scores in side if scores is not None], weight)
+    shares = _shares_over(ours, predictions, weight) + _shares_over(theirs, predictions, -weight)
+    return _interval(mean, parts, -1.0, shares)
+
+
+def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Interval:
     """Our accuracy minus theirs on the same pinned lifetimes.
 
     ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
     Pairing cancels what makes a lifetime easy for everyone: the lifetimes' part of the variance is
-    that of the difference of the two means per lifetime.
+    that of the difference of the two means per lifetime. predictions: as in `estimate`.
     """
     ours, theirs = _checked(ours), _checked(theirs)
     _check_lifetimes(ours, theirs)
     between = ours.mean(0) - theirs.mean(0)
-    parts = [_over_lifetimes(between), _over_seeds(ours), _over_seeds(theirs)]
-    return _difference(float(ours.mean() - theirs.mean()), parts)
+    seeds = [_over_seeds([scores], [1.0]) for scores in (ours, theirs)]
+    return _difference(ours, theirs, [_over_lifetimes(between), *seeds], predictions)
 
 
-def paired_change(changed: Scores, unchanged: Scores) -> Interval:
+def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -> Interval:
     """Accuracy under a change minus that without it, of one learner on the same pinned lifetimes.
 
     changed, unchanged: [seeds, lifetimes]; x[s, l] is the same meta-trained learner on the same
     lifetime in both, but for the change. The differences are crossed effects of their own, so that
-    the interval is `estimate`'s. Raises VsmlBenchError for unequal seeds or lifetimes.
+    the interval is `estimate`'s. Where all scores are equal, no prediction seems to have changed,
+    and the interval has what share of them might yet. predictions: as in `estimate`. Raises
+    VsmlBenchError for unequal seeds or lifetimes.
     """
     changed, unchanged = _checked(changed), _checked(unchanged)
     _check_seeds(changed, unchanged)
     _check_lifetimes(changed, unchanged)
+    if predictions is not None and changed.shape[1] > 1 and (changed == unchanged).all():
+        share = wilson(0.0, changed.shape[1] * predictions)[1]
+        return Interval(0.0, -share, share)
     differences: Scores = changed - unchanged
-    parts = [_over_lifetimes(differences.mean(0)), _over_seeds(differences)]
-    return _difference(float(differences.mean()), parts)
+    parts = [_over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])]
+    shares = [*_shares(changed, predictions), *_shares(unchanged, predictions, -1.0)]
+    return _interval(float(differences.mean()), parts, -1.0, shares)
 
 
-def generalisation_gap(same_tasks: Scores, unseen: Scores) -> Interval:
+def generalisation_gap(same_tasks: Scores, unseen: Scores, predictions: int | None) -> Interval:
     """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
 
     same_tasks, unseen: [seeds, lifetimes] of the same learner; row s is the same meta-trained
-    learner in both, the lifetimes are unrelated. Raises VsmlBenchError for unequal seeds.
+    learner in both, the lifetimes are unrelated. predictions: as in `estimate`. Raises
+    VsmlBenchError for unequal seeds.
     """
     same_tasks, unseen = _checked(same_tasks), _checked(unseen)
     _check_seeds(same_tasks, unseen)
     lifetimes = [_over_lifetimes(scores.mean(0)) for scores in (same_tasks, unseen)]
-    parts = [*lifetimes, _over_seeds(same_tasks, unseen)]
-    return _difference(float(same_tasks.mean() - unseen.mean()), parts)
+    parts = [*lifetimes, _over_seeds([same_tasks, unseen], [1.0, -1.0])]
+    return _difference(same_tasks, unseen, parts, predictions)
 
 
 def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
@@ -164,22 +229,30 @@ def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
     return _Variance(value, ((value, lifetimes - 1),))
 
 
-def _over_seeds(scores: Scores, *minus: Scores) -> _Variance:
-    """What other meta-train seeds would add: max(0, MS_a - MS_e) / (S L); 0 for one seed.
+def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
+    """What other meta-train seeds would add to the weighted sum of the sides' means:
+    max(0, MS_a - MS_e) / (S L); 0 for one seed.
 
-    minus: what is subtracted, of the same seeds and other lifetimes, whose residual adds up.
+    sides: of the same seeds and other lifetimes, so that residuals add up.
     """
-    sides = (scores, *minus)
-    seeds = scores.shape[0]
+    seeds = sides[0].shape[0]
     if seeds == 1 or any(side.shape[1] == 1 for side in sides):
         return _Variance(0.0, ())
-    means = scores.mean(1)
-    for other in minus:
-        means = means - other.mean(1)
-    between = float(means.var(ddof=1)) / seeds
-    residuals = [(_residual(side), (seeds - 1) * (side.shape[1] - 1)) for side in sides]
+    weighted = list(zip(sides, weights, strict=True))
+    means = sum(weight * side.mean(1) for side, weight in weighted)
+    between = float(np.var(means, ddof=1)) / seeds
+    residuals = [
+        (w**2 * _residual(side), (seeds - 1) * (side.shape[1] - 1)) for side, w in weighted
+    ]
     value = max(0.0, between - sum(residual for residual, _ in residuals))
     return _Variance(value, ((between, seeds - 1), *residuals))
+
+
+def _seeds_over(scored: Sequence[Scores], weight: float) -> list[_Variance]:
+    """What other meta-train seeds would add to a mean over splits."""
+    if len({scores.shape[0] for scores in scored}) == 1:
+        return [_over_seeds(scored, [weight] * len(scored))]
+    return [_over_seeds([scores], [weight]) for scores in scored]
 
 
 def _residual(scores: Scores) -> float:
@@ -189,24 +262,45 @@ def _residual(scores: Scores) -> float:
     return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
 
 
-def _difference(mean: float, parts: list[_Variance]) -> Interval:
-    return Interval(mean, *_interval(mean, parts, -1.0, 1.0))
+def _shares(scores: Scores, predictions: int | None, weight: float = 1.0) -> list[Share]:
+    """One, or none where scores are no shares of `predictions` that are right."""
+    if predictions is None:
+        return []
+    return [Share(weight, float(scores.mean()), scores.shape[1] * predictions)]
+
+
+def _shares_over(splits: Splits, predictions: Sequence[int], weight: float) -> list[Share]:
+    found = []
+    for scores, count in zip(splits, predictions, strict=True):
+        found += [] if scores is None else _shares(scores, count, weight)
+    return found
+
+
+def _difference(
+    ours: Scores, theirs: Scores, parts: Sequence[_Variance], predictions: int | None
+) -> Interval:
+    shares = [*_shares(ours, predictions), *_shares(theirs, predictions, -1.0)]
+    return _interval(float(ours.mean() - theirs.mean()), parts, -1.0, shares)
 
 
 def _interval(
-    mean: float, parts: list[_Variance], lowest: float, highest: float
-) -> tuple[float, float]:
+    mean: float, parts: Sequence[_Variance], lowest: float, shares: Sequence[Share]
+) -> Interval:
+    """By the variance that `parts` sum up to; wider where `shares` are of few predictions."""
     variance = sum(part.value for part in parts)
     if variance == float("inf"):
-        return lowest, highest
+        return Interval(mean, lowest, 1.0)
     squares = sum(value**2 / df for part in parts for value, df in part.terms)
-    if variance == 0 or squares == 0:
-        return mean, mean
-    from scipy.special import stdtrit  # scipy.stats takes much longer to import
+    below = above = 0.0
+    if variance > 0 and squares > 0:
+        from scipy.special import stdtrit  # scipy.stats takes much longer to import
 
-    df = max(1.0, variance**2 / squares)
-    half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
-    return max(lowest, mean - half), min(highest, mean + half)
+        df = max(1.0, variance**2 / squares)
+        below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
+    if below == 0 or any(share.few for share in shares):
+        lower, higher = reach(shares)
+        below, above = max(below, lower), max(above, higher)
+    return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))
 
 
 def _checked(scores: Scores) -> Scores:

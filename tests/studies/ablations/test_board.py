@@ -28,7 +28,7 @@ def test_ablations_are_compared_with_the_default_on_the_same_lifetimes() -> None
     assert default[:2] == ("held-out", "16") and changed[1] == "8" and default[-1] == 2
     assert default[6:9] == (None, None, None)
     theirs, ours = np.array(accuracies["ablation-none"]), np.array(accuracies["ablation-n-8"])
-    expected = paired_difference(ours, theirs)
-    assert changed[2:5] == pytest.approx(dataclasses.astuple(estimate(ours, True))[:3])
+    expected = paired_difference(ours, theirs, None)
+    assert changed[2:5] == pytest.approx(dataclasses.astuple(estimate(ours, True, None))[:3])
     assert changed[6:9] == pytest.approx((expected.mean, expected.low, expected.high))
     assert sections(finished[1:]) == [], "nothing to compare with"

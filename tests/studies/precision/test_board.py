@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,14 +16,15 @@ BEFORE = ([0.5, 0.6, 0.7], [0.6, 0.6, 0.8])
 AFTER = ([0.45, 0.6, 0.65], [0.6, 0.55, 0.8])
 
 
-def finished(*accuracies: list[float], precision: str, device: str = "CPU") -> Group:
-    return make_group("held-out", "gpicl", accuracies, device=device, precision=precision)
+def finished(*accuracies: list[float], precision: str, processor: str = "cpu") -> Group:
+    given: dict[str, Any] = {"processor": processor, "precision": precision, "steps": 400}
+    return make_group("held-out", "gpicl", accuracies, device=processor.upper(), **given)
 
 
 def test_seeds_and_lifetimes_are_paired() -> None:
     full, mixed = finished(*BEFORE, precision="float32"), finished(*AFTER, precision="bfloat16")
     (table,) = sections([mixed, full])
-    oracle = estimate(np.subtract(BEFORE, AFTER), True)
+    oracle = estimate(np.subtract(BEFORE, AFTER), True, None)
     ((split, learner, on, *numbers, seeds),) = table.rows
     assert (split, learner, on, seeds) == ("held-out", "gpicl", "CPU, bfloat16", 2)
     expected = [np.mean(BEFORE), np.mean(AFTER), -0.15 / 6, -oracle.high, -oracle.low]
@@ -32,7 +35,7 @@ def test_seeds_and_lifetimes_are_paired() -> None:
     "others",
     [
         [],
-        [finished(*BEFORE, precision="float32", device="GPU")],
+        [finished(*BEFORE, precision="float32", processor="cuda")],
         [finished(BEFORE[0], precision="float32")],
     ],
     ids=["nothing", "another device", "other seeds"],

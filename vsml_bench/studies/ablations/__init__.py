@@ -62,7 +62,7 @@ def sections(finished: Sequence[Group]) -> list[Section]:
                 of
                 for name in values
                 for of in finished
-                if (of.learner, of.split, of.device) == (name, base.split, base.device)
+                if (of.learner, of.split, of.kind) == (name, base.split, base.kind)
             ]
             if len(group) > 1:
                 rows += [_row(of, base, values[of.learner]) for of in group]
@@ -72,10 +72,10 @@ def sections(finished: Sequence[Group]) -> list[Section]:
 
 
 def _row(of: Group, base: Group, value: str) -> tuple[Value, ...]:
-    found = statistics.estimate(of.scores, has_meta_parameters=True)
+    found, steps = of.estimate, of.correct.shape[2]
     last = float(statistics.lifetime_scores(statistics.final(of.correct)).mean())
     row: tuple[Value, ...] = (of.split, value, found.mean, found.low, found.high, last)
     if of is base:
         return (*row, None, None, None, found.seeds)
-    gained = statistics.paired_difference(of.scores, base.scores)
+    gained = statistics.paired_difference(of.scores, base.scores, steps)
     return (*row, gained.mean, gained.low, gained.high, found.seeds)

@@ -150,7 +150,7 @@ def _point(scores: Scores, meta_trained: bool, signed: bool) -> Point | None:
         return None
     scale, shift = (2.0, -1.0) if signed else (1.0, 0.0)
     # A float32 probability may be above 1 by its last bit.
-    found = estimate(np.clip((scores - shift) / scale, 0.0, 1.0), meta_trained)
+    found = estimate(np.clip((scores - shift) / scale, 0.0, 1.0), meta_trained, None)
     return Point(*(scale * value + shift for value in (found.mean, found.low, found.high)))
 
 

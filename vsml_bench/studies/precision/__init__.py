@@ -35,14 +35,15 @@ def sections(finished: Sequence[Group]) -> list[Section]:
 
 def _row(of: Group, full: Group) -> tuple[Value, ...]:
     ours, theirs = (side.scores for side in (of, full))
-    change = statistics.paired_change(ours, theirs)
+    change = statistics.paired_change(ours, theirs, of.correct.shape[2])
     scores = (float(theirs.mean()), float(ours.mean()), change.mean, change.low, change.high)
     return (of.split, of.learner, of.device, *scores, len(of.cells))
 
 
 def _place(of: Group) -> tuple[object, ...]:
     first = of.cells[0].provenance
-    return of.split, of.learner, first.device, of.seeds
+    device = "cpu" if first.processor == "cpu" else first.device
+    return of.split, of.learner, device, of.seeds
 
 
 def _precision(of: Group) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vsml_bench.boards import statistics
+from vsml_bench.boards.changes import change_of
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import Interval, Scores
+from vsml_bench.boards.statistics import Interval
 from vsml_bench.studies import Section, Value
 
 if TYPE_CHECKING:
@@ -125,37 +125,25 @@ def _card(home: str, effects: Sequence[_Effect]) -> Section:
 
 
 def _effects(finished: Sequence[Group]) -> Iterator[_Effect]:
-    homes = {(f.split, f.learner, f.device): f for f in finished}
-    devices: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = {}
     for f in finished:
-        devices.setdefault(f.learner, set()).add(f.device)
+        kinds.setdefault(f.learner, set()).add(f.kind)
     for f in finished:
-        home = homes.get((f.unchanged, f.learner, f.device))
-        if home is None or home.seeds != f.seeds:
+        change = change_of(f, finished)
+        if change is None:
             continue
-        steps = min(home.correct.shape[2], f.correct.shape[2])
-        before, after = _scores(home, steps), _scores(f, steps)
-        paired = home.lifetime_seeds == f.lifetime_seeds
         yield _Effect(
-            learner=f.learner if len(devices[f.learner]) == 1 else f"{f.learner} ({f.device})",
+            learner=f.learner if len(kinds[f.learner]) == 1 else f"{f.learner} ({f.kind})",
             split=f.split,
-            against=home.split,
-            at_home=float(home.scores.mean()),
-            unchanged=float(before.mean()),
-            changed=float(after.mean()),
-            # A generalisation gap is such a difference too: seeds are paired, lifetimes are not.
-            difference=statistics.paired_change(after, before)
-            if paired
-            else statistics.generalisation_gap(after, before),
-            paired=paired,
+            against=change.home.split,
+            at_home=float(change.home.scores.mean()),
+            unchanged=change.unchanged,
+            changed=change.changed,
+            difference=change.difference,
+            paired=change.paired,
             seeds=len(f.cells),
             one_seed=f.has_meta_parameters and len(f.cells) == 1,
         )
-
-
-def _scores(group: Group, steps: int) -> Scores:
-    """[seeds, lifetimes] over the first `steps`."""
-    return statistics.lifetime_scores(group.correct[..., :steps])
 
 
 def pictures(sections: Sequence[Section]) -> dict[str, bytes]:
