@@ -18,7 +18,7 @@ from vsml_bench.cards import Card
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
-from vsml_bench.evaluation.executors import Executor, LocalExecutor
+from vsml_bench.evaluation.executors import Executor, LocalExecutor, start_server
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
 from vsml_bench.meta_training.job import Job
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
     from vsml_bench.boards.board import Board
     from vsml_bench.contract import ContractReport
+
+MADE = Path("runs") / "checkpoints"
+"""Where `meta_train` puts checkpoints and tuning records, and `run` and `introspect` look for
+them."""
 
 
 def list_learners() -> list[Card]:
@@ -142,14 +146,19 @@ def run(
     of `jobs` processes of this machine.
     Raises VsmlBenchError for bad input, before anything is run.
     """
+    if executor is None:
+        executor = LocalExecutor(jobs, progress)
+        if policy != "never":
+            start_server()  # while the plan is made
     options = RunOptions(
         folder=results_folder(suite, out),
         published=paths.results() / "checkpoints",
+        besides=(MADE,),
         root=_path(data_root),
         device=device,
         precision=precision,
         policy=policy,
-        executor=executor or LocalExecutor(jobs, progress),
+        executor=executor,
         command=command,
     )
     return run_cells(plan(suite, **selection), options, cost_model(suite))
@@ -208,7 +217,7 @@ def meta_train(
     seed: int = 0,
     *,
     suite: str | None = None,
-    out: Path | str = "runs/checkpoints",
+    out: Path | str = MADE,
     recipe: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
     data_root: Path | str | None = None,

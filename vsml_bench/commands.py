@@ -172,14 +172,15 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
-    print(find_format(options.format).text(board))
-    if options.write:
+    printed = find_format(options.format).text(board)
+    if options.write:  # files first: whoever reads the output may stop
         place = api.results_folder(options.suite, options.results)
         for form in formats().values():
             write_atomically(place / f"board.{form.ending}", form.text(board).encode())
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
+    print(printed)
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":

@@ -38,7 +38,6 @@ def quick_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "_ask", ask)
 
 
-@today("safetensors refuses tensors that share memory, with a traceback")
 def test_tied_weights_are_saved(tmp_path: Path) -> None:
     weight = torch.arange(6.0)
     tensors = {"one": weight, "other": weight, "part": weight[:3]}
@@ -73,16 +72,12 @@ class Breaks(Base):
 )
 
 
-@today(
-    "exit code 0, no output and no checkpoint: the command line takes it for its own output's end"
-)
 def test_a_pipe_that_breaks_elsewhere_is_no_success(tmp_path: Path) -> None:
     learner = write(tmp_path / "breaks.py", BREAKS)
     done = call("meta-train", "--split", "digits-held-out", "--learner", learner, "--out", tmp_path)
     assert done.code != 0 and "a program of mine is dead" in done.err
 
 
-@today("the board is printed before its files are written")
 def test_files_are_written_before_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = write_suite(tmp_path / "s.toml", ["digits-to-random"], ["chance"])
     reader, writer = os.pipe()
@@ -98,7 +93,6 @@ def test_files_are_written_before_output(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "out/board.json").is_file()
 
 
-@today("`run` looks into its own folder and the published ones, not into runs/checkpoints")
 def test_what_was_meta_trained_is_not_trained_again(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["vsml"])
     train = ["meta-train", "--split", "digits-held-out", "--learner", "vsml", "--suite", suite]

@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +94,7 @@ class LocalExecutor(Executor):
         if not tasks:
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([SERVER])
+        context = start_server()
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -133,6 +134,15 @@ class LocalExecutor(Executor):
                     child.end()
 
 
+def start_server() -> ForkServerContext:
+    """Has the server begin to import what tasks need, unless it has, and returns at once. What is
+    done meanwhile costs no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([SERVER])
+    forkserver.ensure_running()
+    return context
+
+
 def usable_cores() -> int:
     """Cores that this process may use, by its affinity and its control group."""
     from joblib import cpu_count
@@ -153,6 +163,8 @@ def machine_memory() -> int:
 
 _pids: set[int] = set()
 """Of all tasks under way: what else descends from the server was left behind."""
+_begins_or_ends = threading.Lock()
+"""So that no thread takes what another has just begun for something left behind."""
 
 
 class _Child:
@@ -170,9 +182,10 @@ class _Child:
         os.set_blocking(self._output.fileno(), False)
         arguments = (shares, index, task.function, task.arguments, self._to, output)
         self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
-        self._process.start()
+        with _begins_or_ends:
+            self._process.start()
+            _pids.add(self._process.pid)
         output.close()
-        _pids.add(self._process.pid)
         self._began = self._moved = time.monotonic()
         self._share = 0.0
 
@@ -205,7 +218,8 @@ class _Child:
         self._process.join()
         _pids.discard(self._process.pid)
         self._output.close()
-        _kill_strays()
+        with _begins_or_ends:
+            _kill_strays()
 
     def _bytes(self) -> int:
         import psutil
