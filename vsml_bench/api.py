@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from vsml_bench.evaluation.cell import Cell, load_cells
 from vsml_bench.evaluation.executors import Executor, LocalExecutor, start_server
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
-from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.job import Job, artifact_path
+from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.storage import check_writable, write_atomically
@@ -247,8 +249,13 @@ def meta_train(
         check_disjoint(find_split(split), root)
     folder = Path(out)
     execution = decide(device, threads)
+    sweep(folder)
     check_writable(folder)
-    return make_artifact(job, folder, execution, root, progress=progress, command=command)
+    claim = Claim(artifact_path(folder, job))
+    while not claim.take() and claim.is_others():
+        time.sleep(1.0)  # another process makes it
+    with kept([claim]):
+        return make_artifact(job, folder, execution, root, progress=progress, command=command)
 
 
 def meta_training_job(

@@ -1,5 +1,5 @@
-"""Files that belong to a process while it lives: temporary ones, and claims of work that runs in one
-folder share.
+"""Files that belong to a process while it lives: temporary ones, and claims of work that several
+runs in one folder share.
 
 An owner is named by a word that says which process it is, on which start of which machine, in
 numbers that name neither: "MACHINE-PID-START". Whether it is alive can be seen on its own machine
@@ -17,7 +17,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def own() -> str:
 
 def is_abandoned(path: Path, owner: str) -> bool:
     """Whether the owner of the file does not live any more."""
-    machine, _, process = owner.partition("-")
+    machine, _, process = owner.partition(".")[0].partition("-")
     pid, _, start = process.partition("-")
     if machine == _machine() and pid.isdigit():
         return _start(int(pid)) != start
@@ -48,14 +48,16 @@ def temporary_name(ending: str) -> str:
     return f".{own()}.{uuid.uuid4().hex[:12]}{ending}"
 
 
-def sweep(folder: Path, *endings: str) -> None:
-    """Removes from the folder what processes that are gone have left under temporary names. What
-    cannot be removed stays."""
-    for ending in endings or (".tmp",):
-        for path in folder.glob(f".*{ending}"):
-            if is_abandoned(path, path.name[1:].partition(".")[0]):
-                with contextlib.suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def sweep(folder: Path) -> None:
+    """Removes from the folder what processes that are gone have left: claims, and what has a
+    temporary name. What cannot be removed stays."""
+    for path in (path for ending in (".tmp", ".claim") for path in folder.glob(f".*{ending}")):
+        with contextlib.suppress(OSError):
+            owner = path.name[1:]
+            if path.suffix == ".claim":
+                owner = path.read_text(encoding="ascii", errors="replace")
+            if is_abandoned(path, owner):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class Claim:
@@ -95,7 +97,7 @@ class Claim:
 
     def release(self) -> None:
         """Gives it back, where it is this one's. The file is made, or never will be."""
-        with _alone(self.path.parent):
+        with contextlib.suppress(OSError), _alone(self.path.parent):
             if self._owner() == self.owner:
                 self.path.unlink(missing_ok=True)
 
@@ -113,7 +115,7 @@ class Claim:
 
 
 @contextlib.contextmanager
-def kept(claims: list[Claim]) -> Iterator[None]:
+def kept(claims: Sequence[Claim]) -> Iterator[None]:
     """Meanwhile, claims that are this process's give signs of life; afterwards they are given
     back."""
     over = threading.Event()
