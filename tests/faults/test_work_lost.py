@@ -117,7 +117,6 @@ def two_learners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return suite
 
 
-@today("one own cell in runs/SUITE hides all published ones of the suite")
 def test_published_cells_stand_beside_ones_own(
     two_learners: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,14 +212,12 @@ def planned(*arguments: object) -> dict[str, Any]:
     return dict(row)
 
 
-@today("'core_seconds': 0, and 'about 0 core minutes'")
 def test_a_cost_that_is_not_known_is_not_0(tmp_path: Path) -> None:
     suite = write_suite(tmp_path / "s.toml", ["digits-to-random"], ["chance"])
     assert planned("--suite", suite)["core_seconds"] is None
     assert "0 core minutes" not in call("plan", "--suite", suite).out
 
 
-@today("only their number is shown")
 def test_plan_says_why_cells_are_unavailable(tmp_path: Path) -> None:
     split = write_split(tmp_path / "to.toml", "kmnist", relation="unseen_dataset")
     suite = write_suite(tmp_path / "s.toml", [split], ["chance"])

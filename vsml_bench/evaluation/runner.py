@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal, get_args
@@ -94,7 +95,12 @@ class CostModel:
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._measured: dict[tuple[str, str], list[float]] = {}  # of all splits as well, as ""
+        self._making: dict[str, list[float]] = {}
         for cell in cells:
+            spent = cell.provenance.seconds.get("meta_train", 0.0)
+            if cell.status == "ok" and cell.plan.job.makes_artifact and spent:
+                rate = spent / examples_of(cell.plan.job)
+                self._making.setdefault(cell.plan.learner, []).append(rate)
             if cell.status != "ok" or cell.provenance.manner:
                 continue
             seconds = cell.provenance.seconds
@@ -108,12 +114,28 @@ class CostModel:
         """Whether any cell of this learner has been measured."""
         return ("", plan.learner) in self._measured
 
+    def making_seconds(self, job: Job) -> float | None:
+        """Expected seconds of the meta-training or tuning, as earlier ones of this learner took on
+        whatever devices they were made; None where nothing is known."""
+        found = self._making.get(job.learner.name)
+        return median(found) * examples_of(job) if found else None
+
     def seconds(self, plan: Plan) -> float:
         """Expected seconds of the cell's meta-test; just the start-up where nothing is known."""
         split, learner, _ = plan.place
         found = self._measured.get((split, learner)) or self._measured.get(("", learner))
         examples = plan.lifetimes * plan.protocol.predictions
         return START_SECONDS + (median(found) * examples if found else 0.0)
+
+
+def examples_of(job: Job) -> int:
+    """Examples in all lifetimes of a meta-training or tuning: what it costs."""
+    if job.recipe is not None:
+        return job.recipe.examples
+    grid = job.learner.tuning
+    if grid is None:
+        return 0
+    return prod(map(len, grid.values.values())) * grid.lifetimes * grid.steps
 
 
 def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> RunReport:
@@ -304,4 +326,4 @@ def _unavailable(cell: Cell) -> str:
 
 
 def _price(job: Job) -> float:
-    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)
+    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)  # what is tuned comes last
