@@ -22,7 +22,7 @@ import torch
 
 from tests.asking import ask
 from tests.data import idx_files
-from tests.harness import LEARNER, call, write, write_split, write_suite
+from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
 from vsml_bench import api, cards, paths
 from vsml_bench.evaluation.executors import Elsewhere, Executor, LocalExecutor, Task
 from vsml_bench.evaluation.runner import RunReport
@@ -274,6 +274,31 @@ def test_a_suite_of_nothing_is_an_error(tmp_path: Path, what: str) -> None:
     suite = write(tmp_path / "s.toml", "\n".join(lines))
     done = call("plan", "--suite", suite)
     assert done.code == 2 and what in done.err
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "what"),
+    [
+        ("lifetimes = 9", "lifetimes = 1000000000", "lifetimes x examples"),
+        ("steps = 30", "steps = 1000000000000", "lifetimes x examples"),
+        ("lifetimes = 2", "lifetimes = 1000000000", "phases[0]: lifetimes x lifetime"),
+        ("lifetime = 10", "lifetime = 1000000000", "phases[0]: lifetimes x lifetime"),
+        ("{steps = 3", "{steps = 1000000000", "steps of all phases"),
+        ("validation_lifetimes = 2", "validation_lifetimes = 1000000000", "validation_lifetimes"),
+        ("seeds = [0]", f"seeds = {list(range(10_001))}", "cells"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_sizes_that_nobody_means_are_refused_before_work(
+    tmp_path: Path, was: str, now: str, what: str
+) -> None:
+    text = write_suite(tmp_path / "s.toml", ["digits-to-random"], ["vsml"]).read_text()
+    assert was in text
+    suite = write(tmp_path / "s.toml", text.replace(was, now))
+    for verb in ("plan", "run"):
+        said = refusal(call(verb, "--suite", suite))
+        assert what in said and "at most" in said and len(said) < 300
+    assert not Path("runs").exists()
 
 
 COMPILER = """#!/bin/sh
