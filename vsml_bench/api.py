@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from vsml_bench.boards.board import Board
     from vsml_bench.contract import ContractReport
 
-MADE = Path("runs") / "checkpoints"
-"""Where `meta_train` puts checkpoints and tuning records, and `run` and `introspect` look for
-them."""
-
 
 def list_learners() -> list[Card]:
     """All learners that are found without being pointed at."""
@@ -156,7 +152,7 @@ def run(
     options = RunOptions(
         folder=results_folder(suite, out),
         published=paths.results() / "checkpoints",
-        besides=(MADE,),
+        besides=(paths.made(),),
         root=_path(data_root),
         device=device,
         precision=precision,
@@ -239,7 +235,7 @@ def meta_train(
     seed: int = 0,
     *,
     suite: str | None = None,
-    out: Path | str = MADE,
+    out: Path | str | None = None,
     recipe: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
     data_root: Path | str | None = None,
@@ -253,7 +249,7 @@ def meta_train(
 
     split: "" where the learner's recipe has a source of its own. suite: use that suite's protocol
     and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to
-    change.
+    change. out: the folder of checkpoints (default `runs/checkpoints`).
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
     if not job.makes_artifact:
@@ -267,7 +263,7 @@ def meta_train(
     root = _path(data_root)
     if job.side.datasets:
         check_disjoint(find_split(split), root)
-    folder = Path(out)
+    folder = Path(out) if out is not None else paths.made()
     execution = decide(device, threads)
     sweep(folder)
     check_writable(folder)
@@ -327,7 +323,11 @@ class Price:
 def prices(suite: str, plans: Sequence[Plan], root: Path) -> list[Price]:
     """What the planned cells of each learner would cost; root: of the data."""
     costs = cost_model(suite)
-    folders = (results_folder(suite, None) / "checkpoints", paths.results() / "checkpoints", MADE)
+    folders = (
+        results_folder(suite, None) / "checkpoints",
+        paths.results() / "checkpoints",
+        paths.made(),
+    )
     found = []
     for learner in dict.fromkeys(plan.learner for plan in plans):
         own = [plan for plan in plans if plan.learner == learner]

@@ -155,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     text = "check stored cells and checkpoints against their hashes"
     verify = verb("verify", text, "--jobs", "--data-root", "--json")
-    verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
+    verify.add_argument("folder", nargs="?", help="(default: results, or what is published)")
     verify.add_argument(
         "--replay",
         nargs="?",

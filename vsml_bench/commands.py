@@ -188,13 +188,13 @@ def introspect_command(options: argparse.Namespace) -> int:
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """`verify`: every stored record against its own SHA-256 and, with --replay, against what
-    today's code gives."""
-    from vsml_bench.evaluation import verification
+    """`verify`: every stored record against its own SHA-256 and the other records and, with
+    --replay, against what today's code gives."""
+    from vsml_bench.evaluation import integrity, verification
     from vsml_bench.evaluation.executors import LocalExecutor
 
-    folder = Path(options.folder)
-    good, bad = verification.damaged(folder)
+    folder = Path(options.folder) if options.folder else _results()
+    good, bad = integrity.damaged(folder)
     reports: Sequence[Mapping[str, Any]] = ()
     root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
@@ -214,6 +214,12 @@ def verify_command(options: argparse.Namespace) -> int:
         elif options.replay is not None:
             printing.replays(reports)
     return 1 if bad or any(report["reason"] for report in reports) else 0
+
+
+def _results() -> Path:
+    """Those of the working folder, else the published ones."""
+    here = Path("results")
+    return here if here.is_dir() else paths.results()
 
 
 def explain_command(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
 from vsml_bench import api, cards, paths
 from vsml_bench.evaluation.executors import Elsewhere, Executor, LocalExecutor, Task
+from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
 from vsml_bench.evaluation.runner import RunReport
 from vsml_bench.meta_training.checkpoint import load_checkpoint, save_checkpoint
+from vsml_bench.storage import seal, unseal
 from vsml_bench.vsml.fast import library
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -358,17 +360,68 @@ def test_an_empty_cache_variable_is_as_good_as_none(
     assert not list(Path().iterdir())
 
 
-@today("a resealed cell is taken for intact unless it is replayed")
-def test_means_and_checkpoints_that_do_not_fit_are_found(
+def all_right(document: dict[str, Any]) -> None:
+    """As a forger would who leaves the losses as they are."""
+    outcomes = decode_outcomes(document["outcomes"], "")
+    right = Outcomes(np.ones_like(outcomes.correct), outcomes.loss)
+    document["outcomes"] = encode_outcomes(right)
+
+
+def all_wrong(document: dict[str, Any]) -> None:
+    outcomes = decode_outcomes(document["outcomes"], "")
+    wrong = Outcomes(np.zeros_like(outcomes.correct), outcomes.loss)
+    document["outcomes"] = encode_outcomes(wrong)
+
+
+def of_another(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["provenance"].update({field: value})
+
+
+def worst_point(document: dict[str, Any]) -> None:
+    document["best"] = min(document["trials"], key=lambda t: t["accuracy"])["values"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("desk/cells/*--vsml--seed0*", lambda document: None, ""),
+        ("omniglot/cells/*.json", all_right, "counts as right"),
+        ("desk/cells/*--vsml--seed0*", all_wrong, "counts as wrong"),
+        ("desk/cells/*--vsml--seed0*", of_another("checkpoint", "0" * 64), "is not here"),
+        ("desk/cells/*--vsml--seed0*", of_another("checkpoint", None), "names none"),
+        ("desk/cells/*--chance--*", of_another("checkpoint", "0" * 64), "names one"),
+        ("desk/cells/*--chance--*", of_another("seeds", {"meta_test": [1]}), "one seed for each"),
+        ("checkpoints/sgd-mlp*.json", worst_point, "best of its trials"),
+    ],
+)
+def test_records_that_do_not_fit_one_another_are_found(
+    tmp_path: Path, file: str, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    """Each resealed, so that the file itself is whole."""
+    whole = next(
+        path
+        for path in sorted(paths.results().glob(file))
+        if b'"unavailable"' not in path.read_bytes()
+    )
+    document = unseal(whole.read_bytes(), "")
+    change(document)
+    copy = write(tmp_path / whole.parent.name / whole.name, "")
+    copy.write_bytes(seal(document))
+    found = call("verify", tmp_path, "--json")
+    assert found.code == (1 if said else 0)
+    assert all(said in reason for reason in found.json["damaged"].values())
+    assert len(found.json["damaged"]) == found.code
+
+
+def test_means_on_a_board_that_are_not_those_of_its_cells(
     two_learners: Path, tmp_path: Path
 ) -> None:
-    """A cell that names a checkpoint which is not there."""
-    from vsml_bench.storage import seal, unseal
-
     out = tmp_path / "out"
     shutil.copytree(two_learners.parent / "out", out)
-    (cell,) = (out / "cells").glob("*chance*")
-    document = unseal(cell.read_bytes(), "")
-    document["provenance"]["checkpoint"] = "0" * 64
-    cell.write_bytes(seal(json.loads(json.dumps(document))))
-    assert call("verify", out).code == 1
+    assert call("leaderboard", "--suite", two_learners, "--results", out, "--write").code == 0
+    assert call("verify", out).code == 0
+    board = json.loads((out / "board.json").read_text())
+    board["rows"][0]["mean"] += 0.01
+    (out / "board.json").write_text(json.dumps(board))
+    found = call("verify", out, "--json")
+    assert found.code == 1 and list(found.json["damaged"]) == ["board.json"]
