@@ -9,6 +9,8 @@ import gzip
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -207,6 +210,82 @@ def release(log: Path) -> None:
         os.close(os.open(f"{log}.pipe", os.O_WRONLY | os.O_NONBLOCK))
     except OSError:  # nobody reads
         return
+
+
+SLEEPER = """
+import os
+import subprocess
+import sys
+import time
+
+from vsml_bench.evaluation.executors import LocalExecutor, Task
+
+
+def sleeps(pipe, report):
+    child = subprocess.Popen(["sleep", "10000"], start_new_session=True)
+    with open(pipe, "w") as file:
+        file.write(f"{os.getpid()} {child.pid}")
+    time.sleep(10_000)
+
+
+if __name__ == "__main__":
+    task = Task("", "sleeper:sleeps", (sys.argv[1],), None, 1.0)
+    list(LocalExecutor(1, False).run([task], ""))
+"""
+
+
+def test_workers_and_what_they_started_end_with_the_run(tmp_path: Path) -> None:
+    script = write(tmp_path / "sleeper.py", SLEEPER)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    runs = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        pipe = tmp_path / number.name
+        os.mkfifo(pipe)
+        command = [sys.executable, script, pipe]
+        runs[pipe] = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    for pipe, run in runs.items():
+        processes = [psutil.Process(int(pid)) for pid in pipe.read_text().split()]
+        assert len(processes) == 2
+        run.send_signal(getattr(signal, pipe.name))
+        assert run.wait() == -getattr(signal, pipe.name)
+        assert not psutil.wait_procs(processes, 120)[1]
+
+
+CONFIGURED = (
+    "import enum\nfrom collections.abc import Callable\nfrom pathlib import Path\n"
+    + LEARNER.replace("    how: str\n", "    FIELDS\n\nclass Way(enum.Enum):\n    A = 'a'\n")
+    + "class Odd(Base):\n    variants = {'odd': Config()}\n"
+)
+
+
+def configured(folder: Path, fields: str) -> Path:
+    """A suite with a learner whose configuration has these fields."""
+    learner = write(folder / "odd.py", CONFIGURED.replace("FIELDS", fields))
+    return write_suite(folder / "s.toml", ["digits-to-random"], [learner], steps=5)
+
+
+def test_usual_values_of_a_configuration_are_saved(tmp_path: Path) -> None:
+    fields = "a: 'Way' = 'a'; b: Path = Path('x'); c: frozenset[int] = frozenset({1, 2})"
+    suite = configured(tmp_path, f"{fields}; d: tuple[int, float] = (1, 2.5)")
+    done = call("run", "--suite", suite, "--quiet", "--jobs", 1, "--device", "cpu")
+    assert done.code == 0, done
+    (row,) = call("leaderboard", "--suite", suite, "--format", "json").json["rows"]
+    assert row["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("a: torch.dtype = torch.float64", "a: Callable[[str], int] = len", "a: bytes = b'x'"),
+        *("a: object = object()", "a: float = float('nan')", "a: complex = 1 + 2j"),
+    ],
+)
+def test_a_configuration_that_cannot_be_saved_is_refused_before_work(
+    tmp_path: Path, field: str
+) -> None:
+    done = call("run", "--suite", configured(tmp_path, field), "--policy", "never")
+    assert "learner 'odd': a value of its configuration, Config: " in refusal(done)
+    assert not Path("runs").exists()
 
 
 def planned(*arguments: object) -> dict[str, Any]:
