@@ -203,7 +203,7 @@ def table(rounds: Sequence[Round]) -> str:
             **{name: sum(getattr(r, name) for r in own) for name in COUNTED},
         }
         lines.append({"command": command, "killed": target, **counted})
-    return tabulate(lines, headers="keys", tablefmt="github")
+    return str(tabulate(lines, headers="keys", tablefmt="github"))
 
 
 COUNTED = ("lost", "torn", "alive", "litter", "hung", "failed", "differs")

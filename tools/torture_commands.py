@@ -130,7 +130,7 @@ def torn(folder: Path, sound: dict[str, int]) -> int:
             if name.startswith("cells/"):
                 load_cell(folder / name)
             elif name.startswith("checkpoints/") or name.endswith(".safetensors"):
-                from vsml_bench.meta_training.artifact import load_artifact
+                from vsml_bench.meta_training.checkpoint import load_artifact
 
                 load_artifact(folder / name)
             elif name in sound and len(data) != sound[name]:

@@ -19,7 +19,7 @@ from vsml_bench import cards, paths
 from vsml_bench.cards import Card
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, load_cells
+from vsml_bench.evaluation.cell import Cell, Problem, load_cells
 from vsml_bench.evaluation.executors import Executor, LocalExecutor, start_server
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
@@ -184,7 +184,8 @@ def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Boa
 
     of = find_suite(suite)
     cells, problems = load_cells(results_folder(suite, folder) / "cells")
-    published, damaged = [], []
+    published: list[Cell] = []
+    damaged: list[Problem] = []
     if folder is None:
         published, damaged = load_cells(paths.results() / of.name / "cells")
     if importlib.util.find_spec("torch") is not None:

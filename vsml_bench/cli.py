@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from vsml_bench import __version__
+from vsml_bench import __version__, paths
 from vsml_bench.errors import VsmlBenchError
 
 LEARNER = "a name, or path/to/file.py:ClassName"
@@ -155,7 +155,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     text = "check stored cells and checkpoints against their hashes"
     verify = verb("verify", text, "--jobs", "--data-root", "--json")
-    verify.add_argument("folder", nargs="?", help="(default: results, or what is published)")
+    folder = "folder of results (default: what is published)"
+    verify.add_argument("folder", nargs="?", default=str(paths.results()), help=folder)
     verify.add_argument(
         "--replay",
         nargs="?",

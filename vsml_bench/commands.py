@@ -193,7 +193,7 @@ def verify_command(options: argparse.Namespace) -> int:
     from vsml_bench.evaluation import integrity, verification
     from vsml_bench.evaluation.executors import LocalExecutor
 
-    folder = Path(options.folder) if options.folder else _results()
+    folder = Path(options.folder)
     good, bad = integrity.damaged(folder)
     reports: Sequence[Mapping[str, Any]] = ()
     root = Path(options.data_root) if options.data_root else None
@@ -214,12 +214,6 @@ def verify_command(options: argparse.Namespace) -> int:
         elif options.replay is not None:
             printing.replays(reports)
     return 1 if bad or any(report["reason"] for report in reports) else 0
-
-
-def _results() -> Path:
-    """Those of the working folder, else the published ones."""
-    here = Path("results")
-    return here if here.is_dir() else paths.results()
 
 
 def explain_command(options: argparse.Namespace) -> int:

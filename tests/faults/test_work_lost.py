@@ -188,8 +188,8 @@ def test_two_runs_in_one_folder_share_the_work(tmp_path: Path) -> None:
     reports: list[RunReport] = []
 
     def run() -> None:
-        given = {"out": tmp_path / "out", "executor": Watched(elsewhere), "device": "cpu"}
-        reports.append(api.run(str(suite), **given))
+        out, executor = tmp_path / "out", Watched(elsewhere)
+        reports.append(api.run(str(suite), out=out, executor=executor, device="cpu"))
 
     runs = [threading.Thread(target=run) for _ in range(2)]
     for thread in runs:
@@ -241,7 +241,7 @@ def test_workers_and_what_they_started_end_with_the_run(tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         pipe = tmp_path / number.name
         os.mkfifo(pipe)
-        command = [sys.executable, script, pipe]
+        command = [sys.executable, str(script), str(pipe)]
         runs[pipe] = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
     for pipe, run in runs.items():
         processes = [psutil.Process(int(pid)) for pid in pipe.read_text().split()]
