@@ -36,6 +36,7 @@ PLANTED = {
     "results/planted/board.json": True,
     "results/planted/board.md": True,
     "results/planted/cells/one.json": False,
+    "results/desk/cells/planted.txt": True,
     "runs/desk/cells/one.json": False,
     "baselines/__pycache__/chance.cpython-311.pyc": False,
     "scratch.py": False,
@@ -104,6 +105,8 @@ def _shipped(project: Path) -> dict[str, Path]:
     files = [*project.glob("baselines/*.py"), *project.glob("tasks/**/*.toml")]
     files += [path for path in project.glob("results/checkpoints/**/*") if path.is_file()]
     files += project.glob("results/*/board.*")
+    for suite in ("desk", "learners", "omniglot", "introspection"):
+        files += project.glob(f"results/{suite}/cells/*.json")
     return {f"vsml_bench/shipped/{path.relative_to(project).as_posix()}": path for path in files}
 
 
@@ -192,6 +195,29 @@ def test_an_unpacked_wheel_finds_its_tasks_and_learners(built: Built, tmp_path: 
     assert suites == sorted(path.stem for path in (ROOT / "tasks/suites").glob("*.toml"))
     files = [path.name for path in (ROOT / "baselines").glob("*.py") if path.name[0] != "_"]
     assert origins == sorted(["package vsml-bench", *(f"baselines/{name}" for name in files)])
+
+
+def test_published_cells_are_shown_and_verified_from_a_wheel(built: Built, tmp_path: Path) -> None:
+    assert built.wheel.stat().st_size < 30_000_000
+    zipfile.ZipFile(built.wheel).extractall(tmp_path / "site")
+
+    def vsml_bench_says(*arguments: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "vsml_bench", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    rows = vsml_bench_says("leaderboard", "--suite", "desk", "--format", "json")["rows"]
+    assert rows and {row["status"] for row in rows} == {"ok"}
+    verified = vsml_bench_says("verify", "--json")
+    cells = list((ROOT / "results/desk/cells").glob("*.json"))
+    assert verified["intact"] > len(cells) > 0 and not verified["damaged"]
 
 
 STRANGER = """

@@ -10,30 +10,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from tabulate import tabulate
 
-from vsml_bench import api
+from tools.torture_commands import SUITE, Command, commands, files, records, served, torn
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import load_cell
 
 MARK = "VSML_BENCH_TORTURE"
 """A variable by which processes of a round are known, whoever their parent is."""
@@ -46,42 +40,6 @@ SIGNALS = {
     "worker": (signal.SIGKILL,),
     "parent": (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT),
 }
-SUITE = """description = "killed"
-splits = ["digits-held-out", "digits-to-random"]
-learners = ["chance", "majority", "nearest-mean", "sgd-linear", "vsml"]
-seeds = [0, 1]
-lifetimes = 4
-steps = 60
-[recipes.vsml]
-phases = [{steps = 6, lifetime = 10, learning_rate = 0.01}]
-lifetimes = 2
-validation_lifetimes = 2
-checkpoint_every = 1
-"""
-RECIPE = (
-    "phases=[{steps=30, lifetime=10, learning_rate=0.01}]",
-    *("lifetimes=2", "validation_lifetimes=2", "checkpoint_every=1"),
-)
-FETCH = """
-import sys
-from torchvision.datasets import FashionMNIST
-from vsml_bench.cli import main
-
-FashionMNIST.mirrors = [sys.argv[1]]
-FashionMNIST.resources = [pair.split("=") for pair in sys.argv[2].split(",")]
-sys.exit(main(["data", "fetch", "fashion_mnist", "--data-root", sys.argv[3]]))
-"""
-
-
-@dataclass(frozen=True)
-class Command:
-    """What is killed."""
-
-    name: str
-    line: Callable[[Path], list[str]]
-    """Arguments of Python that leave their results in the folder."""
-    outcome: Callable[[Path], str]
-    """What must be the same whenever it has run to its end."""
 
 
 @dataclass(frozen=True)
@@ -111,87 +69,6 @@ class Round:
         """Whether anything is wrong."""
         counts = self.lost + self.torn + self.alive + self.litter
         return bool(counts) or self.hung or self.failed or self.differs
-
-
-def _verb(*arguments: str) -> list[str]:
-    return ["-m", "vsml_bench", *arguments]
-
-
-def commands(shared: Path, mirror: str, sums: str) -> list[Command]:
-    """shared: a folder with the suite and, once it has run, its results."""
-    suite = str(shared / "killed.toml")
-    run = ("run", "--suite", suite, "--quiet", "--jobs", "2", "--device", "cpu", "--out")
-    train = ("meta-train", "--split", "digits-held-out", "--learner", "vsml", "--quiet")
-    recipe = [word for value in RECIPE for word in ("--recipe", value)]
-    return [
-        Command("run", lambda f: _verb(*run, str(f)), lambda f: _board_hash(suite, f)),
-        Command(
-            "meta-train",
-            lambda f: _verb(*train, *recipe, "--device", "cpu", "--threads", "1", "--out", str(f)),
-            _tensors,
-        ),
-        Command(
-            "leaderboard --write",
-            lambda f: _verb("leaderboard", "--suite", suite, "--results", str(f), "--write"),
-            lambda f: hashlib.sha256((f / "board.json").read_bytes()).hexdigest(),
-        ),
-        Command("data fetch", lambda f: ["-c", FETCH, mirror, sums, str(f)], _bytes),
-    ]
-
-
-def _board_hash(suite: str, folder: Path) -> str:
-    return api.board(suite, folder).board_hash
-
-
-def _tensors(folder: Path) -> str:
-    from safetensors.numpy import load_file
-
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, values in sorted(load_file(path).items()):
-            digest.update(name.encode() + values.tobytes())
-    return digest.hexdigest()
-
-
-def _bytes(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*-ubyte*")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> set[str]:
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-
-
-def _records(folder: Path) -> dict[str, bytes]:
-    """What counts as finished work."""
-    kept = ("cells/*.json", "checkpoints/*", "*.safetensors", "board.*", "FashionMNIST/raw/*")
-    found = {}
-    for pattern in kept:
-        for path in folder.glob(pattern):
-            if not path.name.startswith(".") and ".partial." not in path.name:
-                with contextlib.suppress(FileNotFoundError):
-                    found[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return found
-
-
-def _torn(folder: Path, sound: dict[str, int]) -> int:
-    """sound: sizes of files that are either whole or not there."""
-    count = 0
-    for name, data in _records(folder).items():
-        try:
-            if name.startswith("cells/"):
-                load_cell(folder / name)
-            elif name.startswith("checkpoints/") or name.endswith(".safetensors"):
-                from vsml_bench.meta_training.artifact import load_artifact
-
-                load_artifact(folder / name)
-            elif name in sound and len(data) != sound[name]:
-                count += 1
-        except VsmlBenchError:
-            count += 1
-    return count
 
 
 def _start(command: Command, folder: Path, mark: str) -> subprocess.Popen[bytes]:
@@ -239,11 +116,11 @@ def torture(
         folder = Path(place) / "out"
         folder.mkdir()
         prepare(folder)
-        before_all = _files(folder)
+        before_all = files(folder)
         mark = uuid.uuid4().hex
         process = _start(command, folder, mark)
         _wait_for_a_moment(process, folder, before_all, seconds, random)
-        seen = _records(folder)
+        seen = records(folder)
         hit = process.poll() is None
         _kill(process, target, mark, random)
         hung = not _wait(process)
@@ -252,25 +129,25 @@ def torture(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
-        sizes = {name: len(data) for name, data in _records(whole).items()}
-        torn, after = _torn(folder, sizes), _records(folder)
+        sizes = {name: len(data) for name, data in records(whole).items()}
+        broken, after = torn(folder, sizes), records(folder)
         again = _start(command, folder, mark)
         hung = not _wait(again) or hung
         if again.poll() is None:
             again.kill()
             again.wait()
-        end = _records(folder)
+        end = records(folder)
         lost = sum(name not in after or name not in end for name in seen)
         differs = True
         with contextlib.suppress(VsmlBenchError, OSError):
             differs = command.outcome(folder) != command.outcome(whole)
-        litter = len(_files(folder) - _files(whole))
+        litter = len(files(folder) - files(whole))
         return Round(
             command.name,
             target,
             hit,
             lost,
-            torn,
+            broken,
             alive,
             litter,
             hung,
@@ -290,7 +167,7 @@ def _wait_for_a_moment(
     if random.random() < 0.5:
         time.sleep(random.uniform(0, seconds))
         return
-    while process.poll() is None and _files(folder) <= before:
+    while process.poll() is None and files(folder) <= before:
         time.sleep(0.002)
     time.sleep(random.uniform(0, seconds / 4) * random.random())
 
@@ -314,39 +191,6 @@ def _left(mark: str) -> int:
     return len(_marked(mark))
 
 
-class _Slow(SimpleHTTPRequestHandler):
-    """Sends files in pieces, so that kills fall into them."""
-
-    def copyfile(self, source: Any, outputfile: Any) -> None:
-        with contextlib.suppress(OSError):
-            while piece := source.read(2_000):
-                outputfile.write(piece)
-                time.sleep(0.002)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[str, str]]:
-    """A server of a small Fashion-MNIST on this machine: its address, and "file=MD5,..."."""
-    import struct
-
-    sums = []
-    for stem, count in (("train", 300), ("t10k", 100)):
-        pictures = struct.pack(">BBBBIII", 0, 0, 8, 3, count, 28, 28) + os.urandom(784 * count)
-        labels = struct.pack(">BBBBI", 0, 0, 8, 1, count) + bytes(i % 10 for i in range(count))
-        for name, data in (("images-idx3", pictures), ("labels-idx1", labels)):
-            path = folder / f"{stem}-{name}-ubyte.gz"
-            path.write_bytes(gzip.compress(data, 1))
-            sums.append(f"{path.name}={hashlib.md5(path.read_bytes()).hexdigest()}")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Slow, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", ",".join(sums)
-    server.shutdown()
-    server.server_close()
-
-
 def table(rounds: Sequence[Round]) -> str:
     """Counts by command and by what was killed, as Markdown."""
     keys = dict.fromkeys((round_.command, round_.target) for round_ in rounds)
@@ -359,7 +203,7 @@ def table(rounds: Sequence[Round]) -> str:
             **{name: sum(getattr(r, name) for r in own) for name in COUNTED},
         }
         lines.append({"command": command, "killed": target, **counted})
-    return tabulate(lines, headers="keys", tablefmt="github")
+    return str(tabulate(lines, headers="keys", tablefmt="github"))
 
 
 COUNTED = ("lost", "torn", "alive", "litter", "hung", "failed", "differs")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,12 @@ from vsml_bench import cards, paths
 from vsml_bench.cards import Card
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, load_cells
-from vsml_bench.evaluation.executors import Executor, LocalExecutor
+from vsml_bench.evaluation.cell import Cell, Problem, load_cells
+from vsml_bench.evaluation.executors import Executor, LocalExecutor, start_server
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
 from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
-from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.storage import check_writable, write_atomically
@@ -142,14 +145,19 @@ def run(
     of `jobs` processes of this machine.
     Raises VsmlBenchError for bad input, before anything is run.
     """
+    if executor is None:
+        executor = LocalExecutor(jobs, progress)
+        if policy != "never":
+            start_server()  # while the plan is made
     options = RunOptions(
         folder=results_folder(suite, out),
         published=paths.results() / "checkpoints",
+        besides=(paths.made(),),
         root=_path(data_root),
         device=device,
         precision=precision,
         policy=policy,
-        executor=executor or LocalExecutor(jobs, progress),
+        executor=executor,
         command=command,
     )
     return run_cells(plan(suite, **selection), options, cost_model(suite))
@@ -158,8 +166,8 @@ def run(
 def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) -> pd.DataFrame:
     """The board of a suite as a DataFrame, one row per split and learner.
 
-    folder: where its cells are (default `runs/<suite>`, or the published ones where that does not
-    exist). selection: `splits`, `learners`, `extra_learners`, `seeds`, `overrides` as in `run`.
+    folder: where its cells are (default `runs/<suite>`, and beside these the published
+    ones). selection: `splits`, `learners`, `extra_learners`, `seeds`, `overrides` as in `run`.
     """
     from vsml_bench.boards.formats import to_frame
 
@@ -175,19 +183,39 @@ def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Boa
     from vsml_bench.boards.board import build_board
 
     of = find_suite(suite)
-    cells, problems = load_cells(board_folder(suite, folder) / "cells")
+    cells, problems = load_cells(results_folder(suite, folder) / "cells")
+    published: list[Cell] = []
+    damaged: list[Problem] = []
+    if folder is None:
+        published, damaged = load_cells(paths.results() / of.name / "cells")
     if importlib.util.find_spec("torch") is not None:
         plans = plan(suite, **selection)
     else:
+        stored = [*cells, *published]
         selection.pop("overrides", None)
         chosen = Selection(**selection)
-        known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+        known = {name: cards_in(stored, name, of) for name in chosen.references(of)}
         for card in [card for found in known.values() for card in found]:
             if card.recipe is not None and card.recipe.starts_from:
                 name = card.recipe.starts_from
-                known.setdefault(name, cards_in(cells, name, of))
+                known.setdefault(name, cards_in(stored, name, of))
         plans = plan_suite(of, known, chosen)
+    if cells:
+        cells += _beside(cells, published, plans)
+    else:
+        cells, problems = published, [*problems, *damaged]
     return build_board(of.name, cells, plans, problems, of.study)
+
+
+def _beside(own: Sequence[Cell], published: Iterable[Cell], plans: Iterable[Plan]) -> list[Cell]:
+    """The published cells that count today, but for those that one has run again."""
+    planned = {plan.key for plan in plans}
+    again = {(cell.key, cell.provenance.hardware) for cell in own if cell.status == "ok"}
+    return [
+        cell
+        for cell in published
+        if cell.key in planned and (cell.key, cell.provenance.hardware) not in again
+    ]
 
 
 def cards_in(cells: Iterable[Cell], reference: str, suite: Suite) -> list[Card]:
@@ -208,7 +236,7 @@ def meta_train(
     seed: int = 0,
     *,
     suite: str | None = None,
-    out: Path | str = "runs/checkpoints",
+    out: Path | str | None = None,
     recipe: dict[str, Any] | None = None,
     overrides: dict[str, Any] | None = None,
     data_root: Path | str | None = None,
@@ -222,7 +250,7 @@ def meta_train(
 
     split: "" where the learner's recipe has a source of its own. suite: use that suite's protocol
     and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to
-    change.
+    change. out: the folder of checkpoints (default `runs/checkpoints`).
     """
     job = meta_training_job(split, learner, seed, suite, recipe, overrides)
     if not job.makes_artifact:
@@ -236,10 +264,15 @@ def meta_train(
     root = _path(data_root)
     if job.side.datasets:
         check_disjoint(find_split(split), root)
-    folder = Path(out)
+    folder = Path(out) if out is not None else paths.made()
     execution = decide(device, threads)
+    sweep(folder)
     check_writable(folder)
-    return make_artifact(job, folder, execution, root, progress=progress, command=command)
+    claim = Claim(artifact_path(folder, job))
+    while not claim.take() and claim.is_others():
+        time.sleep(1.0)  # another process makes it
+    with kept([claim]):
+        return make_artifact(job, folder, execution, root, progress=progress, command=command)
 
 
 def meta_training_job(
@@ -266,6 +299,64 @@ def meta_training_job(
     return plan_job(card, side, seed, of, known, recipe)
 
 
+@dataclass(frozen=True)
+class Price:
+    """What the cells of one learner would cost, as far as is known."""
+
+    learner: str
+    cells: int
+    unavailable: int
+    """Cells that cannot be run here."""
+    reasons: tuple[str, ...]
+    """Why, each once."""
+    not_measured: int
+    """Cells that can, and of which no like has been measured."""
+    core_seconds: float | None
+    """Of the meta-tests of the others; None where there are none."""
+    meta_training_examples: int
+    """In all meta-trainings and tunings behind the cells, made or not."""
+    to_make: int
+    """Meta-trainings and tunings that no folder has the outcome of."""
+    meta_training_seconds: float | None
+    """Of these; None where one of them is of a learner that was never measured."""
+
+
+def prices(suite: str, plans: Sequence[Plan], root: Path) -> list[Price]:
+    """What the planned cells of each learner would cost; root: of the data."""
+    costs = cost_model(suite)
+    folders = (
+        results_folder(suite, None) / "checkpoints",
+        paths.results() / "checkpoints",
+        paths.made(),
+    )
+    found = []
+    for learner in dict.fromkeys(plan.learner for plan in plans):
+        own = [plan for plan in plans if plan.learner == learner]
+        why = {plan.place: unavailable(plan, root) for plan in own}
+        runnable = [plan for plan in own if not why[plan.place]]
+        measured = [costs.seconds(plan) for plan in runnable if costs.known(plan)]
+        jobs = {plan.job.key: plan.job for plan in runnable if plan.job.makes_artifact}
+        due = [job for job in jobs.values() if find_artifact(job, folders) is None]
+        making = [costs.making_seconds(job) for job in due]
+        known = [seconds for seconds in making if seconds is not None]
+        found.append(
+            Price(
+                learner=learner,
+                cells=len(own),
+                unavailable=len(own) - len(runnable),
+                reasons=tuple(dict.fromkeys(filter(None, why.values()))),
+                not_measured=len(runnable) - len(measured),
+                core_seconds=round(sum(measured), 1) if measured else None,
+                meta_training_examples=sum(
+                    job.recipe.examples for job in jobs.values() if job.recipe is not None
+                ),
+                to_make=len(due),
+                meta_training_seconds=round(sum(known), 1) if len(known) == len(due) else None,
+            )
+        )
+    return found
+
+
 def unavailable(plan: Plan, root: Path) -> str:
     """Why a cell cannot be run here, as far as headers of files and lists of packages tell; ""
     where nothing speaks against it."""
@@ -280,15 +371,6 @@ def unavailable(plan: Plan, root: Path) -> str:
 def results_folder(suite: str, out: Path | str | None) -> Path:
     """Where a run of the suite stores its results."""
     return Path(out) if out is not None else Path("runs") / find_suite(suite).name
-
-
-def board_folder(suite: str, folder: Path | str | None) -> Path:
-    """Where a board's cells are read from: the given folder, else the user's own run, else what is
-    published."""
-    own = results_folder(suite, folder)
-    if folder is not None or (own / "cells").is_dir():
-        return own
-    return paths.results() / find_suite(suite).name
 
 
 def cost_model(suite: str) -> CostModel:

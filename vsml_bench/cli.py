@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from vsml_bench import __version__
+from vsml_bench import __version__, paths
 from vsml_bench.errors import VsmlBenchError
 
 LEARNER = "a name, or path/to/file.py:ClassName"
@@ -36,13 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except VsmlBenchError as error:
         print(f"vsml-bench: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not _has_no_reader(sys.stdout):
+            print(f"vsml-bench: {type(error).__name__}: {error}", file=sys.stderr)
+            return 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("vsml-bench: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
     return code
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Whether it is a pipe that nobody reads any more, as after `| head`. A learner's own pipes
+    may break as well, and that is no success."""
+    try:
+        pipe = select.poll()
+        pipe.register(stream.fileno(), 0)
+        return bool(pipe.poll(0))
+    except (OSError, ValueError):  # no file at all
+        return False
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -140,7 +155,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     text = "check stored cells and checkpoints against their hashes"
     verify = verb("verify", text, "--jobs", "--data-root", "--json")
-    verify.add_argument("folder", nargs="?", default="results", help="(default: %(default)s)")
+    folder = "folder of results (default: what is published)"
+    verify.add_argument("folder", nargs="?", default=str(paths.results()), help=folder)
     verify.add_argument(
         "--replay",
         nargs="?",

@@ -100,31 +100,11 @@ def new_learner_command(options: argparse.Namespace) -> int:
 def plan_command(options: argparse.Namespace) -> int:
     """`plan`: what a suite would cost, as far as its learners have been measured."""
     plans = api.plan(options.suite, **_selection(options))
-    costs = api.cost_model(options.suite)
-    root = datasets.data_root(options.data_root)
-    rows: list[dict[str, Any]] = []
-    for learner in dict.fromkeys(plan.learner for plan in plans):
-        own = [plan for plan in plans if plan.learner == learner]
-        runnable = [plan for plan in own if not api.unavailable(plan, root)]
-        measured = [costs.seconds(plan) for plan in runnable if costs.known(plan)]
-        recipes = {plan.job.key: plan.job.recipe for plan in runnable}
-        rows.append(
-            {
-                "learner": learner,
-                "cells": len(own),
-                "unavailable": len(own) - len(runnable),
-                "not measured": len(runnable) - len(measured),
-                "core_seconds": round(sum(measured), 1),
-                "meta_training_examples": sum(r.examples for r in recipes.values() if r),
-            }
-        )
-    printing.rows(rows, "learners", options.json)
-    if not options.json:
-        total = sum(float(row["core_seconds"]) for row in rows)
-        print(
-            f"\nMeta-tests: about {total / 60:.0f} core minutes from finished checkpoints, by the "
-            "cells measured so far. Meta-training comes on top where no checkpoint is shipped."
-        )
+    prices = api.prices(options.suite, plans, datasets.data_root(options.data_root))
+    if options.json:
+        printing.rows([as_plain(price) for price in prices], "learners", as_json=True)
+    else:
+        printing.prices(prices)
     return 0
 
 
@@ -172,14 +152,15 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
-    print(find_format(options.format).text(board))
-    if options.write:
+    printed = find_format(options.format).text(board)
+    if options.write:  # files first: whoever reads the output may stop
         place = api.results_folder(options.suite, options.results)
         for form in formats().values():
             write_atomically(place / f"board.{form.ending}", form.text(board).encode())
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
+    print(printed)
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":
@@ -207,13 +188,13 @@ def introspect_command(options: argparse.Namespace) -> int:
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    """`verify`: every stored record against its own SHA-256 and, with --replay, against what
-    today's code gives."""
-    from vsml_bench.evaluation import verification
+    """`verify`: every stored record against its own SHA-256 and the other records and, with
+    --replay, against what today's code gives."""
+    from vsml_bench.evaluation import integrity, verification
     from vsml_bench.evaluation.executors import LocalExecutor
 
     folder = Path(options.folder)
-    good, bad = verification.damaged(folder)
+    good, bad = integrity.damaged(folder)
     reports: Sequence[Mapping[str, Any]] = ()
     root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:

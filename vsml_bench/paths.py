@@ -38,6 +38,11 @@ def results() -> Path:
     return home() / "results"
 
 
+def made() -> Path:
+    """Where `meta-train` puts checkpoints and tuning records, and where runs look for them."""
+    return Path("runs") / "checkpoints"
+
+
 def parts(reference: str) -> tuple[str, str]:
     """The file or folder of a reference by path, and what is meant inside; ("", "") for a name.
 

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    from vsml_bench.api import Price
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
     from vsml_bench.evaluation.plan import Plan
@@ -80,6 +81,44 @@ def run(report: RunReport) -> None:
     for cell in report.failed:
         reason = cell.reason.strip().splitlines()[-1]
         print(f"{cell.plan}: {cell.status}: {reason}")
+
+
+def prices(found: Sequence[Price]) -> None:
+    """Prints what `plan` has found. What is not known is left empty, and is not 0."""
+    table = [
+        {
+            "learner": price.learner,
+            "cells": price.cells,
+            "unavailable": price.unavailable,
+            "not measured": price.not_measured,
+            "core minutes": _rounded(price.core_seconds, 60.0),
+            "to meta-train or tune": price.to_make,
+            "hours of that": _rounded(price.meta_training_seconds, 3600.0),
+        }
+        for price in found
+    ]
+    print(tabulate(table, headers="keys", missingval="?"))
+    print()
+    measured = [price.core_seconds for price in found if price.cells > price.unavailable]
+    partly = any(price.not_measured for price in found)
+    print(f"Meta-tests: {_total(measured, 60.0, 'core minutes', partly)}.")
+    making = [price.meta_training_seconds for price in found]
+    print(f"Meta-training and tuning: {_total(making, 3600.0, 'hours', False)}.")
+    for reason in dict.fromkeys(reason for price in found for reason in price.reasons):
+        print(f"Unavailable: {reason}")
+
+
+def _total(seconds: Sequence[float | None], unit: float, name: str, partly: bool) -> str:
+    """partly: whether the numbers are not of everything."""
+    known = [value for value in seconds if value is not None]
+    if not any(known) and (partly or len(known) < len(seconds)):
+        return "unknown, since nothing like them was measured"
+    more = ", and more for what was never measured" if partly or len(known) < len(seconds) else ""
+    return f"about {_rounded(sum(known), unit)} {name}{more}"
+
+
+def _rounded(seconds: float | None, unit: float) -> str | None:
+    return None if seconds is None else f"{seconds / unit:.2g}"
 
 
 def damage(good: int, bad: Mapping[str, str]) -> None:

@@ -144,6 +144,17 @@ class LearnerEntry:
             "state_growth": state.growth,
         }
 
+    def _plain_config(self) -> dict[str, Any]:
+        """Every field; VsmlBenchError for a value that cells could not keep, such as a function."""
+        try:
+            plain: dict[str, Any] = as_plain(self.config)
+        except VsmlBenchError as error:
+            raise VsmlBenchError(
+                f"learner '{self.name}': a value of its configuration, "
+                f"{type(self.config).__name__}: {error}"
+            ) from None
+        return plain
+
     def card(self, sizes: Mapping[str, Any]) -> Card:
         """What it says of itself. sizes: what `probe` has found, after which all of the author's
         files that are imported late have been imported."""
@@ -151,7 +162,7 @@ class LearnerEntry:
         return Card(
             name=self.name,
             version=cls.version,
-            config=as_plain(self.config),
+            config=self._plain_config(),
             family=cls.family,
             source=cls.source,
             protocols=tuple(sorted(cls.protocols)),

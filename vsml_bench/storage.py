@@ -11,12 +11,12 @@ import errno
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.owners import temporary_name
 
 _SEAL = "sha256"
 _PROBE = b"\0" * 4096
@@ -119,7 +119,7 @@ def unseal(data: bytes, where: str) -> dict[str, Any]:
 
 def _write_temporary(folder: Path, data: bytes) -> Path:
     # Not `tempfile`: its files are readable by their owner only, and results are to be shared.
-    path = folder / f".{uuid.uuid4().hex}.tmp"
+    path = folder / temporary_name(".tmp")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, "wb") as file:

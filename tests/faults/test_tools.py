@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import fuzz, fuzz_inputs, torture
+from tools import fuzz, fuzz_inputs, torture, torture_commands
 from tools.fuzz_inputs import Case, Good
 
 SEALED = b'{"a": 1, "b": {"c": [2]}, "sha256": "0"}'
@@ -56,8 +56,8 @@ def test_a_whole_run_is_no_fault_and_a_torn_file_is(tmp_path: Path) -> None:
     (tmp_path / "cells/a.json").write_bytes(SEALED)
     (tmp_path / "board.md").write_bytes(b"12")
     (tmp_path / ".x.tmp").write_bytes(b"")
-    assert torture._torn(tmp_path, {"board.md": 2}) == 1
-    assert torture._torn(tmp_path, {"board.md": 3}) == 2
-    assert len(torture._records(tmp_path)) == 2
+    assert torture_commands.torn(tmp_path, {"board.md": 2}) == 1
+    assert torture_commands.torn(tmp_path, {"board.md": 3}) == 2
+    assert len(torture_commands.records(tmp_path)) == 2
     assert not torture.Round("run", "parent", True).fault
     assert torture.Round("run", "parent", True, litter=1).fault

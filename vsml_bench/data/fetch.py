@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 
 from vsml_bench.data.source import PARTITIONS, Download, Source
 from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.owners import sweep, temporary_name
 
 SECONDS_WITHOUT_ANSWER = 20.0
 """After which a host counts as unreachable."""
@@ -157,7 +158,10 @@ def _staging(root: Path) -> Iterator[Path]:
     """A temporary folder on the same file system as the root."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=root, ignore_cleanup_errors=True)
+        sweep(root)
+        made = tempfile.TemporaryDirectory(
+            prefix=temporary_name(".fetch-"), suffix=".tmp", dir=root, ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise VsmlBenchError(
             f"the data root {root} cannot be written ({error.strerror}); name another with "

@@ -9,24 +9,28 @@ import os
 import pickle
 import signal
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Status
+from vsml_bench.owners import Claim
 from vsml_bench.printing import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
 SERVER = "vsml_bench.evaluation.server"
 """What is imported before processes begin: PyTorch and the harness, and no learner."""
+CLAIMED = "vsml_bench.evaluation.executors:claimed"
 LAST_WORDS = 1_500
 """Characters of a process's output that are kept, for the record of its failure."""
 MEMORY_SHARE = 0.9
@@ -39,6 +43,11 @@ class Failure:
 
     status: Status
     reason: str
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another run does this piece of work, or has done it."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,7 @@ class LocalExecutor(Executor):
         if not tasks:
             return
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([SERVER])
+        context = start_server()
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -133,6 +141,15 @@ class LocalExecutor(Executor):
                     child.end()
 
 
+def start_server() -> ForkServerContext:
+    """Has the server begin to import what tasks need, unless it has, and returns at once. What is
+    done meanwhile costs no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([SERVER])
+    forkserver.ensure_running()
+    return context
+
+
 def usable_cores() -> int:
     """Cores that this process may use, by its affinity and its control group."""
     from joblib import cpu_count
@@ -153,6 +170,8 @@ def machine_memory() -> int:
 
 _pids: set[int] = set()
 """Of all tasks under way: what else descends from the server was left behind."""
+_begins_or_ends = threading.Lock()
+"""So that no thread takes what another has just begun for something left behind."""
 
 
 class _Child:
@@ -170,9 +189,10 @@ class _Child:
         os.set_blocking(self._output.fileno(), False)
         arguments = (shares, index, task.function, task.arguments, self._to, output)
         self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
-        self._process.start()
+        with _begins_or_ends:
+            self._process.start()
+            _pids.add(self._process.pid)
         output.close()
-        _pids.add(self._process.pid)
         self._began = self._moved = time.monotonic()
         self._share = 0.0
 
@@ -205,7 +225,8 @@ class _Child:
         self._process.join()
         _pids.discard(self._process.pid)
         self._output.close()
-        _kill_strays()
+        with _begins_or_ends:
+            _kill_strays()
 
     def _bytes(self) -> int:
         import psutil
@@ -290,6 +311,20 @@ def failure_of(error: BaseException) -> Failure:
     return Failure("crashed", f"{type(error).__name__}: {text}")
 
 
+def claimed(
+    claim: Claim, function: str, arguments: tuple[Any, ...], report: Callable[[float], None]
+) -> Any:
+    """A task's result, or `Elsewhere` where somebody else makes what the claim is for."""
+    return _function(function)(*arguments, report) if claim.take() else Elsewhere()
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """See `Task.function`."""
+    module, _, inside = name.rpartition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module or WORKER), inside)
+    return found
+
+
 def _work(
     shares: Any,
     index: int,
@@ -313,9 +348,8 @@ def _work(
     def report(share: float) -> None:
         shares[index] = share
 
-    module, _, name = function.rpartition(":")
     try:
-        result = getattr(importlib.import_module(module or WORKER), name)(*arguments, report)
+        result = _function(function)(*arguments, report)
     except BaseException as error:
         result = failure_of(error)
     part = to.with_suffix(".part")

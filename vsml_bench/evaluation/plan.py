@@ -30,6 +30,12 @@ from vsml_bench.suites import Split, Suite, find_split, splits_of
 Place: TypeAlias = tuple[str, str, int]
 """(split, learner, meta-train seed)."""
 
+MOST = 10**8
+"""Examples that a cell, a meta-update, a validation or a point of a tuning grid may have: far
+beyond what was ever run, and what one machine can hold."""
+MOST_CELLS = 10**4
+"""Of a suite."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -145,18 +151,30 @@ def plan_suite(
     for card in learners:
         check_protocol(card, suite)
     _check_tables(suite, cards)
+    seeds = {card.name: _seeds_of(card, suite, selection) for card in learners}
+    splits = splits_of(suite, selection.splits)
+    cells = len(splits) * sum(map(len, seeds.values()))
+    _check_size(f"suite '{suite.name}': cells", cells, MOST_CELLS)
     plans = []
-    for split in splits_of(suite, selection.splits):
+    for split in splits:
         _check_unchanged(split)
         protocol = protocol_card(suite, split.meta_test, f"meta_test of '{split.name}'")
+        each = max(protocol.predictions, protocol.examples)
+        where = f"suite '{suite.name}': split '{split.name}'"
+        _check_size(f"{where}: lifetimes x examples of each", suite.lifetimes * each)
         for card in learners:
-            own = selection.seeds or suite.learner_seeds.get(card.name, suite.seeds)
-            for seed in dict.fromkeys(own) if card.recipe is not None else (0,):
+            for seed in seeds[card.name]:
                 job = plan_job(card, split.meta_train, seed, suite, cards)
                 plans.append(
                     Plan(suite.name, split, job, protocol, suite.lifetimes, suite.time_limit)
                 )
     return plans
+
+
+def _seeds_of(card: Card, suite: Suite, selection: Selection) -> list[int]:
+    """Meta-train seeds, each once; 0 for a learner that is not meta-trained."""
+    own = selection.seeds or suite.learner_seeds.get(card.name, suite.seeds)
+    return list(dict.fromkeys(own)) if card.recipe is not None else [0]
 
 
 def plan_job(
@@ -182,6 +200,7 @@ def plan_job(
         recipe = recipe.changed(own, f"suite '{suite.name}': recipes.{card.name}")
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
         _check_recipe(card, recipe)
+    _check_sizes(card, recipe)
     if recipe is not None and recipe.source:
         return Job(card, NO_TASKS, seed, recipe)
     assert side is not None
@@ -254,6 +273,27 @@ def _check_recipe(card: Card, recipe: Recipe) -> None:
         )
     if recipe.starts_from == card.name:
         raise VsmlBenchError(f"{where}: starts_from: a learner cannot go on from itself.")
+
+
+def _check_sizes(card: Card, recipe: Recipe | None) -> None:
+    """VsmlBenchError for a meta-training or tuning that cannot be meant."""
+    if recipe is not None:
+        where, longest = f"recipe of '{card.name}'", max(p.lifetime for p in recipe.phases)
+        for index, phase in enumerate(recipe.phases):
+            examples = (phase.lifetimes or recipe.lifetimes) * phase.lifetime
+            _check_size(f"{where}: phases[{index}]: lifetimes x lifetime", examples)
+        validated = recipe.validation_lifetimes * longest
+        _check_size(f"{where}: validation_lifetimes x lifetime", validated)
+        _check_size(f"{where}: steps of all phases", recipe.steps)
+        _check_size(f"{where}: size x size", (recipe.size or 1) ** 2)
+    elif card.tuning is not None:
+        examples = card.tuning.lifetimes * card.tuning.steps
+        _check_size(f"tuning of '{card.name}': lifetimes x steps", examples)
+
+
+def _check_size(what: str, found: int, most: int = MOST) -> None:
+    if found > most:
+        raise VsmlBenchError(f"{what}: expected at most {most:,}, found {float(found):.3g}.")
 
 
 def _check_tables(suite: Suite, cards: Mapping[str, Sequence[Card]]) -> None:

@@ -3,17 +3,28 @@ Each finished cell is on disk before the next is waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from statistics import median
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, path_of, save_cell
-from vsml_bench.evaluation.executors import Executor, Failure, LocalExecutor, Task
+from vsml_bench.evaluation.executors import (
+    CLAIMED,
+    POLL_SECONDS,
+    Elsewhere,
+    Executor,
+    Failure,
+    LocalExecutor,
+    Task,
+)
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.meta_training.job import Job, find_artifact
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
 
@@ -84,7 +95,12 @@ class CostModel:
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._measured: dict[tuple[str, str], list[float]] = {}  # of all splits as well, as ""
+        self._making: dict[str, list[float]] = {}
         for cell in cells:
+            spent = cell.provenance.seconds.get("meta_train", 0.0)
+            if cell.status == "ok" and cell.plan.job.makes_artifact and spent:
+                rate = spent / examples_of(cell.plan.job)
+                self._making.setdefault(cell.plan.learner, []).append(rate)
             if cell.status != "ok" or cell.provenance.manner:
                 continue
             seconds = cell.provenance.seconds
@@ -98,12 +114,28 @@ class CostModel:
         """Whether any cell of this learner has been measured."""
         return ("", plan.learner) in self._measured
 
+    def making_seconds(self, job: Job) -> float | None:
+        """Expected seconds of the meta-training or tuning, as earlier ones of this learner took on
+        whatever devices they were made; None where nothing is known."""
+        found = self._making.get(job.learner.name)
+        return median(found) * examples_of(job) if found else None
+
     def seconds(self, plan: Plan) -> float:
         """Expected seconds of the cell's meta-test; just the start-up where nothing is known."""
         split, learner, _ = plan.place
         found = self._measured.get((split, learner)) or self._measured.get(("", learner))
         examples = plan.lifetimes * plan.protocol.predictions
         return START_SECONDS + (median(found) * examples if found else 0.0)
+
+
+def examples_of(job: Job) -> int:
+    """Examples in all lifetimes of a meta-training or tuning: what it costs."""
+    if job.recipe is not None:
+        return job.recipe.examples
+    grid = job.learner.tuning
+    if grid is None:
+        return 0
+    return prod(map(len, grid.values.values())) * grid.lifetimes * grid.steps
 
 
 def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> RunReport:
@@ -116,6 +148,8 @@ def run_cells(plans: Sequence[Plan], options: RunOptions, costs: CostModel) -> R
         raise VsmlBenchError(
             f"unknown policy '{options.policy}'; {closest(options.policy, get_args(Policy))}"
         )
+    for folder in ("", "cells", "checkpoints"):
+        sweep(options.folder / folder)
     report, due = _reusable(plans, options)
     if options.policy == "never":
         report.missing = due
@@ -164,14 +198,52 @@ class _Run:
 
     def run(self, due: Sequence[Plan]) -> RunReport:
         """All stages, each one's failures kept as cells."""
+        how = manner(_processor(self.options), self.options.precision)
+        claims = {
+            plan.place: Claim(cell_path(self.options.folder / "cells", plan, plan.key, how))
+            for plan in due
+        }
         ready = self._make_artifacts(self._inspect(due))
         tasks = [
             Task(plan, "test", (plan, self.setting), plan.time_limit, self.costs.seconds(plan))
             for plan in ready
         ]
-        for plan, result in self.options.executor.run(tasks, "cells"):
-            self._keep(plan, result)
+        for plan, result in self._share(tasks, [claims[plan.place] for plan in ready], "cells"):
+            if isinstance(result, Elsewhere):
+                self.report.cells.append(load_cell(claims[plan.place].result))
+                self.report.reused += 1
+            else:
+                self._keep(plan, result)
         return self.report
+
+    def _share(
+        self, tasks: Sequence[Task], claims: Sequence[Claim], title: str
+    ) -> Iterator[tuple[Any, Any]]:
+        """Has the tasks done, but for those that other runs in this folder do meanwhile: what these
+        have done is `Elsewhere`.
+
+        claims: of what each task makes, in their order.
+        """
+        due = list(range(len(tasks)))
+        with kept(claims):
+            while due:
+                offered = [
+                    replace(task, what=n, function=CLAIMED, arguments=(claims[n], *work))
+                    for n, task in ((n, tasks[n]) for n in due)
+                    for work in [(task.function, task.arguments)]
+                ]
+                due = []
+                for n, result in self.options.executor.run(offered, title):
+                    if isinstance(result, Elsewhere):
+                        due.append(n)
+                        continue
+                    yield tasks[n].what, result
+                    claims[n].release()
+                while due and all(claims[n].is_others() for n in due):
+                    time.sleep(POLL_SECONDS)
+                for n in [n for n in due if not claims[n].is_others() and claims[n].is_done()]:
+                    due.remove(n)
+                    yield tasks[n].what, Elsewhere()
 
     def _inspect(self, due: Sequence[Plan]) -> list[Plan]:
         """Those that data and packages are here for; the others become `unavailable`."""
@@ -215,7 +287,10 @@ class _Run:
                 for key, job in batch.items()
                 if not find_artifact(job, self.setting.folders)
             ]
-            for key, result in self.options.executor.run(tasks, "meta-training"):
+            claims = [
+                Claim(artifact_path(self.setting.folders[0], batch[task.what])) for task in tasks
+            ]
+            for key, result in self._share(tasks, claims, "meta-training"):
                 if isinstance(result, Failure):
                     without[key] = result
         ready = []
@@ -251,4 +326,4 @@ def _unavailable(cell: Cell) -> str:
 
 
 def _price(job: Job) -> float:
-    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)
+    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)  # what is tuned comes last

@@ -1,4 +1,4 @@
-"""`verify`: are stored results what was written, and does today's code give them again?
+"""`verify --replay`: does today's code give stored results again?
 
 Stale records that it does give again can be adopted, which files them under today's identity.
 Declarations change for reasons that leave results as they are: a field is added, a default is
@@ -17,9 +17,9 @@ import torch
 
 from vsml_bench import cards, paths
 from vsml_bench.config import as_plain
-from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
 from vsml_bench.evaluation.executors import Executor, Failure, Task
+from vsml_bench.evaluation.integrity import stored
 from vsml_bench.evaluation.plan import EVERYTHING, Place, Plan, plan_suite
 from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
 from vsml_bench.evaluation.runner import Setting
@@ -34,33 +34,6 @@ from vsml_bench.suites import find_suite, suite_names
 
 REPLAY = "vsml_bench.evaluation.replay:replay_file"
 ADOPT = {kind: f"vsml_bench.evaluation.verification:adopt_{kind}" for kind in ("artifact", "cell")}
-LOAD: Mapping[str, Callable[[Path], Any]] = {"cell": load_cell, "artifact": load_artifact}
-
-
-def _stored(folder: Path) -> list[tuple[str, Path]]:
-    """Every cell, checkpoint and tuning record below `folder`: its kind, "cell" or "artifact", and
-    its path. VsmlBenchError where it is no folder."""
-    if not folder.is_dir():
-        raise VsmlBenchError(f"{folder} is not a folder; name one that holds results.")
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.parent.name == "checkpoints" and path.suffix in (".safetensors", ".json"):
-            found.append(("artifact", path))
-        elif path.parent.name == "cells" and path.suffix == ".json":
-            found.append(("cell", path))
-    return found
-
-
-def damaged(folder: Path) -> tuple[int, dict[str, str]]:
-    """How many records are what was written, and what is wrong with the others, by their paths."""
-    good, bad = 0, {}
-    for kind, path in _stored(folder):
-        try:
-            LOAD[kind](path)
-            good += 1
-        except VsmlBenchError as error:
-            bad[path.relative_to(folder).as_posix()] = str(error)
-    return good, bad
 
 
 def replay(
@@ -78,7 +51,7 @@ def replay(
     lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay
     under today's identity, checkpoints first.
     """
-    records = [(kind, path) for kind, path in _stored(folder) if ".partial." not in path.name]
+    records = [(kind, path) for kind, path in stored(folder) if ".partial." not in path.name]
     setting = Setting(
         folders=(
             *dict.fromkeys(path.parent for kind, path in records if kind == "artifact"),

@@ -40,8 +40,14 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], document: dict[str, Any]) -> None:
-    """Writes atomically; VsmlBenchError where the folder cannot be written."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Writes atomically; VsmlBenchError where the folder cannot be written.
+
+    Tensors that share memory, as tied weights do, are written once for each name.
+    """
+    whole = torch.contiguous_format
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=whole) for name, tensor in tensors.items()
+    }
     sealed = {**document, "sha256": _digest(plain, document)}
     write_atomically(path, save(plain, {_METADATA_KEY: canonical_json(sealed)}))
 

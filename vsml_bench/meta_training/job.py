@@ -137,6 +137,11 @@ def artifact_path(folder: Path, job: Job) -> Path:
     return folder / f"{job.name}{'.safetensors' if job.recipe is not None else '.json'}"
 
 
+def partial_path(folder: Path, job: Job) -> Path:
+    """Where the checkpoint of an unfinished meta-training belongs in `folder`."""
+    return folder / f"{job.name}.partial.safetensors"
+
+
 def find_artifact(job: Job, folders: Sequence[Path]) -> Path | None:
     """The first existing outcome in `folders`; None where there is none, or none is needed."""
     if not job.makes_artifact:

@@ -31,7 +31,7 @@ from vsml_bench.meta_training.checkpoint import (
     origin,
     save_checkpoint,
 )
-from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact, partial_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
@@ -68,6 +68,7 @@ def meta_train(
     path = artifact_path(folder, job)
     if path.exists():
         load_checkpoint(path)
+        partial_path(folder, job).unlink(missing_ok=True)  # of a run that was killed just then
         return path
     recipe = job.recipe
     if recipe is None:
@@ -134,7 +135,7 @@ class Training:
         """compiling: whether steps are compiled where all the updates together pay for that."""
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder, self.root = folder, root
-        self.partial = folder / f"{job.name}.partial.safetensors"
+        self.partial = partial_path(folder, job)
         self.entry = entry_of(job.learner)
         self.learner: Learner = self.entry.create(derive_seed(job.seed, "meta-initialisation"))
         self.learner.to(execution.device)
@@ -164,7 +165,7 @@ class Training:
 
     def begin(self, starts: Sequence[Path], progress: bool) -> None:
         """Continues from where an earlier run of the same stopped, or begins."""
-        self.resume()
+        self.resume(starts)
         job = self.job.start
         if self.progress.steps == 0 and job is not None:
             made = find_artifact(job, (paths.results() / "checkpoints", self.folder, *starts))
@@ -245,12 +246,17 @@ class Training:
         threads = {"threads": self.execution.threads}
         save_checkpoint(path, tensors, {**document, **how_far, **threads})
 
-    def resume(self) -> None:
+    def resume(self, besides: Sequence[Path] = ()) -> None:
         """Continues from the last checkpoint, if there is one, else from the finished training of
-        a shorter recipe that this one goes on from."""
-        if self.partial.exists():
-            self._take_up(self.partial, self.job)
-            return
+        a shorter recipe that this one goes on from.
+
+        besides: further folders that the last checkpoint is looked for in.
+        """
+        for folder in (self.folder, *besides):
+            partial = partial_path(folder, self.job)
+            if partial.exists():
+                self._take_up(partial, self.job)
+                return
         for recipe in schedule.beginnings(self.recipe):
             shorter = dataclasses.replace(self.job, recipe=recipe)
             path = artifact_path(self.folder, shorter)

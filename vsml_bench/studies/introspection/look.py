@@ -78,7 +78,7 @@ def introspect(
     options = RunOptions(
         folder=Path(out),
         published=paths.results() / "checkpoints",
-        besides=(Path("runs") / "checkpoints",),
+        besides=(paths.made(),),
         root=Path(data_root) if data_root is not None else None,
         device=device,
         policy="only-cached",

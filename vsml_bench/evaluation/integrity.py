@@ -1,0 +1,176 @@
+"""Are stored results what was written, and do they fit one another?
+
+A seal shows that a file is whole. Here, what a file says is held against what follows from it: a
+board's means from its cells, a cell's decisions from its losses, a tuning's choice from its trials.
+Whoever writes all of it anew, consistently, is found by replay alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vsml_bench import paths
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell, load_cell
+from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
+
+ROUNDING = 2e-3
+"""Of a loss that is kept as float16, relative to 1 + itself."""
+MEAN_ROUNDING = 1e-6
+"""Of a mean on a board."""
+
+
+def stored(folder: Path) -> list[tuple[str, Path]]:
+    """Every cell, checkpoint and tuning record below `folder`: its kind, "cell" or "artifact", and
+    its path. VsmlBenchError where it is no folder."""
+    if not folder.is_dir():
+        raise VsmlBenchError(f"{folder} is not a folder; name one that holds results.")
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith("."):
+            continue
+        if path.parent.name == "checkpoints" and path.suffix in (".safetensors", ".json"):
+            found.append(("artifact", path))
+        elif path.parent.name == "cells" and path.suffix == ".json":
+            found.append(("cell", path))
+    return found
+
+
+def damaged(folder: Path) -> tuple[int, dict[str, str]]:
+    """How many records are what was written and fit the others, and what is wrong with the rest, by
+    their paths. Boards count where their cells are beside them."""
+    found = _Found()
+    bad: dict[Path, str] = {}
+    records = stored(folder)
+    for kind, path in records:
+        try:
+            if kind == "cell":
+                found.cells[path] = load_cell(path)
+            else:
+                found.artifacts[path] = load_artifact(path)
+        except VsmlBenchError as error:
+            bad[path] = str(error)
+    found.look_also_in(paths.results() / "checkpoints", paths.made())
+    for path, artifact in found.artifacts.items():
+        if reason := _chosen_wrongly(artifact):
+            bad[path] = reason
+    for path, cell in found.cells.items():
+        if reason := found.misfit(cell):
+            bad[path] = reason
+    boards = [path for path in sorted(folder.rglob("board.json")) if path.parent / "cells" in found]
+    for path in boards:
+        if reason := _miscounted(path, found.cells.values()):
+            bad[path] = reason
+    named = {path.relative_to(folder).as_posix(): reason for path, reason in bad.items()}
+    return len(records) + len(boards) - len(bad), named
+
+
+class _Found:
+    """What was read without a fault."""
+
+    def __init__(self) -> None:
+        self.cells: dict[Path, Cell] = {}
+        self.artifacts: dict[Path, Checkpoint] = {}
+        self._seeds: dict[str, Any] = {}  # SHA-256 of an artifact, or its beginning -> seed
+
+    def __contains__(self, folder: Path) -> bool:
+        return any(path.parent == folder for path in self.cells)
+
+    def look_also_in(self, *folders: Path) -> None:
+        """Checkpoints and tuning records there are not checked, but cells may be of them."""
+        known = list(self.artifacts.values())
+        for folder in folders:
+            for _, path in stored(folder) if folder.is_dir() else ():
+                try:
+                    known.append(load_artifact(path))
+                except VsmlBenchError:  # somebody else's fault
+                    continue
+        for artifact in known:
+            seed = artifact.document["identity"]["seed"]
+            self._seeds[artifact.sha256[:16]] = seed
+            for line in artifact.document.get("adopted", ()):
+                self._seeds[line["formerly"]] = seed
+
+    def misfit(self, cell: Cell) -> str:
+        """What of a cell does not follow from the rest; "" where all does."""
+        if cell.outcomes is None:
+            return ""
+        sha256, made = cell.provenance.checkpoint, cell.plan.job.makes_artifact
+        if sha256 is None or not made:
+            if sha256 is None and not made:
+                return _impossible(cell)
+            said, is_made = ("none" if sha256 is None else "one"), ("is" if made else "is not")
+            return f"it names {said} for a checkpoint, and its learner {is_made} made ready by any."
+        if sha256[:16] not in self._seeds:
+            return f"its checkpoint or tuning record (SHA-256 {sha256[:16]}) is not here."
+        if self._seeds[sha256[:16]] != cell.plan.job.seed:
+            return "its checkpoint or tuning record is that of another seed."
+        return _impossible(cell)
+
+
+def _impossible(cell: Cell) -> str:
+    """Which numbers cannot be together."""
+    assert cell.outcomes is not None
+    correct, loss = cell.outcomes.correct, cell.outcomes.loss.astype(np.float64)
+    lifetimes, steps = correct.shape
+    if len(cell.provenance.seeds.get("meta_test", ())) != lifetimes:
+        return "it does not name one seed for each of its lifetimes."
+    if lifetimes > cell.plan.lifetimes or steps > cell.plan.protocol.predictions:
+        return "it has more lifetimes or predictions than were planned."
+    # What is not the likeliest has at most half of the probability, and the likeliest has one share
+    # of them at least. A learner of a fixed shape may have more outputs than there are classes.
+    off = ROUNDING * (1 + loss)
+    if (~correct & (loss < math.log(2) - off)).any():
+        return "a prediction counts as wrong whose loss says that it is right."
+    classes, fixed = cell.plan.split.meta_test.classes, cell.plan.job.learner.fixed_shape
+    outputs = classes if fixed is None else fixed.classes
+    if classes and outputs and (correct & (loss > math.log(outputs) + off)).any():
+        return "a prediction counts as right whose loss says that it is wrong."
+    return ""
+
+
+def _chosen_wrongly(artifact: Checkpoint) -> str:
+    """Whether what tuning chose is not the best of what it tried."""
+    trials = artifact.document.get("trials")
+    if trials is None:
+        return ""
+    scores = [(math.isfinite(float(t["loss"])), t["accuracy"]) for t in trials]
+    best = trials[scores.index(max(scores))]["values"]
+    return "" if best == artifact.document["best"] else "the best of its trials is another one."
+
+
+def _miscounted(path: Path, cells: Iterable[Cell]) -> str:
+    """Which mean of a board is not that of the cells that it names; "" where all are. Cells that
+    are not here, since the published ones stand beside one's own, are not looked at."""
+    means: dict[str, list[tuple[str, float]]] = {}
+    for cell in cells:
+        if cell.outcomes is not None:
+            means.setdefault(cell.key, []).append(
+                (cell.provenance.hardware, float(cell.correct.mean()))
+            )
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        for row in rows:
+            own = [_of(means.get(key, []), row.get("device", "")) for key in row["keys"]]
+            if row["status"] != "ok" or row["mean"] is None or not all(own):
+                continue
+            low, high = (sum(map(end, own)) / len(own) for end in (min, max))
+            if not low - MEAN_ROUNDING <= row["mean"] <= high + MEAN_ROUNDING:
+                return (
+                    f"{path.name}: the mean of '{row['learner']}' on '{row['split']}' is not that "
+                    "of its cells; write the board again."
+                )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{path.name} is no board ({type(error).__name__}); write it again."
+    return ""
+
+
+def _of(found: list[tuple[str, float]], device: str) -> list[float]:
+    """The means of the cells of that device, or of all where none is."""
+    return [mean for on, mean in found if on == device] or [mean for _, mean in found]
