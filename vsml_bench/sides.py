@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench import config, paths
-from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.errors import UnavailableError, VsmlBenchError, check_name, closest, costs_itself
 
 PartitionName: TypeAlias = Literal["train", "test"]
 
@@ -98,9 +98,12 @@ class Side:
 
 
 def side_names() -> list[str]:
-    """Names of the sides in `tasks/sides`."""
-    files = sorted((paths.tasks() / "sides").glob("*.toml"))
-    return [f"{file.stem}/{table}" for file in files for table in read(file)]
+    """Names of the sides in `tasks/sides`. A broken file costs its own, with a warning."""
+    found: list[str] = []
+    for file in paths.shipped(paths.tasks() / "sides", "toml"):
+        with costs_itself(file.name):
+            found += [f"{file.stem}/{table}" for table in read(file)]
+    return found
 
 
 def find_side(reference: str, beside: Path, where: str, users: tuple[str, ...] = ()) -> Side:
@@ -122,6 +125,7 @@ def find_side(reference: str, beside: Path, where: str, users: tuple[str, ...] =
         known = [f"{path.name}:{table}" for table in read(path)] if file else side_names()
         raise VsmlBenchError(f"{where}: unknown side '{given}'; {closest(given, known)}")
     where = f"{path.name}: {name}"
+    check_name(name, f"{path.name}: name of a side")
     values = config.convert(dict[str, Any], read(path)[name], where)
     description = config.convert(str, values.pop("description", ""), f"{where}: description")
     tasks = read_tasks(values, path, where, (*users, reference))

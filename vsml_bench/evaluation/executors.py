@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ from dataclasses import dataclass, is_dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
@@ -94,6 +96,8 @@ class LocalExecutor(Executor):
         tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([SERVER])
+        with _safe_path():
+            forkserver.ensure_running()
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
         bar = progress_bar(
@@ -151,6 +155,33 @@ def machine_memory() -> int:
         return total
 
 
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Has Python processes that are started now not import from the working folder, where a file of
+    the user's may be called like a module of Python's (from Python 3.11 on)."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _no_main_program() -> Iterator[None]:
+    """Has processes that are started now not run the main program again, which they need nothing
+    of: a script needs no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 _pids: set[int] = set()
 """Of all tasks under way: what else descends from the server was left behind."""
 
@@ -170,7 +201,8 @@ class _Child:
         os.set_blocking(self._output.fileno(), False)
         arguments = (shares, index, task.function, task.arguments, self._to, output)
         self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
-        self._process.start()
+        with _no_main_program():
+            self._process.start()
         output.close()
         _pids.add(self._process.pid)
         self._began = self._moved = time.monotonic()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, closest, costs_itself
 from vsml_bench.plugins import installed, load
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Study:
 
 
 def studies() -> dict[str, Study]:
-    """All studies by name: the shipped ones, then those of other packages.
+    """All studies by name: the shipped ones, then those of other packages. One that cannot be
+    imported costs itself, with a warning.
 
     Raises VsmlBenchError where two have the same name.
     """
@@ -76,7 +77,11 @@ def studies() -> dict[str, Study]:
         if name in places:
             raise VsmlBenchError(f"two studies are called '{name}': {places[name]} and {value}.")
         places[name] = value
-    return {name: _study(name, place) for name, place in places.items()}
+    found = {}
+    for name, place in places.items():
+        with costs_itself(f"study '{name}'"):
+            found[name] = _study(name, place)
+    return found
 
 
 def find_study(name: str) -> Study:
