@@ -169,7 +169,8 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     brought = [p for group in groups for p in points(group)]
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
-        *(sys.prefix, [*filter(None, sys.path)], platform.python_version(), _own_code()),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
+        [*filter(None, sys.path)] if reference else [],
         sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in brought),
     ]
     place = paths.cache() / "cards" / f"{sha256_hex(canonical_json(depends))}.json"

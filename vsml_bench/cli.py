@@ -229,6 +229,6 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learner", **REPEATED, help=only)
     beside = "this learner beside the suite's own (repeatable)"
     parser.add_argument("--add-learner", **REPEATED, help=beside)
-    parser.add_argument("--seed", **REPEATED, type=int, help="(repeatable)")
+    parser.add_argument("--seed", **{**REPEATED, "type": int}, help="(repeatable)")
     change = "a field of the learners' configuration to change, value as in TOML"
     parser.add_argument("--set", **ASSIGNMENT, help=change)

@@ -30,6 +30,9 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 
+MOST_STEPS = 10**9
+"""Of one cell, in all of its lifetimes: outcomes are kept of each."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -150,6 +153,11 @@ def find_suite(reference: str) -> Suite:
         name, prefix = reference, ""
     suite = config.build(Suite, {"name": name, **read(path)}, path.name)
     check_name(suite.name, f"{path.name}: name of the suite")
+    if suite.lifetimes * suite.steps > MOST_STEPS:
+        raise VsmlBenchError(
+            f"{path.name}: {suite.lifetimes} lifetimes of {suite.steps} steps are more than the "
+            f"{MOST_STEPS} steps that a cell can have; ask for fewer."
+        )
     listed = [paths.located(split, path) for split in suite.splits]
     for split in listed:
         if reason := paths.missing(split):
