@@ -6,6 +6,7 @@ of a user's own file. Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -74,6 +75,28 @@ class TaskDistribution:
         if found != dataset and (reason := paths.missing(found)):
             raise UnavailableError(f"dataset {dataset} does not exist: {reason}")
         return found
+
+    def check(self) -> None:
+        """VsmlBenchError where a number is outside of what it can be."""
+        shares = {"projection": "tasks", "pixel_shuffle": "tasks", "label_noise": "labels"}
+        for share, of in shares.items():
+            value = getattr(self, share)
+            if not 0 <= value <= 1:
+                raise VsmlBenchError(
+                    f"{share}: expected a share of {of} from 0 to 1, found {value}."
+                )
+        for number, least in (("size", 1), ("classes", 2), ("diversity", 0)):
+            value = getattr(self, number)
+            if value is not None and value < least:
+                raise VsmlBenchError(f"{number}: expected at least {least}, found {value}.")
+        if not 0 < self.scale < math.inf:
+            raise VsmlBenchError(f"scale: expected more than 0, found {self.scale}.")
+        drawn = self.projection or self.pixel_shuffle or self.label_permutation
+        if self.switch and (self.diversity or not drawn):
+            raise VsmlBenchError(
+                "switch: needs something that is drawn anew, without limit: `projection`, "
+                "`pixel_shuffle` or `label_permutation`, and no `diversity`."
+            )
 
 
 CHANGES = frozenset({"invert", "scale", "label_noise", "late_class", "switch"})
@@ -149,6 +172,10 @@ def read_tasks(
     else:
         base = find_side(like, beside, f"{where}: like", users).tasks
         tasks = config.replace(base, values, where)
+    try:
+        tasks.check()
+    except VsmlBenchError as error:
+        raise VsmlBenchError(f"{where}: {error}") from None
     return _with_locations(tasks, beside) if "datasets" in values else tasks
 
 
