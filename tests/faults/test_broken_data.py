@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,12 @@ from PIL import Image
 from safetensors.numpy import save
 
 from tools.fuzz_files import idx, png
+from vsml_bench import paths
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.meta_training.checkpoint import load_checkpoint
+from vsml_bench.storage import seal, unseal
 
 COUNT = 20
 IMAGES = idx((COUNT, 28, 28), bytes(range(COUNT)) * 784)
@@ -140,3 +145,37 @@ def test_checkpoints_whose_metadata_are_odd(tmp_path: Path, told: str) -> None:
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
     with pytest.raises(VsmlBenchError):
         load_checkpoint(file)
+
+
+CELL = min((paths.results() / "desk/cells").glob("*.json"))
+
+
+@pytest.mark.parametrize("table", ["", "plan", "plan split", "plan split meta_test", "provenance"])
+def test_a_record_that_is_sealed_again_without_a_field(tmp_path: Path, table: str) -> None:
+    sound = unseal(CELL.read_bytes(), CELL.name)
+    for field in list(_inside(sound, table)):
+        document = copy.deepcopy(sound)
+        del _inside(document, table)[field]
+        file = tmp_path / CELL.name
+        file.write_bytes(seal(document))
+        with pytest.raises(VsmlBenchError):
+            load_cell(file)
+
+
+@pytest.mark.parametrize("name", ["../x", "\x1b[31m", "![x](javascript:x)", ""])
+@pytest.mark.parametrize("place", ["plan.suite", "plan.split.name", "plan.job.learner.name"])
+def test_a_record_that_is_sealed_again_under_a_name_that_nobody_has(
+    tmp_path: Path, place: str, name: str
+) -> None:
+    *table, field = place.split(".")
+    document = unseal(CELL.read_bytes(), CELL.name)
+    _inside(document, " ".join(table))[field] = name
+    (tmp_path / CELL.name).write_bytes(seal(document))
+    with pytest.raises(VsmlBenchError):
+        load_cell(tmp_path / CELL.name)
+
+
+def _inside(document: dict[str, Any], table: str) -> dict[str, Any]:
+    for key in table.split():
+        document = document[key]
+    return document
