@@ -71,14 +71,8 @@ def studies() -> dict[str, Study]:
 
     Raises VsmlBenchError where two have the same name.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
-    places = {name: f"{__name__}.{name}" for name in names}
-    for name, value in installed(ENTRY_POINT_GROUP).items():
-        if name in places:
-            raise VsmlBenchError(f"two studies are called '{name}': {places[name]} and {value}.")
-        places[name] = value
     found = {}
-    for name, place in places.items():
+    for name, place in _places().items():
         with costs_itself(f"study '{name}'"):
             found[name] = _study(name, place)
     return found
@@ -88,10 +82,20 @@ def find_study(name: str) -> Study:
     """The study of that name; one that adds nothing for ""."""
     if not name:
         return Study()
-    known = studies()
-    if name not in known:
-        raise VsmlBenchError(f"unknown study '{name}'; {closest(name, known)}")
-    return known[name]
+    places = _places()
+    if name not in places:
+        raise VsmlBenchError(f"unknown study '{name}'; {closest(name, places)}")
+    return _study(name, places[name])
+
+
+def _places() -> dict[str, str]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    places = {name: f"{__name__}.{name}" for name in names}
+    for name, value in installed(ENTRY_POINT_GROUP).items():
+        if name in places:
+            raise VsmlBenchError(f"two studies are called '{name}': {places[name]} and {value}.")
+        places[name] = value
+    return places
 
 
 def _study(name: str, place: str) -> Study:
