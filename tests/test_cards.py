@@ -117,7 +117,7 @@ def test_what_is_published_names_no_folder(reference: str, name: str) -> None:
 
 
 HOSTILE = {
-    "exits": ("import sys\nsys.exit(0)\n", "ended with exit code 0"),
+    "exits": ("import sys\nsys.exit(0)\n", "SystemExit: 0"),
     "exits at once": ("import os\nos._exit(7)\n", "ended with exit code 7"),
     "kills itself": ("import os\nos.kill(os.getpid(), 9)\n", "ended with exit code -9"),
     "interrupts": ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
@@ -126,7 +126,7 @@ HOSTILE = {
         "so it is",
     ),
     "loops": ("while True: pass\n", "does a loop never end?"),
-    "says much": ("import sys\nsys.stderr.write('x' * 10**6)\nsys.exit(3)\n", "exit code 3"),
+    "says much": ("import sys\nsys.stderr.write('x' * 10**6)\nsys.exit(3)\n", "SystemExit: 3"),
 }
 """What a learner's file does at import, and what is said of it."""
 

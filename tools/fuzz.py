@@ -23,7 +23,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from tools.fuzz_inputs import SUITE, Case, Good, _toml, cases
+from tools.fuzz_files import toml
+from tools.fuzz_inputs import SUITE, Case, Good, cases
 from vsml_bench import cli
 from vsml_bench.errors import VsmlBenchError
 
@@ -73,7 +74,7 @@ def make_good(folder: Path) -> Good:
     """Runs a cell and takes a checkpoint that is published."""
     from vsml_bench import paths
 
-    (folder / "s.toml").write_bytes(_toml(SUITE))
+    (folder / "s.toml").write_bytes(toml(SUITE))
     command = ["run", "--suite", str(folder / "s.toml"), "--out", str(folder / "out"), "--quiet"]
     with contextlib.redirect_stdout(io.StringIO()):
         if cli.main([*command, "--jobs", "1"]) != 0:
@@ -141,7 +142,7 @@ def _answer(case: Case, arguments: Sequence[str], folder: Path) -> None:
         sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
         if case.streams == "closed":
             os.close(1)
-            sys.stdout = None  # type: ignore[assignment]  # as Python does where it is closed
+            sys.stdout = None  # as Python does where it is closed
         before = _memory("VmRSS")
         size = _memory("VmSize")
         resource.setrlimit(resource.RLIMIT_AS, (size * 1024 + 4 * MEMORY,) * 2)
@@ -204,7 +205,7 @@ def table(answers: Sequence[Answer]) -> str:
                 "most memory (MB)": round(max(answer.megabytes for answer in own)),
             }
         )
-    return tabulate(rows, headers="keys", tablefmt="github")
+    return str(tabulate(rows, headers="keys", tablefmt="github"))
 
 
 def fuzz(count: int, seed: int) -> list[Answer]:

@@ -4,7 +4,6 @@ returns the arguments of the command that must refuse them."""
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import struct
@@ -15,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tools.fuzz_files import idx, places, png, same, storable, toml, torn
 from vsml_bench.storage import seal
 
 Arguments = list[str]
@@ -112,7 +112,7 @@ def tomls(good: Good, random: Random) -> Iterator[Case]:
         )
         how = random.choice(("value", "value", "key", "missing", "bytes", "deep", "big"))
         document = json.loads(json.dumps(base))
-        place, key = random.choice(list(_places(document)))
+        place, key = random.choice(list(places(document)))
         value = random.choice(NASTY)
         wrong = True
         if how == "value":
@@ -126,9 +126,9 @@ def tomls(good: Good, random: Random) -> Iterator[Case]:
             wrong = place is not document.get("recipes")
         elif how == "missing":
             document = {k: v for k, v in document.items() if k != "description"}
-        data = _toml(document)
+        data = toml(document)
         if how == "bytes":
-            data, wrong = _torn(data, random), False
+            data, wrong = torn(data, random), False
         elif how == "deep":
             data += random.choice((b"deep = " + b"[" * 9_000, b"[" + b"a." * 9_000 + b"a]\nx=1\n"))
         elif how == "big":
@@ -141,7 +141,7 @@ def _toml_case(of: str, how: str, data: bytes, wrong: bool) -> Case:
         (folder / "my.toml").write_bytes(data)
         if of == "suite":
             return ["plan", "--suite", "my.toml"]
-        (folder / "s.toml").write_bytes(_toml({**SUITE, "splits": ["my.toml"]}))
+        (folder / "s.toml").write_bytes(toml({**SUITE, "splits": ["my.toml"]}))
         return ["plan", "--suite", "s.toml"]
 
     return Case("TOML", f"{of} {how}", write, wrong=wrong)
@@ -152,30 +152,33 @@ def cells(good: Good, random: Random) -> Iterator[Case]:
     while True:
         data, how = good.cell, random.choice(("bytes", "cut", "field", "field", "dropped", "other"))
         if how in ("bytes", "cut"):
-            data = _torn(data, random, cut=how == "cut")
+            data = torn(data, random, cut=how == "cut")
         elif how == "other":
             data = random.choice((b"", b"[]", b"{}", b"[" * 100_000, b"\x80\x04.", b"9" * 100_000))
         else:
             document = json.loads(data)
             del document["sha256"]
-            place, key = random.choice(list(_places(document)))
-            if how == "dropped":
+            place, key = random.choice(list(places(document)))
+            if how == "dropped":  # of a table whose keys are all needed
+                parts = (document.get(part) for part in ("plan", "provenance"))
+                place = random.choice([document, *filter(None, parts)])
+                key = random.choice(list(place))
                 del place[key]
             else:
-                place[key] = random.choice([v for v in NASTY if _storable(v)])
+                place[key] = random.choice([v for v in NASTY if storable(v)])
             data = seal(document)
-        if _same(data, good.cell):
+        if same(data, good.cell):
             continue
         # a field that may be anything, sealed again: forgery, which no seal finds
-        yield _cell_case(good, how, data, how not in ("field", "dropped"))
+        yield _cell_case(good, how, data, how != "field")
 
 
 def _cell_case(good: Good, how: str, data: bytes, wrong: bool) -> Case:
     def write(folder: Path) -> Arguments:
         (folder / "out/cells").mkdir(parents=True)
         (folder / "out/cells" / good.cell_name).write_bytes(data)
-        (folder / "s.toml").write_bytes(_toml(SUITE))
-        if how in ("field", "dropped"):
+        (folder / "s.toml").write_bytes(toml(SUITE))
+        if how == "field":
             return ["leaderboard", "--suite", "s.toml", "--results", "out"]
         return ["verify", "out"]
 
@@ -188,7 +191,7 @@ def checkpoints(good: Good, random: Random) -> Iterator[Case]:
         data, how = good.checkpoint, random.choice(("bytes", "cut", "header", "metadata", "other"))
         length = int.from_bytes(data[:8], "little")
         if how in ("bytes", "cut"):
-            data = _torn(data, random, cut=how == "cut")
+            data = torn(data, random, cut=how == "cut")
         elif how == "header":
             data = struct.pack("<Q", random.choice((0, 1, 2**63, 2**64 - 1, 10**9))) + data[8:]
         elif how == "metadata":
@@ -218,20 +221,18 @@ def datasets(good: Good, random: Random) -> Iterator[Case]:
     """Files of KMNIST and Omniglot that are torn, expand without end, or have other sizes."""
     while True:
         how = random.choice(("torn", "shape", "bomb", "labels", "zip", "png"))
-        images = _idx((20, 28, 28), bytes(20 * 784))
-        labels = _idx((20,), bytes(i % 10 for i in range(20)))
+        images = idx((20, 28, 28), bytes(20 * 784))
+        labels = idx((20,), bytes(i % 10 for i in range(20)))
         zipped = random.random() < 0.5
         if how == "torn":
-            images = _torn(images, random, cut=True)
+            images = torn(images, random, cut=True)
         elif how == "shape":
             side = random.choice((0, 1, 2**16, 2**32 - 1))
-            images = _idx(
-                random.choice(((20, side, 28), (side, 28, 28), (20, 28, side))), bytes(99)
-            )
+            images = idx(random.choice(((20, side, 28), (side, 28, 28), (20, 28, side))), bytes(99))
         elif how == "bomb":
             zipped = True
         elif how == "labels":
-            labels = _idx((20,), bytes([random.randrange(10, 256)] * 20))
+            labels = idx((20,), bytes([random.randrange(10, 256)] * 20))
         if how in ("zip", "png"):
             yield _zip_case(how, random)
         else:
@@ -252,7 +253,7 @@ def _idx_case(how: str, images: bytes, labels: bytes, ending: str) -> Case:
 
 
 def _zip_case(how: str, random: Random) -> Case:
-    picture = _png(random.choice((0, 1, 50_000)), random.choice((0, 104, 50_000)))
+    picture = png(random.choice((0, 1, 50_000)), random.choice((0, 104, 50_000)))
     if how == "zip":
         picture = random.choice((b"", b"GIF89a", bytes(500)))
     buffer = io.BytesIO()
@@ -260,7 +261,7 @@ def _zip_case(how: str, random: Random) -> Case:
         archive.writestr("images_background_small1/Greek/character01/01.png", picture)
     data = buffer.getvalue()
     if how == "zip" and random.random() < 0.7:
-        data = _torn(data, random, cut=random.random() < 0.5)
+        data = torn(data, random, cut=random.random() < 0.5)
     if how == "zip" and random.random() < 0.3:  # says that it is encrypted
         data = data.replace(b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01")
         data = data.replace(b"\x14\x03\x14\x00\x00", b"\x14\x03\x14\x00\x01")
@@ -308,7 +309,8 @@ def options(good: Good, random: Random) -> Iterator[Case]:
         arguments = [part.replace("?", value) for part in template]
         wrong = not any(name in template for name in lenient)
         wrong = wrong and not ("--seed" in template and value in ("0", "True"))
-        wrong = wrong and not (template[0] == "verify" and value in ("", ".", "..", "/"))
+        folders = ("", ".", "..", "/", "--")  # "--" is as good as no argument
+        wrong = wrong and not (template[0] == "verify" and value in folders)
         yield _option_case(template, arguments, wrong)
 
 
@@ -341,72 +343,3 @@ def _environment_case(
 ) -> Case:
     name = f"stdout {streams}" if streams else setting[0][0]
     return Case("environment", name, lambda folder: [*verb], setting, streams, wrong=False)
-
-
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key) of everything inside."""
-    keys = (
-        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    )
-    for key in list(keys):
-        yield value, key
-        yield from _places(value[key])
-
-
-def _toml(document: dict[str, Any]) -> bytes:
-    """As inline values, in which a string may be anything and tables may nest."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{json.dumps(k)} = {text(v)}" for k, v in value.items()) + "}"
-        if isinstance(value, list):
-            return "[" + ", ".join(map(text, value)) + "]"
-        if isinstance(value, float):
-            return str(value)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return "9" * 5_000 if value == 10**5000 else str(value)
-        return json.dumps(value)
-
-    lines = [f"{json.dumps(key)} = {text(value)}\n" for key, value in document.items()]
-    return "".join(lines).encode()
-
-
-def _torn(data: bytes, random: Random, cut: bool = False) -> bytes:
-    at = random.randrange(len(data))
-    if cut:
-        return data[:at]
-    return data[:at] + random.randbytes(random.choice((1, 4))) + data[at + random.choice((0, 1)) :]
-
-
-def _storable(value: Any) -> bool:
-    return not (isinstance(value, float) and value - value != 0) and value != 10**5000
-
-
-def _same(data: bytes, good: bytes) -> bool:
-    """Whether they say the same, blanks apart."""
-    try:
-        return bool(json.loads(data) == json.loads(good))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _idx(shape: tuple[int, ...], data: bytes) -> bytes:
-    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + data
-
-
-def _png(width: int, height: int) -> bytes:
-    """A picture whose header says so, with next to nothing in it."""
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sum_ = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + sum_
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def fingerprint(of: list[Case]) -> str:
-    """Tells apart two lists of cases."""
-    return hashlib.sha256("\n".join(f"{c.kind} {c.name}" for c in of).encode()).hexdigest()[:12]

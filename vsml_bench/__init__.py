@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vsml_bench.api import check, leaderboard, list_learners, meta_train, run
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     if name in __all__:
         from vsml_bench import api

@@ -48,6 +48,13 @@ def check(learner: str) -> ContractReport:
     learner: a name, or `path/to/file.py:ClassName`.
     Raises VsmlBenchError where it cannot be found or made.
     """
+    given: Any = learner
+    if not isinstance(given, str):
+        found = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise VsmlBenchError(
+            f"learner: expected a name or path/to/file.py:ClassName, found {found}; "
+            "write it into a file, since it runs in processes of its own."
+        )
     from vsml_bench.contract.suite import check_learner
     from vsml_bench.registry import find_learner
 
@@ -106,10 +113,27 @@ def plan(
 ) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
     of = find_suite(suite)
+    lists = {"splits": splits, "learners": learners, "extra_learners": extra_learners}
+    for name, given in lists.items():
+        _check_list(name, given, str)
+    _check_list("seeds", seeds, int)
     chosen, besides = _places(learners, of), _places(extra_learners, of)
     selection = Selection(splits, chosen, besides, seeds)
     known = cards.find_all(selection.references(of), overrides)
-    return plan_suite(of, known, selection)
+    plans = plan_suite(of, known, selection)
+    if not plans:
+        raise VsmlBenchError(
+            f"suite '{of.name}': nothing is left to run; name splits and learners."
+        )
+    return plans
+
+
+def _check_list(name: str, given: Any, kind: type) -> None:
+    listed = isinstance(given, Sequence) and not isinstance(given, str)
+    if not listed or not all(type(one) is kind for one in given):
+        what = {str: "names", int: "whole numbers"}[kind]
+        hint = f"; write {name}=[{given!r}]" if type(given) is kind else ""
+        raise VsmlBenchError(f"{name}: expected a list of {what}, found {given!r}{hint}.")
 
 
 def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
@@ -370,7 +394,8 @@ def unavailable(plan: Plan, root: Path) -> str:
 
 def results_folder(suite: str, out: Path | str | None) -> Path:
     """Where a run of the suite stores its results."""
-    return Path(out) if out is not None else Path("runs") / find_suite(suite).name
+    name = find_suite(suite).name
+    return _path(out) or Path("runs") / name
 
 
 def cost_model(suite: str) -> CostModel:
@@ -383,4 +408,4 @@ def cost_model(suite: str) -> CostModel:
 
 
 def _path(value: Path | str | None) -> Path | None:
-    return Path(value) if value is not None else None
+    return Path(paths.expanded(str(value))) if value is not None else None

@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, closest, warn
 from vsml_bench.plugins import is_place, missing_package, points
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
@@ -170,17 +170,21 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
         *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
+        [*filter(None, sys.path)] if reference else [],
         sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in brought),
     ]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = cache / "vsml-bench" / "cards" / f"{sha256_hex(canonical_json(depends))}.json"
+    place = paths.cache() / "cards" / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
         answer = _ask(reference, overrides)
+        warnings = answer.pop("warnings")
+        for text in warnings:
+            warn(text)
         needed = {package for card in answer["cards"] for package in card["requires"]}
         answer["lacking"] = sorted(p for p in needed if importlib.util.find_spec(p) is None)
-        with contextlib.suppress(VsmlBenchError):  # a cache that cannot be written is none
-            write_atomically(place, seal(answer))
+        if not warnings:  # what was wrong may be mended where nobody looks
+            with contextlib.suppress(VsmlBenchError):  # a cache that cannot be written is none
+                write_atomically(place, seal(answer))
     return [build(Card, card, f"card of {reference or 'a learner'}") for card in answer["cards"]]
 
 
@@ -189,8 +193,8 @@ def _own_code() -> str:
     """SHA-256 of vsml-bench itself, on which every card depends."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+        for file in sorted(folder.rglob("*.py")):  # file_hash: of a link to nothing it is ""
+            digest.update(f"{file.relative_to(folder)}\0{file_hash(file)}".encode())
     return digest.hexdigest()
 
 
@@ -229,7 +233,12 @@ def neighbours(folder: Path | str) -> list[str]:
 def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What `registry.write_cards` says in a process of its own."""
     what = f"learner '{reference}'" if reference else "the learners"
-    program = "from vsml_bench.registry import write_cards; write_cards()"
+    # This process's path, without the working folder, which "-c" puts first: whatever lies there
+    # is no part of PyTorch.
+    program = (
+        f"import sys; sys.path[:] = {[*filter(None, sys.path)]!r}; "
+        "from vsml_bench.registry import write_cards; write_cards()"
+    )
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})

@@ -6,17 +6,19 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vsml_bench import __version__, api, cards, paths, printing, suites
 from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.data import datasets
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import VsmlBenchError, costs_itself
 from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import write_atomically
+
+T = TypeVar("T")
 
 
 def list_command(options: argparse.Namespace) -> int:
@@ -25,17 +27,24 @@ def list_command(options: argparse.Namespace) -> int:
         "learners": lambda: [printing.learner_row(card) for card in api.list_learners()],
         "splits": lambda: [
             {"name": s.name, "relation": s.relation, "description": s.description}
-            for s in map(suites.find_split, suites.split_names())
+            for s in _readable(suites.find_split, suites.split_names())
         ],
         "suites": lambda: [
             {"name": s.name, "splits": len(s.splits), "learners": len(s.learners)}
             | {"description": s.description}
-            for s in map(suites.find_suite, suites.suite_names())
+            for s in _readable(suites.find_suite, suites.suite_names())
         ],
         "datasets": lambda: _datasets(None),
     }
     printing.rows(rows[options.what](), options.what, options.json)
     return 0
+
+
+def _readable(find: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """What is found by the names; a broken file costs itself, with a warning."""
+    for name in names:
+        with costs_itself(f"'{name}'"):
+            yield find(name)
 
 
 def data_command(options: argparse.Namespace) -> int:
@@ -46,18 +55,23 @@ def data_command(options: argparse.Namespace) -> int:
     from vsml_bench.data.fetch import fetch
 
     root = datasets.data_root(options.fetch_root or options.data_root)
-    failed = 0
+    to = sys.stderr if options.json else sys.stdout
+    here: dict[str, bool] = {}
     for name in options.names:
-        if not datasets.status(name, root).reason:
-            print(f"{name}: already here")
+        here[name] = not datasets.status(name, root).reason
+        if here[name]:
+            print(f"{name}: already here", file=to)
             continue
         try:
-            folder = fetch(datasets.find(name).source, root, lambda line: print(line, flush=True))
-            print(f"{name}: fetched into {folder}")
+            source = datasets.find(name).source
+            folder = fetch(source, root, lambda line: print(line, flush=True, file=to))
+            here[name] = True
+            print(f"{name}: fetched into {folder}", file=to)
         except VsmlBenchError as error:
-            failed += 1
             print(f"vsml-bench: {error}", file=sys.stderr)
-    return 1 if failed and not options.best_effort else 0
+    if options.json:
+        print(json.dumps({"here": here}))
+    return 0 if all(here.values()) or options.best_effort else 1
 
 
 def _datasets(data_root: str | None) -> list[dict[str, Any]]:
@@ -88,6 +102,9 @@ def new_learner_command(options: argparse.Namespace) -> int:
     """`new-learner`: write a template with the names put in."""
     out = Path(options.out) if options.out else None
     path = api.write_new_learner(options.name, out, options.meta)
+    if options.json:
+        print(json.dumps({"path": str(path)}))
+        return 0
     print(
         f"{path} is written. See whether it keeps the contract, and run it:\n"
         f"  vsml-bench check {path}\n"
@@ -118,10 +135,10 @@ def meta_train_command(options: argparse.Namespace) -> int:
         **_named(options, *given),
         recipe=recipe,
         overrides=_assignments(options.set),
-        progress=not options.quiet,
+        progress=not (options.quiet or options.json),
         command=_command_line(),
     )
-    print(path)
+    print(json.dumps({"path": str(path)}) if options.json else path)
     return 0
 
 
@@ -142,6 +159,11 @@ def run_command(options: argparse.Namespace) -> int:
         print(json.dumps({"reused": report.reused, "cells": cells}))
     else:
         printing.run(report)
+        place = f" --results {shlex.quote(options.out)}" if options.out else ""
+        print(
+            f"Results are in {api.results_folder(options.suite, options.out)}; show them with\n"
+            f"  vsml-bench leaderboard --suite {shlex.quote(options.suite)}{place}"
+        )
     return 1 if report.failed or report.missing else 0
 
 
@@ -182,8 +204,12 @@ def introspect_command(options: argparse.Namespace) -> int:
 
     given = ("learner", "split", "seed", "lifetimes", "steps", "out", "data_root", "device", "jobs")
     chosen = _named(options, *given)
-    for path in introspect(**chosen, progress=not options.quiet, command=_command_line()):
-        print(path)
+    progress = not (options.quiet or options.json)
+    written = introspect(**chosen, progress=progress, command=_command_line())
+    if options.json:
+        print(json.dumps({"paths": [str(path) for path in written]}))
+    else:
+        print(*written, sep="\n")
     return 0
 
 
@@ -218,28 +244,33 @@ def verify_command(options: argparse.Namespace) -> int:
 
 def explain_command(options: argparse.Namespace) -> int:
     """`explain`: everything recorded about one thing."""
-    what = options.what
+    what, text = options.what, ""
     record = what.endswith(".json") and Path(what).parent.name == "checkpoints"
     if record or what.endswith(".safetensors"):
         from vsml_bench.meta_training.checkpoint import load_artifact
 
         artifact = load_artifact(Path(what))
-        printing.mapping({**artifact.document, "sha256": artifact.sha256})
+        shown = {**artifact.document, "sha256": artifact.sha256}
     elif what.endswith(".json"):
         cell = load_cell(Path(what))
-        shown = as_plain(cell.provenance)
-        shown["seeds"] = {k: v for k, v in shown["seeds"].items() if k != "meta_test"}
+        origin = as_plain(cell.provenance)
+        origin["seeds"] = {k: v for k, v in origin["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
-        printing.mapping({**printing.place(cell.plan), **status, **cell.identity, **shown})
+        shown = {**printing.place(cell.plan), **status, **cell.identity, **origin}
     elif what in suites.suite_names() or suites.is_suite_file(what):
-        printing.mapping(as_plain(suites.find_suite(what)))
+        shown = as_plain(suites.find_suite(what))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
-        printing.mapping(as_plain(suites.find_split(what)))
+        shown = as_plain(suites.find_split(what))
     else:
         card = cards.find_one(what)
         of = printing.learner_row(card)
-        printing.mapping({**of, "version": card.version, "config": card.config})
-        print("\n" + card.doc)
+        shown = {**of, "version": card.version, "config": card.config}
+        text = card.doc
+    if options.json and text:
+        shown["doc"] = text
+    printing.mapping(shown, options.json)
+    if text and not options.json:
+        print(f"\n{text}")
     return 0
 
 
@@ -257,14 +288,11 @@ def cite_command(options: argparse.Namespace) -> int:
         if not path.is_file():
             raise VsmlBenchError(f"suite '{suite}' has no published board to cite.")
         note += f"; board '{suite}', hash {json.loads(path.read_text())['board_hash']}"
-    print(
-        "@software{vsml_bench,\n"
-        "  title = {vsml-bench: a benchmark of meta-learned learning algorithms},\n"
-        "  author = {{vsml-bench contributors}},\n"
-        "  year = {2026},\n"
-        f"  note = {{{note}}}\n"
-        "}"
-    )
+    title = "vsml-bench: a benchmark of meta-learned learning algorithms"
+    fields = {"title": title, "author": "{vsml-bench contributors}", "year": "2026", "note": note}
+    lines = [f"  {name} = {{{value}}}" for name, value in fields.items()]
+    bibtex = ",\n".join(["@software{vsml_bench", *lines]) + "\n}"
+    print(json.dumps({"bibtex": bibtex}) if options.json else bibtex)
     return 0
 
 

@@ -19,7 +19,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, closest, shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +48,7 @@ _COLLECTIONS: Mapping[Any, type[Any]] = {
 def read_toml(path: Path) -> dict[str, Any]:
     """The file as a dictionary; VsmlBenchError where it cannot be read or is not TOML."""
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8-sig"))  # Windows' editors put a mark first
     except OSError as error:
         raise VsmlBenchError(f"cannot read {path.name}: {error.strerror}.") from error
     except ValueError as error:
@@ -65,7 +65,7 @@ def read_toml_value(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except ValueError as error:
-        raise VsmlBenchError(f"the value {text[:40]}... cannot be read: {error}.") from error
+        raise VsmlBenchError(f"the value {shortened(text, 40)} cannot be read: {error}.") from error
 
 
 def _parsed(text: str) -> dict[str, Any]:

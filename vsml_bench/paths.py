@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
+
+from vsml_bench.errors import VsmlBenchError
 
 PACKAGE = Path(__file__).resolve().parent
 _REFERENCE = re.compile(
@@ -41,6 +44,34 @@ def results() -> Path:
 def made() -> Path:
     """Where `meta-train` puts checkpoints and tuning records, and where runs look for them."""
     return Path("runs") / "checkpoints"
+
+
+def shipped(folder: Path, ending: str) -> list[Path]:
+    """The files below a folder that have this ending, in the order of their names as `list` shows
+    them; not what editors and file managers leave, hidden files and links to nothing."""
+    files = (path for path in folder.rglob(f"*.{ending}") if path.is_file())
+    seen = (path for path in files if not path.name.startswith((".", "_")))
+    return sorted(seen, key=lambda path: path.relative_to(folder).with_suffix("").as_posix())
+
+
+def cache() -> Path:
+    """This user's folder for what can be made again."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):  # the standard says to ignore others, such as an empty one
+        return Path(named) / "vsml-bench"
+    home = os.path.expanduser("~")
+    if os.path.isabs(home):
+        return Path(home) / ".cache" / "vsml-bench"
+    return Path(tempfile.gettempdir()) / f"vsml-bench-{os.getuid()}"
+
+
+def expanded(path: str) -> str:
+    """The path with `~` and `~user` for a home folder; VsmlBenchError where nobody knows that."""
+    found = os.path.expanduser(path)
+    if path.startswith("~") and found == path:
+        user = path.partition("/")[0]
+        raise VsmlBenchError(f"{path}: the home folder of '{user}' is not known; write it out.")
+    return found
 
 
 def parts(reference: str) -> tuple[str, str]:

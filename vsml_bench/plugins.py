@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from vsml_bench import paths
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, closest, costs_itself
 from vsml_bench.storage import file_hash
 
 T = TypeVar("T")
@@ -103,20 +103,22 @@ def _points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 
 
 def with_installed(own: Mapping[str, T], group: str, kind: str, type_: type[T]) -> dict[str, T]:
-    """`own`, then what the entry points of the group name.
+    """`own`, then what the entry points of the group name. One that cannot be loaded, or is no
+    `type_`, costs itself, with a warning.
 
-    VsmlBenchError where one cannot be loaded, is no `type_`, or has a name that there is already.
+    VsmlBenchError where one has a name that there is already.
     """
     found = dict(own)
     for name, reference in installed(group).items():
         if name in found:
             raise VsmlBenchError(f"two {kind}s are called '{name}'; rename {reference}.")
-        loaded = load(reference, kind)
-        if not isinstance(loaded, type_):
-            raise VsmlBenchError(
-                f"{kind} '{name}': {reference} is {loaded!r}; it must be a {type_.__name__}(...)."
-            )
-        found[name] = loaded
+        with costs_itself(f"{kind} '{name}'"):
+            loaded = load(reference, kind)
+            if not isinstance(loaded, type_):
+                raise VsmlBenchError(
+                    f"{reference} is {loaded!r}; it must be a {type_.__name__}(...)."
+                )
+            found[name] = loaded
     return found
 
 
@@ -144,7 +146,7 @@ def import_file(file: Path, kind: str) -> ModuleType:
         with _noted(kind, name):
             sys.modules[name] = module
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise VsmlBenchError(
             f"{kind} file {file.name} cannot be imported: {type(error).__name__}: {error}."
@@ -157,7 +159,7 @@ def import_module(name: str, kind: str) -> ModuleType:
     try:
         with _noted(kind, name):
             return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise VsmlBenchError(
             f"{kind} module {name} cannot be imported: {type(error).__name__}: {error}."
         ) from error

@@ -36,8 +36,11 @@ def rows(values: Sequence[Mapping[str, Any]], title: str, as_json: bool) -> None
     print(tabulate(shown, headers="keys"))
 
 
-def mapping(values: Mapping[str, Any]) -> None:
-    """Prints one line for each key."""
+def mapping(values: Mapping[str, Any], as_json: bool) -> None:
+    """Prints one line for each key, or JSON."""
+    if as_json:
+        print(json.dumps(values, indent=2))
+        return
     print(tabulate([(k, json.dumps(v)) for k, v in values.items()], tablefmt="plain"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import getpass
+import os
 import platform
 import re
 import resource
@@ -98,7 +99,7 @@ _PATH = re.compile(
 def scrub(text: str) -> str:
     """The text with every absolute path replaced by its last part, and the home folder and the
     names of user and host by `~`, `<user>` and `<host>`. Web addresses stay."""
-    home = str(Path.home())
+    home = _home()
     if len(home) > 1:
         text = re.sub(re.escape(home) + r"(?![\w.-]|[/\\]\w)", "~", text)
     text = _PATH.sub(_last_part, text)
@@ -116,12 +117,18 @@ def _last_part(match: re.Match[str]) -> str:
     return f"{quote}{parts[-1] or '/'}{quote}"
 
 
+def _home() -> str:
+    """The home folder; "" where there is none."""
+    home = os.path.expanduser("~")
+    return "" if home == "~" else home
+
+
 def _private_names() -> dict[str, str]:
     host = socket.gethostname()
     names = {host: "<host>", host.partition(".")[0]: "<host>"}
     with contextlib.suppress(OSError, KeyError):  # a user id without a name, as in some containers
         names[getpass.getuser()] = "<user>"
-    names[Path.home().name] = "<user>"
+    names[os.path.basename(_home())] = "<user>"
     return {
         name: names[name]
         for name in sorted(names, key=len, reverse=True)

@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,14 @@ import torch
 from vsml_bench import paths
 from vsml_bench.cards import ENTRY_POINTS, Card, neighbours, only
 from vsml_bench.config import as_plain, convert, replace
-from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.errors import (
+    UnavailableError,
+    VsmlBenchError,
+    check_name,
+    closest,
+    costs_itself,
+    warned,
+)
 from vsml_bench.learner import Learner
 from vsml_bench.plugins import (
     classes_in,
@@ -219,12 +227,14 @@ def check_code(entry: LearnerEntry, card: Card) -> None:
 def write_cards() -> None:
     """The main program of the process that reads cards: see `cards.find`. The request is the last
     argument on the command line."""
-    sys.path[:] = [path for path in sys.path if path]  # as for the installed script
     request = json.loads(sys.argv[-1])
     try:
-        found = find_learners(request["reference"]) if request["reference"] else learners().values()
-        entries = [entry.overridden(request["overrides"]) for entry in found]
-        sizes = [entry.probe() for entry in entries]
+        if request["reference"]:
+            found = find_learners(request["reference"])
+            entries = [entry.overridden(request["overrides"]) for entry in found]
+            sizes = [entry.probe() for entry in entries]
+        else:
+            entries, sizes = _all_that_work()
         files = {
             str(file): digest
             for home in {entry.place.home for entry in entries}
@@ -234,10 +244,25 @@ def write_cards() -> None:
             "cards": [as_plain(entry.card(own)) for entry, own in zip(entries, sizes, strict=True)],
             "files": files,
             "folders": {str(f): neighbours(f) for f in {Path(file).parent for file in files}},
+            "warnings": warned,
         }
     except VsmlBenchError as error:
         answer = {"error": str(error)}
     write_atomically(Path(request["to"]), json.dumps(answer).encode())
+
+
+def _all_that_work() -> tuple[list[LearnerEntry], list[dict[str, Any]]]:
+    """All learners and their sizes. Those of other people that fail are left out."""
+    entries, sizes = [], []
+    for entry in learners().values():
+        if entry.place.home is None:
+            sizes.append(entry.probe())
+            entries.append(entry)
+        else:
+            with costs_itself(f"learner '{entry.name}'"):
+                sizes.append(entry.probe())
+                entries.append(entry)
+    return entries, sizes
 
 
 def learners() -> dict[str, LearnerEntry]:
@@ -294,6 +319,11 @@ def _place_of_module(name: str, by_name: bool = False, distribution: str = "") -
 def _chosen(module: ModuleType, place: Place, inside: str) -> list[LearnerEntry]:
     """Learners of a module. inside: "", "ClassName" or "ClassName:NAME"."""
     entries = list(_entries(module, place))
+    if not entries:
+        raise VsmlBenchError(
+            f"{place.origin} defines no learner: no subclass of Learner with `variants`; see "
+            "vsml_bench/learner.py."
+        )
     class_name, _, variant = inside.partition(":")
     for wanted, kind in ((class_name, "class"), (variant, "variant")):
         names = [e.cls.__name__ if kind == "class" else e.name for e in entries]
@@ -310,22 +340,25 @@ def find_learner(reference: str) -> LearnerEntry:
 
 
 def _discovered() -> Iterator[LearnerEntry]:
+    """What cannot be imported or breaks the rules costs itself, with a warning."""
+
+    def imported(module: str, distribution: str = "", attr: str = "") -> list[LearnerEntry]:
+        found = import_module(module, "learner")
+        loaded = attrgetter(attr)(found) if attr else found
+        return list(_entries(loaded, _place_of_module(module, True, distribution)))
+
     for point in points(ENTRY_POINTS):
         distribution = point.dist.name if point.dist is not None else ""
-        try:
-            loaded = point.load()
-        except Exception as error:
-            origin = f"package {distribution}" if distribution else "an entry point"
-            raise VsmlBenchError(
-                f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
-            ) from error
-        yield from _entries(loaded, _place_of_module(point.module, True, distribution))
+        with costs_itself(f"entry point '{point.name}' of {distribution or 'a package'}"):
+            yield from imported(point.module, distribution, point.attr)
     for study in studies().values():
         for module in study.learners:
-            yield from _entries(import_module(module, "learner"), _place_of_module(module, True))
-    for file in sorted(paths.baselines().glob("*.py")):
-        if not file.name.startswith("_"):
-            yield from _entries(import_file(file, "learner"), Place(f"baselines/{file.name}", ""))
+            with costs_itself(f"module {module}"):
+                yield from imported(module)
+    for file in paths.shipped(paths.baselines(), "py"):
+        with costs_itself(f"baselines/{file.name}"):
+            place = Place(f"baselines/{file.name}", "")
+            yield from list(_entries(import_file(file, "learner"), place))
 
 
 def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
@@ -342,6 +375,7 @@ def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:
                     "see vsml_bench/learner.py."
                 )
         for name, config in cls.variants.items():
+            check_name(name, f"{origin}: learner class {cls.__name__}: name of a variant")
             if not dataclasses.is_dataclass(config) or isinstance(config, type):
                 raise VsmlBenchError(
                     f"{origin}: learner class {cls.__name__}: the configuration of '{name}' is "

@@ -6,6 +6,7 @@ of a user's own file. Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench import config, paths
-from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.errors import UnavailableError, VsmlBenchError, check_name, closest, costs_itself
 
 PartitionName: TypeAlias = Literal["train", "test"]
 
@@ -75,6 +76,28 @@ class TaskDistribution:
             raise UnavailableError(f"dataset {dataset} does not exist: {reason}")
         return found
 
+    def check(self) -> None:
+        """VsmlBenchError where a number is outside of what it can be."""
+        shares = {"projection": "tasks", "pixel_shuffle": "tasks", "label_noise": "labels"}
+        for share, of in shares.items():
+            value = getattr(self, share)
+            if not 0 <= value <= 1:
+                raise VsmlBenchError(
+                    f"{share}: expected a share of {of} from 0 to 1, found {value}."
+                )
+        for number, least in (("size", 1), ("classes", 2), ("diversity", 0)):
+            value = getattr(self, number)
+            if value is not None and value < least:
+                raise VsmlBenchError(f"{number}: expected at least {least}, found {value}.")
+        if not 0 < self.scale < math.inf:
+            raise VsmlBenchError(f"scale: expected more than 0, found {self.scale}.")
+        drawn = self.projection or self.pixel_shuffle or self.label_permutation
+        if self.switch and (self.diversity or not drawn):
+            raise VsmlBenchError(
+                "switch: needs something that is drawn anew, without limit: `projection`, "
+                "`pixel_shuffle` or `label_permutation`, and no `diversity`."
+            )
+
 
 CHANGES = frozenset({"invert", "scale", "label_noise", "late_class", "switch"})
 """Fields that change what lifetimes look like, and not which tasks and lifetimes they are."""
@@ -98,9 +121,12 @@ class Side:
 
 
 def side_names() -> list[str]:
-    """Names of the sides in `tasks/sides`."""
-    files = sorted((paths.tasks() / "sides").glob("*.toml"))
-    return [f"{file.stem}/{table}" for file in files for table in read(file)]
+    """Names of the sides in `tasks/sides`. A broken file costs its own, with a warning."""
+    found: list[str] = []
+    for file in paths.shipped(paths.tasks() / "sides", "toml"):
+        with costs_itself(file.name):
+            found += [f"{file.stem}/{table}" for table in read(file)]
+    return found
 
 
 def find_side(reference: str, beside: Path, where: str, users: tuple[str, ...] = ()) -> Side:
@@ -122,6 +148,7 @@ def find_side(reference: str, beside: Path, where: str, users: tuple[str, ...] =
         known = [f"{path.name}:{table}" for table in read(path)] if file else side_names()
         raise VsmlBenchError(f"{where}: unknown side '{given}'; {closest(given, known)}")
     where = f"{path.name}: {name}"
+    check_name(name, f"{path.name}: name of a side")
     values = config.convert(dict[str, Any], read(path)[name], where)
     description = config.convert(str, values.pop("description", ""), f"{where}: description")
     tasks = read_tasks(values, path, where, (*users, reference))
@@ -145,6 +172,10 @@ def read_tasks(
     else:
         base = find_side(like, beside, f"{where}: like", users).tasks
         tasks = config.replace(base, values, where)
+    try:
+        tasks.check()
+    except VsmlBenchError as error:
+        raise VsmlBenchError(f"{where}: {error}") from None
     return _with_locations(tasks, beside) if "datasets" in values else tasks
 
 

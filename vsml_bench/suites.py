@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench import config, paths
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, check_name, check_path_name, closest, costs_itself
 from vsml_bench.sides import TaskDistribution, find_side, read, read_tasks
 
 Relation: TypeAlias = Literal[
@@ -29,6 +29,9 @@ Relation: TypeAlias = Literal[
     "unseen_shape",
     "unseen_modality",
 ]
+
+MOST_STEPS = 10**9
+"""Of one cell, in all of its lifetimes: outcomes are kept of each."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,11 @@ def is_suite_file(reference: str) -> bool:
 
 def find_suite(reference: str) -> Suite:
     """The suite of that name, or in that TOML file."""
+    if not isinstance(reference, str):
+        raise VsmlBenchError(
+            f"suite: expected a name or the path of a TOML file, found a {type(reference).__name__}"
+            "; write it into a file."
+        )
     if reference.endswith(".toml"):
         path = Path(reference)
         name, prefix = path.stem, f"{os.path.abspath(path)}:"
@@ -144,6 +152,12 @@ def find_suite(reference: str) -> Suite:
         path = paths.tasks() / "suites" / f"{reference}.toml"
         name, prefix = reference, ""
     suite = config.build(Suite, {"name": name, **read(path)}, path.name)
+    check_name(suite.name, f"{path.name}: name of the suite")
+    if suite.lifetimes * suite.steps > MOST_STEPS:
+        raise VsmlBenchError(
+            f"{path.name}: {suite.lifetimes} lifetimes of {suite.steps} steps are more than the "
+            f"{MOST_STEPS} steps that a cell can have; ask for fewer."
+        )
     listed = [paths.located(split, path) for split in suite.splits]
     for split in listed:
         if reason := paths.missing(split):
@@ -187,6 +201,7 @@ def _split(name: str, path: Path) -> Split:
         if key in values:
             values[key] = read_tasks(values[key], path, f"{path.name}: {key}")
     split = config.build(Split, values, path.name)
+    check_path_name(split.name, f"{path.name}: name of the split")
     return replace(split, unchanged=paths.located(split.unchanged, path))
 
 
@@ -198,6 +213,7 @@ def _pairs(path: Path) -> dict[str, tuple[Grid, str, str]]:
         for train, test in product(grid.meta_train, grid.meta_test):
             # a side's name without its file
             name = _filled(grid.name, *(re.split("[/:]", side)[-1] for side in (train, test)))
+            check_path_name(name, f"{where}: name")
             if name in found:
                 raise VsmlBenchError(
                     f"{where}: name: two splits are called '{name}'; put {{meta_train}} and "
@@ -212,11 +228,15 @@ def _filled(template: str, meta_train: str, meta_test: str) -> str:
 
 
 def _shipped_grids() -> dict[str, Path]:
-    """The splits that grids of shipped suites have: name -> the suite's file."""
+    """The splits that grids of shipped suites have: name -> the suite's file. A broken file costs
+    its own, with a warning."""
     found: dict[str, Path] = {}
     files = set(_names("splits"))
-    for path in sorted((paths.tasks() / "suites").rglob("*.toml")):
-        for name in _pairs(path):
+    for path in paths.shipped(paths.tasks() / "suites", "toml"):
+        names: Iterable[str] = ()
+        with costs_itself(path.name):
+            names = _pairs(path)
+        for name in names:
             if name in found or name in files:
                 raise VsmlBenchError(
                     f"{path.name}: grid: there is a split '{name}' already; a suite can have it "
@@ -244,4 +264,5 @@ def _split_of_grid(name: str, path: Path, prefix: str) -> Split:
 
 def _names(folder: str) -> list[str]:
     top = paths.tasks() / folder
-    return sorted(p.relative_to(top).with_suffix("").as_posix() for p in top.rglob("*.toml"))
+    files = paths.shipped(top, "toml")
+    return [path.relative_to(top).with_suffix("").as_posix() for path in files]

@@ -15,6 +15,7 @@ import pytest
 
 from tests.boards.factory import TRAIN, make_cell, make_plan, only_row
 from tests.harness import install
+from vsml_bench import errors
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.columns import COLUMNS
 from vsml_bench.boards.formats import to_csv, to_json, to_markdown
@@ -151,8 +152,6 @@ def test_a_column_of_another_package_is_everywhere(column: Callable[[str], None]
         ("odd", "NAN", "gave nan; expected a finite number or None"),
         ("odd", "TAKEN", "two columns write 'ci_low'"),
         ("mean", "WORST", "two columns are called 'mean'"),
-        ("odd", "COLUMN", "defines no column 'COLUMN'"),
-        ("odd", "worst", "it must be a Column"),
     ],
 )
 def test_a_column_that_does_not_keep_its_word(
@@ -161,6 +160,25 @@ def test_a_column_that_does_not_keep_its_word(
     column(f"{name} = {which}")
     with pytest.raises(VsmlBenchError, match=message):
         board_of(make_cell())
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [("COLUMN", "defines no column 'COLUMN'"), ("worst", "it must be a Column")],
+)
+def test_what_is_no_column_costs_itself(
+    column: Callable[[str], None],
+    which: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = board_of(make_cell()).rows
+    monkeypatch.setattr(errors, "warned", [])
+    column(f"odd = {which}")
+    assert board_of(make_cell()).rows == before
+    said = capsys.readouterr().err
+    assert "warning: column 'odd' is left out" in said and message in said
 
 
 def test_a_column_may_have_nothing_to_say(column: Callable[[str], None]) -> None:

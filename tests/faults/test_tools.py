@@ -45,7 +45,6 @@ def test_faults_are_told_apart(arguments: list[str], fault: str) -> None:
     assert answer.seconds > 0 and "planted" in fuzz.table([answer])
 
 
-@pytest.mark.xfail(strict=True, reason="see `make fuzz`: long answers, tracebacks, bombs")
 def test_malformed_inputs_are_refused_in_a_sentence(good: Good) -> None:
     answers = [fuzz.ask(case) for case in fuzz_inputs.cases(good, 60, 3)]
     assert not [(a.case.kind, a.case.name, a.fault) for a in answers if a.fault]

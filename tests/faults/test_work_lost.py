@@ -415,7 +415,6 @@ SPOIL = {
 }
 
 
-@today("a file of that name is loaded, whatever is in it and whose ever it is")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize("how", SPOIL)
 def test_a_compiled_kernel_that_is_not_what_was_built(compiler: Path, how: str) -> None:
@@ -429,7 +428,6 @@ def test_a_compiled_kernel_that_is_not_what_was_built(compiler: Path, how: str) 
     assert load() is not None and len(compiler.read_text().splitlines()) == 2
 
 
-@today("an empty XDG_CACHE_HOME is taken for the working folder")
 def test_an_empty_cache_variable_is_as_good_as_none(
     compiler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,8 @@ import numpy as np
 from vsml_bench.data import builtin, files, omniglot
 from vsml_bench.data.dataset import Dataset, keep_groups, statistics_of
 from vsml_bench.data.source import Examples, Found, Generated, Modality, Source
-from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.errors import UnavailableError, VsmlBenchError, closest, costs_itself
+from vsml_bench.paths import expanded
 from vsml_bench.plugins import classes_in, import_module, import_place, points
 from vsml_bench.sides import PartitionName
 from vsml_bench.storage import file_hash
@@ -58,7 +59,8 @@ OWN: dict[str, DatasetEntry] = {
 def names() -> tuple[str, ...]:
     """All datasets that are found without being pointed at, their data here or not.
 
-    Raises VsmlBenchError where an entry point is broken, or two datasets have the same name.
+    An entry point that is broken costs itself, with a warning. VsmlBenchError where two datasets
+    have the same name.
     """
     return (*OWN, *_entry_points())
 
@@ -81,7 +83,7 @@ def find(reference: str) -> DatasetEntry:
 
 def data_root(root: Path | str | None = None) -> Path:
     """The folder for data: `root`, else what VSML_BENCH_DATA names, else `runs/data`."""
-    return Path(root or os.environ.get("VSML_BENCH_DATA") or "runs/data").expanduser()
+    return Path(expanded(str(root or os.environ.get("VSML_BENCH_DATA") or "runs/data")))
 
 
 def load(
@@ -181,7 +183,10 @@ def _entry_points() -> dict[str, DatasetEntry]:
     found: dict[str, DatasetEntry] = {}
     for point in points("vsml_bench.datasets"):
         origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
-        for entry in _entries(import_module(point.module, "dataset"), origin):
+        entries: Sequence[DatasetEntry] = ()
+        with costs_itself(f"dataset '{point.name}' of {origin}"):
+            entries = _entries(import_module(point.module, "dataset"), origin)
+        for entry in entries:
             if point.attr and point.attr != type(entry.source).__name__:
                 continue
             other = OWN.get(entry.name) or found.get(entry.name)

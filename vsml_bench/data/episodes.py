@@ -9,7 +9,6 @@ Philox, whatever the device.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +74,7 @@ class EpisodeSampler:
     def __init__(
         self, distribution: TaskDistribution, *, root: Path | None = None, subset: Subset = "all"
     ) -> None:
+        distribution.check()
         _check(distribution)
         self.distribution = distribution
         self.subset = subset
@@ -265,26 +265,9 @@ def _philox(seed: int) -> np.random.Generator:
 def _check(distribution: TaskDistribution) -> None:
     if not distribution.datasets:
         raise VsmlBenchError("a task distribution needs at least one dataset, found none.")
-    shares = {"projection": "tasks", "pixel_shuffle": "tasks", "label_noise": "labels"}
-    for share, of in shares.items():
-        value = getattr(distribution, share)
-        if not 0 <= value <= 1:
-            raise VsmlBenchError(f"{share}: expected a share of {of} from 0 to 1, found {value}.")
-    for number, least in (("size", 1), ("classes", 2), ("diversity", 0)):
-        value = getattr(distribution, number)
-        if value is not None and value < least:
-            raise VsmlBenchError(f"{number}: expected at least {least}, found {value}.")
-    if not 0 < distribution.scale < math.inf:
-        raise VsmlBenchError(f"scale: expected more than 0, found {distribution.scale}.")
     for choice in ("class_counts", "sizes"):
         if getattr(distribution, choice):
             raise VsmlBenchError(
                 f"{choice}: only meta-training mixes tasks of several shapes; a meta-test side has "
                 "one, given by `classes` and `size`."
             )
-    drawn = distribution.projection or distribution.pixel_shuffle or distribution.label_permutation
-    if distribution.switch and (distribution.diversity or not drawn):
-        raise VsmlBenchError(
-            "switch: needs something that is drawn anew, without limit: `projection`, "
-            "`pixel_shuffle` or `label_permutation`, and no `diversity`."
-        )

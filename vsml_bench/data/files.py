@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import pickle
 import zlib
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from vsml_bench.data.source import PARTITIONS, Download, Examples, FromFiles, So
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
 
+MOST_BYTES = 2**31
+"""Of an IDX file; EMNIST, the largest, has a quarter of that."""
 UNSIGNED_BYTE = 0x08
 """The only type of value in the MNIST family's files."""
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -53,7 +56,7 @@ class IdxImages(FromFiles):
     def look(self, partition: PartitionName, root: Path) -> tuple[int, str]:
         """See `FromFiles.look`."""
         images_file, labels_file, origin = self._locate(partition, root)
-        images, labels = _parts(images_file, 3, 0)[0][0], _parts(labels_file, 1, 0)[0][0]
+        images, labels = _shape(images_file, 3)[0], _shape(labels_file, 1)[0]
         if images != labels:
             raise _broken(images_file, f"{labels} images, one for each label", images)
         return images, origin
@@ -141,26 +144,54 @@ class TorchvisionImages(FromFiles):
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """The array of bytes in an IDX file; VsmlBenchError where it is not one, or not whole."""
-    shape, data = _parts(path, dimensions)
-    if len(data) != math.prod(shape):
-        raise _broken(path, f"{math.prod(shape)} bytes after the header", len(data))
+    shape = _shape(path, dimensions)
+    count, size = math.prod(shape), _header_size(dimensions)
+    data = _bytes(path, size + count + 1)[size:]  # what says less than it holds is not unpacked
+    if len(data) != count:
+        raise _broken(path, f"{count} bytes after the header", len(data))
     return np.frombuffer(bytearray(data), np.uint8).reshape(shape)  # writable, as torch wants
 
 
-def _parts(path: Path, dimensions: int, most: int = -1) -> tuple[tuple[int, ...], bytes]:
-    """The shape in an IDX file's header, and at most so many bytes of what follows."""
-    size = 4 + 4 * dimensions
+def _header_size(dimensions: int) -> int:
+    return 4 + 4 * dimensions
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """At most so many of the file's first bytes, unpacked."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            start, data = file.read(size), file.read(most)
+            return file.read(most)
     except (OSError, EOFError, zlib.error) as error:
         raise _broken(path, "a whole, readable file", error) from error
+
+
+def _stated_size(path: Path) -> int:
+    """The file's bytes when unpacked, modulo 2**32 where gzip says it, at the file's end."""
+    if path.suffix != ".gz":
+        return path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        return int.from_bytes(file.read(), "little")
+
+
+def _shape(path: Path, dimensions: int) -> tuple[int, ...]:
+    """What an IDX file's header says; VsmlBenchError where that, or the file's size, shows that it
+    is not one, or not whole."""
+    size = _header_size(dimensions)
+    start = _bytes(path, size)
     magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if start[:4] != magic:
         raise _broken(path, f"the magic number {magic.hex()}", start[:4].hex() or "nothing")
     if len(start) != size:
         raise _broken(path, f"a header of {size} bytes", len(start))
-    return tuple(int(n) for n in np.frombuffer(start, ">u4", offset=4)), data
+    shape = tuple(int(n) for n in np.frombuffer(start, ">u4", offset=4))
+    if 0 in shape[1:] or math.prod(shape) > MOST_BYTES:
+        raise _broken(path, f"sides of at least 1 and at most {MOST_BYTES} bytes", shape)
+    expected, found = size + math.prod(shape), _stated_size(path)
+    if expected % 2**32 != found:
+        unit = "bytes when unpacked" if path.suffix == ".gz" else "bytes"
+        raise _broken(path, f"{expected} {unit}, as its header says", found)
+    return shape
 
 
 def _broken(path: Path, expected: str, found: object) -> VsmlBenchError:

@@ -16,7 +16,6 @@ Lake, Salakhutdinov & Tenenbaum 2015, Science 350, 1332-1338.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -24,7 +23,15 @@ from typing import IO
 import numpy as np
 
 from vsml_bench.data.fetch import Torchvision
-from vsml_bench.data.source import Array, Download, Examples, Found, FromFiles, Source
+from vsml_bench.data.source import (
+    BROKEN_ZIP,
+    Array,
+    Download,
+    Examples,
+    Found,
+    FromFiles,
+    Source,
+)
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.sides import PartitionName
 
@@ -62,7 +69,7 @@ class Omniglot(FromFiles):
                 for index, member in enumerate(members):
                     with archive.open(member) as file:
                         images[index, 0] = read_drawing(file)
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except BROKEN_ZIP as error:
             raise self._broken(path, f"a whole archive of PNG images of {SIDE}x{SIDE}") from error
         characters = [PurePosixPath(member).parent for member in members]
         number = {character: i for i, character in enumerate(dict.fromkeys(characters))}
@@ -81,8 +88,8 @@ class Omniglot(FromFiles):
             )
         try:
             with zipfile.ZipFile(path) as archive:
-                members = sorted(name for name in archive.namelist() if name.endswith(".png"))
-        except (OSError, zipfile.BadZipFile) as error:
+                members = sorted(filter(_is_drawing, archive.namelist()))
+        except BROKEN_ZIP as error:
             raise self._broken(path, "a whole zip archive") from error
         if not members:
             raise self._broken(path, "PNG images in it")
@@ -161,11 +168,21 @@ def read_drawing(file: Path | IO[bytes]) -> Array:
     """One PNG image as uint8 [105, 105]; OSError or ValueError where it is something else."""
     from PIL import Image
 
-    with Image.open(file) as image:
-        drawing = np.asarray(image.convert("L"))
-    if drawing.shape != (SIDE, SIDE):
-        raise ValueError(f"an image of {drawing.shape[1]}x{drawing.shape[0]} pixels")
-    return drawing
+    try:
+        with Image.open(file) as image:
+            if image.size != (SIDE, SIDE):  # before it is unpacked, which may take all memory
+                raise ValueError(f"an image of {image.size[0]}x{image.size[1]} pixels")
+            return np.asarray(image.convert("L"))
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # Pillow raises many kinds
+        raise ValueError(f"no image: {error}") from error
+
+
+def _is_drawing(member: str) -> bool:
+    """Whether a file of an archive is one; macOS packs another beside each."""
+    path = PurePosixPath(member)
+    return path.suffix == ".png" and not path.name.startswith(".") and "__MACOSX" not in path.parts
 
 
 def _pairs(run: Path) -> list[tuple[Path, Path]]:

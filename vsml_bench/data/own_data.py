@@ -14,7 +14,6 @@ is a VsmlBenchError of one sentence.
 from __future__ import annotations
 
 import csv
-import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +22,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vsml_bench.data.raw import OwnData, Raw
-from vsml_bench.data.source import Array, Found, Modality
-from vsml_bench.errors import UnavailableError, closest
+from vsml_bench.data.source import BROKEN_ZIP, Array, Found, Modality
+from vsml_bench.errors import UnavailableError, VsmlBenchError, closest
+from vsml_bench.paths import expanded
 from vsml_bench.plugins import missing_package
 
 IMAGE_FILES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -73,13 +73,13 @@ class OwnFiles(OwnData):
         try:
             for file in self.files():
                 self.locate(file, root)
-        except UnavailableError as error:
+        except VsmlBenchError as error:
             return Found("data root", str(error))
         return Found("data root")
 
     def locate(self, file: str, root: Path) -> tuple[Path, str]:
         """Where it is, and what to call it; UnavailableError where it is not there."""
-        path = Path(file).expanduser()
+        path = Path(expanded(file))
         # Errors end up in cells, which hold no absolute paths.
         called = path.name if path.is_absolute() else path.as_posix()
         if not (root / path).exists():
@@ -103,14 +103,14 @@ class ImageFolder(OwnFiles, OfImages):
             raise self.error(where, "expected a folder with one folder of images per label")
         images, labels = [], []
         for folder in folders:
-            files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_FILES)
+            files = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in IMAGE_FILES)
             if not files:
                 raise self.error(f"{where}/{folder.name}", "expected images, found none")
             for file in files:
                 try:
                     with Image.open(file) as image:
                         images.append(image.copy())
-                except (OSError, ValueError) as error:
+                except Exception as error:  # Pillow raises many kinds
                     place = f"{where}/{folder.name}/{file.name}"
                     raise self.error(place, "expected an image that can be read") from error
                 labels.append(folder.name)
@@ -194,7 +194,7 @@ class NpzArrays(OwnFiles):
             with np.load(path, allow_pickle=False) as archive:
                 names = (self.train,) if self.test is None else (self.train, self.test)
                 return [self._arrays(archive, pair, where) for pair in names]
-        except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (TypeError, AttributeError, *BROKEN_ZIP) as error:
             raise self.error(where, "expected an .npz file of arrays of numbers") from error
 
     def _arrays(self, archive: Mapping[str, Array], names: tuple[str, str], where: str) -> Raw:

@@ -13,6 +13,9 @@ projections, content hashes, and the refusal of splits whose sides share an exam
 from __future__ import annotations
 
 import hashlib
+import struct
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +32,11 @@ from vsml_bench.sides import PartitionName
 Modality: TypeAlias = Literal["image", "vector"]
 Array: TypeAlias = NDArray[Any]
 PARTITIONS: tuple[PartitionName, ...] = ("train", "test")
+BROKEN_ZIP = (
+    *(OSError, EOFError, ValueError, OverflowError, zlib.error, zipfile.BadZipFile, struct.error),
+    RuntimeError,  # encrypted, or compressed in a way that is not here
+)
+"""What reading an archive raises where it is no whole, plain one."""
 
 
 @dataclass(frozen=True, eq=False)

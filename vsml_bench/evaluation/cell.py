@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.config import as_plain, build
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import VsmlBenchError, check_name, check_path_name
 from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.provenance import scrub
@@ -192,7 +192,16 @@ def load_cell(path: Path) -> Cell:
     if document.get("outcomes") is not None:
         document["outcomes"] = decode_outcomes(document["outcomes"], where)
     cell = build(Cell, document, where)
+    check_name(cell.plan.suite, where)
+    check_name(cell.plan.learner, where)
+    check_path_name(cell.plan.split.name, where)
+    for side in (cell.plan.split.meta_train, cell.plan.split.meta_test):
+        side.check()
     own = path_of(path.parent, cell).name
+    if {name: part for name, part in document.items() if name != "outcomes"} != _facts(cell):
+        raise VsmlBenchError(
+            f"{where} lacks fields, or has values that no run writes; delete it and run it again."
+        )
     if own != path.name:
         raise VsmlBenchError(f"{where} holds the record of {own}; rename or delete it.")
     return cell
@@ -218,13 +227,20 @@ def content_hash(cell: Cell) -> str:
 
 
 def _document(cell: Cell) -> dict[str, Any]:
-    note = scrub(cell.provenance.note)
+    provenance = dataclasses.replace(cell.provenance, note=scrub(cell.provenance.note))
     return {
         "format": _FORMAT,
+        **_facts(dataclasses.replace(cell, reason=scrub(cell.reason), provenance=provenance)),
+        "outcomes": None if cell.outcomes is None else encode_outcomes(cell.outcomes),
+    }
+
+
+def _facts(cell: Cell) -> dict[str, Any]:
+    """All that its file says but for the outcomes."""
+    return {
         "plan": as_plain(cell.plan.published()),
         "identity": cell.identity,
         "status": cell.status,
-        "reason": scrub(cell.reason),
-        "outcomes": None if cell.outcomes is None else encode_outcomes(cell.outcomes),
-        "provenance": as_plain(dataclasses.replace(cell.provenance, note=note)),
+        "reason": cell.reason,
+        "provenance": as_plain(cell.provenance),
     }

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
@@ -146,7 +148,8 @@ def start_server() -> ForkServerContext:
     done meanwhile costs no time."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([SERVER])
-    forkserver.ensure_running()
+    with _safe_path():
+        forkserver.ensure_running()
     return context
 
 
@@ -166,6 +169,33 @@ def machine_memory() -> int:
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     except (OSError, ValueError):  # no such limit, or "max"
         return total
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Has Python processes that are started now not import from the working folder, where a file of
+    the user's may be called like a module of Python's (from Python 3.11 on)."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _no_main_program() -> Iterator[None]:
+    """Has processes that are started now not run the main program again, which they need nothing
+    of: a script needs no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _pids: set[int] = set()
@@ -189,7 +219,7 @@ class _Child:
         os.set_blocking(self._output.fileno(), False)
         arguments = (shares, index, task.function, task.arguments, self._to, output)
         self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
-        with _begins_or_ends:
+        with _begins_or_ends, _no_main_program():
             self._process.start()
             _pids.add(self._process.pid)
         output.close()

@@ -26,6 +26,10 @@ from vsml_bench.provenance import versions
 from vsml_bench.storage import canonical_json, sha256_hex, unseal, write_atomically
 
 _METADATA_KEY = "vsml_bench"
+_NO_CHECKPOINT = (
+    *(SafetensorError, AttributeError, LookupError, TypeError, ValueError),
+    RecursionError,  # nested without end
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
         header = json.loads(data[8 : 8 + length])
         document = json.loads(header["__metadata__"][_METADATA_KEY])
         stated = document.pop("sha256")
+        own = _digest(tensors, document)
     except OSError as error:
         raise VsmlBenchError(f"cannot read checkpoint {path.name}: {error.strerror}.") from error
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except _NO_CHECKPOINT as error:
         raise VsmlBenchError(
             f"checkpoint {path.name} is not a complete vsml-bench checkpoint ({error}); {remedy}."
         ) from error
-    if stated != _digest(tensors, document):
+    if stated != own:
         raise VsmlBenchError(
             f"checkpoint {path.name} was changed after it was written: its content does not match "
             f"its SHA-256; {remedy}."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vsml_bench.errors import VsmlBenchError, closest
+from vsml_bench.errors import VsmlBenchError, closest, costs_itself
 from vsml_bench.plugins import installed, load
 
 if TYPE_CHECKING:
@@ -66,27 +66,36 @@ class Study:
 
 
 def studies() -> dict[str, Study]:
-    """All studies by name: the shipped ones, then those of other packages.
+    """All studies by name: the shipped ones, then those of other packages. One that cannot be
+    imported costs itself, with a warning.
 
     Raises VsmlBenchError where two have the same name.
     """
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
-    places = {name: f"{__name__}.{name}" for name in names}
-    for name, value in installed(ENTRY_POINT_GROUP).items():
-        if name in places:
-            raise VsmlBenchError(f"two studies are called '{name}': {places[name]} and {value}.")
-        places[name] = value
-    return {name: _study(name, place) for name, place in places.items()}
+    found = {}
+    for name, place in _places().items():
+        with costs_itself(f"study '{name}'"):
+            found[name] = _study(name, place)
+    return found
 
 
 def find_study(name: str) -> Study:
     """The study of that name; one that adds nothing for ""."""
     if not name:
         return Study()
-    known = studies()
-    if name not in known:
-        raise VsmlBenchError(f"unknown study '{name}'; {closest(name, known)}")
-    return known[name]
+    places = _places()
+    if name not in places:
+        raise VsmlBenchError(f"unknown study '{name}'; {closest(name, places)}")
+    return _study(name, places[name])
+
+
+def _places() -> dict[str, str]:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    places = {name: f"{__name__}.{name}" for name in names}
+    for name, value in installed(ENTRY_POINT_GROUP).items():
+        if name in places:
+            raise VsmlBenchError(f"two studies are called '{name}': {places[name]} and {value}.")
+        places[name] = value
+    return places
 
 
 def _study(name: str, place: str) -> Study:

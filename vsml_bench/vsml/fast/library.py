@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from functools import lru_cache
@@ -15,9 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vsml_bench import paths
+from vsml_bench.storage import file_hash
+
 STATE_SIZE = 16
 MAX_TICKS = 8
 _FOLDER = Path(__file__).parent
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SOURCES = ("sweep.cpp", "lifetimes.cpp")
 _HEADERS = ("sub_rnn.h", "vectors.h")
 # Where PyTorch is already loaded, its OpenMP serves this code as well.
@@ -72,26 +79,54 @@ def load() -> ctypes.CDLL | None:
 
 
 def _library() -> Path:
-    """The shared library for this source, compiler and CPU, built where it is not there yet."""
+    """The shared library for this source, compiler and CPU, built where it is not there yet, or is
+    not what was built: another's, writable by others, or not of the SHA-256 beside it."""
     compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("c++")
     if compiler is None:
         raise FileNotFoundError("no C++ compiler")
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True).stdout
     code = [(_FOLDER / name).read_bytes() for name in (*_SOURCES, *_HEADERS)]
     identity = b"\0".join([*code, version, _cpu(), " ".join(_FLAGS).encode()])
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vsml-bench"
-    library = cache / f"kernel-{hashlib.sha256(identity).hexdigest()[:16]}.so"
-    if library.is_file():
+    library = _kept_in() / f"kernel-{hashlib.sha256(identity).hexdigest()[:16]}.so"
+    stated = library.with_suffix(".sha256")
+    own = _is_own(library) and _is_own(stated)
+    if own and stated.read_bytes() == file_hash(library).encode():
         return library
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        built = Path(folder) / "kernel.so"
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        built, digest = Path(folder) / library.name, Path(folder) / stated.name
         sources = [str(_FOLDER / name) for name in _SOURCES]
         subprocess.run(
             [compiler, *_FLAGS, *sources, "-o", str(built)], check=True, capture_output=True
         )
-        os.replace(built, library)
+        digest.write_bytes(file_hash(built).encode())
+        for file, place in ((built, library), (digest, stated)):
+            file.chmod(0o644)
+            os.replace(file, place)
     return library
+
+
+def _kept_in() -> Path:
+    """Where it is kept: this user's cache folder, where nobody else can change it; else a folder
+    that lasts as long as this process."""
+    cache = paths.cache()
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        if cache.stat().st_uid == os.geteuid():
+            cache.chmod(cache.stat().st_mode & ~_OTHERS_WRITE)
+            return cache
+    private = tempfile.TemporaryDirectory(prefix="vsml-bench-kernel-")
+    atexit.register(private.cleanup)
+    return Path(private.name)
+
+
+def _is_own(file: Path) -> bool:
+    """Whether it is a file of this user's that no other can write."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return False
+    own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+    return own and not found.st_mode & _OTHERS_WRITE
 
 
 def _cpu() -> bytes:
