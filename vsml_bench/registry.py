@@ -28,6 +28,7 @@ from vsml_bench import paths
 from vsml_bench.cards import (
     ENTRY_POINTS,
     Card,
+    is_place,
     missing_package,
     neighbours,
 )
@@ -175,7 +176,11 @@ class LearnerEntry:
 def entry_of(card: Card) -> LearnerEntry:
     """The learner of a card, found again and configured as it says; VsmlBenchError where its code
     is not what the card was read from."""
-    entry = find_learner(card.reference)
+    entry = None
+    if not is_place(card.reference):
+        named = (e for e in _discovered(card.origin) if e.reference == card.reference)
+        entry = next(named, None)
+    entry = entry or find_learner(card.reference)
     config = convert(type(entry.config), card.config, f"configuration of {entry.name}")
     found = dataclasses.replace(entry, config=config)
     check_code(found, card)
@@ -309,23 +314,30 @@ def find_learner(reference: str) -> LearnerEntry:
     return entries[0]
 
 
-def _discovered() -> Iterator[LearnerEntry]:
+def _discovered(origin: str = "") -> Iterator[LearnerEntry]:
+    """origin: import only what is found there, so that no other package's code runs."""
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        distribution = point.dist.name if point.dist is not None else ""
+        package = f"package {distribution or point.module.partition('.')[0]}"
+        if origin not in ("", package):
+            continue
         try:
             loaded = point.load()
         except Exception as error:
-            origin = f"package {point.dist.name}" if point.dist is not None else "an entry point"
             raise VsmlBenchError(
-                f"entry point '{point.name}' of {origin} cannot be loaded: {error}."
+                f"entry point '{point.name}' of {package} cannot be loaded: {error}."
             ) from error
-        distribution = point.dist.name if point.dist is not None else ""
         yield from _entries(loaded, _place_of_module(point.module, True, distribution))
-    for study in studies().values():
+    for study in studies().values() if not origin.startswith("baselines/") else ():
         for module in study.learners:
-            yield from _entries(import_module(module, "learner"), _place_of_module(module, True))
+            own = module.partition(".")[0] == paths.PACKAGE.name
+            if not origin or own == (origin == f"package {OWN}"):
+                found = import_module(module, "learner")
+                yield from _entries(found, _place_of_module(module, True))
     for file in sorted(paths.baselines().glob("*.py")):
-        if not file.name.startswith("_"):
-            yield from _entries(import_file(file, "learner"), Place(f"baselines/{file.name}", ""))
+        place = Place(f"baselines/{file.name}", "")
+        if not file.name.startswith("_") and origin in ("", place.origin):
+            yield from _entries(import_file(file, "learner"), place)
 
 
 def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:

@@ -143,7 +143,7 @@ def find_suite(reference: str) -> Suite:
             raise VsmlBenchError(f"unknown suite '{reference}'; {closest(reference, known)}")
         path = paths.tasks() / "suites" / f"{reference}.toml"
         name, prefix = reference, ""
-    suite = config.build(Suite, {"name": name, **read(path)}, path.name)
+    suite = config.build(Suite, _named(name, path), path.name)
     listed = [paths.located(split, path) for split in suite.splits]
     for split in listed:
         if reason := paths.missing(split):
@@ -181,8 +181,16 @@ def splits_of(suite: Suite, only: Iterable[str] = ()) -> list[Split]:
     return [by_name[name] for name in dict.fromkeys(chosen or by_name)]
 
 
+def _named(name: str, path: Path) -> dict[str, Any]:
+    """What the file says. Its name names it: another one inside could lead out of a folder."""
+    values = read(path)
+    if "name" in values:
+        raise VsmlBenchError(f"{path.name}: name: it is called after its file; leave this out.")
+    return {"name": name, **values}
+
+
 def _split(name: str, path: Path) -> Split:
-    values = {"name": name, **read(path)}
+    values = _named(name, path)
     for key in ("meta_train", "meta_test"):
         if key in values:
             values[key] = read_tasks(values[key], path, f"{path.name}: {key}")

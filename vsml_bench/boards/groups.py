@@ -21,7 +21,10 @@ from vsml_bench.evaluation.cell import Cell, content_hash
 from vsml_bench.evaluation.plan import Place, Plan
 from vsml_bench.storage import canonical_json
 
-WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "missing", "ok")
+WORST_FIRST = (
+    *("cheated", "crashed", "out_of_memory", "timeout", "diverged"),
+    *("unavailable", "missing", "ok"),
+)
 """A group has the worst status of its cells; `missing` is a planned cell that has no record."""
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -58,6 +59,8 @@ class Task:
     """For the progress bar and for starting the longest first."""
     stall_limit: float | None = None
     """Seconds without a larger share done: the limit of work whose length nobody knows."""
+    echo: bool = False
+    """Whether what it prints is shown, on standard error."""
 
 
 class Executor(ABC):
@@ -131,6 +134,17 @@ class LocalExecutor(Executor):
             finally:
                 for child in running:
                     child.end()
+
+
+def run_apart(function: str, *arguments: Any, stall_limit: float | None = None) -> Any:
+    """What one function returns, see `Task`, run in a process of its own while somebody watches.
+    VsmlBenchError, or the kind of it that says why, where it fails."""
+    task = Task(None, function, arguments, None, 1.0, stall_limit, echo=True)
+    ((_, found),) = LocalExecutor(1, progress=False).run([task], "")
+    if not isinstance(found, Failure):
+        return found
+    kinds = {"unavailable": UnavailableError, "diverged": DivergedError}
+    raise kinds.get(found.status, VsmlBenchError)(found.reason)
 
 
 def usable_cores() -> int:
@@ -227,6 +241,8 @@ class _Child:
                 return
             if not words:
                 self._output.close()
+            if self.task.echo:
+                print(words.decode(errors="replace"), end="", file=sys.stderr, flush=True)
             self._words = (self._words + words)[-4 * LAST_WORDS :]
 
     def _returned(self) -> Any:
