@@ -164,9 +164,9 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
         *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version()),
-        *(_own_code(), _plugins()),
+        *(own_code(), _plugins()),
     ]
-    place = _cache() / f"{sha256_hex(canonical_json(depends))}.json"
+    place = cache("cards") / f"{sha256_hex(canonical_json(depends))}.json"
     answer = _stored(place)
     if answer is None:
         answer = _ask(reference, overrides)
@@ -178,7 +178,7 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
 
 
 @lru_cache(maxsize=1)
-def _own_code() -> str:
+def own_code() -> str:
     """SHA-256 of vsml-bench itself, on which every card depends."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):
@@ -194,9 +194,10 @@ def _plugins() -> list[str]:
     return sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in points)
 
 
-def _cache() -> Path:
+def cache(kind: str) -> Path:
+    """The user's cache folder for what is known of learners."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "vsml-bench" / "cards"
+    return Path(home) / "vsml-bench" / kind
 
 
 def _stored(place: Path) -> dict[str, Any] | None:

@@ -60,6 +60,11 @@ CHECKS: Mapping[str, Check] = {
     "label invariance": claims.label_invariance,
 }
 """Name -> check. The others make sense only for a learner that passes the first."""
+QUICK = (
+    *(FIRST, "label leak", "future leak", "independence"),
+    *("hidden state", "determinism", "not a number"),
+)
+"""What is checked before anybody asks."""
 
 
 def check_learner(

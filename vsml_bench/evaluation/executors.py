@@ -13,7 +13,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -248,13 +248,11 @@ class _Child:
     def _returned(self) -> Any:
         try:
             with self._to.open("rb") as file:
-                return _Plain(file).load()
+                return plain(file)
         except FileNotFoundError:
             words = self._words.decode(errors="replace").strip()[-LAST_WORDS:]
             reason = f"its process ended with exit code {self._process.exitcode}"
             return Failure("crashed", f"{reason}; its last words: {words}" if words else reason)
-        except Exception as error:
-            return Failure("crashed", f"its process sent no result, but {error}")
 
 
 def _kill_strays() -> None:
@@ -271,6 +269,23 @@ def _kill_strays() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 stray.kill()
         psutil.wait_procs(strays)
+
+
+def plain(file: Any) -> Any:
+    """What `outcome` gave, or a `Failure` where that is no plain data."""
+    try:
+        return _Plain(file).load()
+    except Exception as error:
+        return Failure("crashed", f"its process sent no result, but {error}")
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """What the function returns, or a `Failure` that says why it returns nothing, for `plain`."""
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        result = failure_of(error)
+    return pickle.dumps(result)
 
 
 class _Plain(pickle.Unpickler):
@@ -329,12 +344,13 @@ def _work(
     def report(share: float) -> None:
         shares[index] = share
 
-    module, _, name = function.rpartition(":")
-    try:
-        result = getattr(importlib.import_module(module or WORKER), name)(*arguments, report)
-    except BaseException as error:
-        result = failure_of(error)
+    def call() -> Any:
+        module, _, name = function.rpartition(":")
+        return getattr(importlib.import_module(module or WORKER), name)(*arguments, report)
+
+    result = outcome(call)
+    os.umask(0o077)  # whatever the task has made of it
     part = to.with_suffix(".part")
-    part.write_bytes(pickle.dumps(result))
+    part.write_bytes(result)
     part.rename(to)
     os._exit(0)
