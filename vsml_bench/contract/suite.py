@@ -62,7 +62,7 @@ CHECKS: Mapping[str, Check] = {
 """Name -> check. The others make sense only for a learner that passes the first."""
 QUICK = (
     *(FIRST, "label leak", "future leak", "independence"),
-    *("hidden state", "determinism", "not a number"),
+    *("hidden state", "determinism", "not a number", "unroll and loop", "answers"),
 )
 """What is checked before anybody asks."""
 
