@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})
-        process = context.Process(target=_answer, args=(request, sys.path))
+        process = context.Process(target=_answer, args=(request, sys.path, dict(os.environ)))
         process.start()
         process.join()
         assert process.exitcode == 0
@@ -32,9 +33,10 @@ def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _answer(request: str, path: list[str]) -> None:
+def _answer(request: str, path: list[str], environment: dict[str, str]) -> None:
     from vsml_bench.registry import write_cards
 
     sys.path[:] = path
+    os.environ.update(environment)
     sys.argv.append(request)
     write_cards()

@@ -1,7 +1,7 @@
 """The Python API: the same verbs as the command line, for notebooks and scripts.
 
-Learners are known by their cards here, so that nothing of theirs runs in this process but in
-`check`; PyTorch is imported where something is meta-trained or checked.
+Learners are known by their cards here, so that nothing of theirs runs in this process, and it needs
+no PyTorch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,21 @@ from vsml_bench.cards import Card
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells
-from vsml_bench.evaluation.executors import Executor, LocalExecutor, start_server
+from vsml_bench.evaluation.executors import Executor, LocalExecutor, run_apart, start_server
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
-from vsml_bench.evaluation.runner import CostModel, Policy, RunOptions, RunReport, run_cells
+from vsml_bench.evaluation.runner import (
+    CostModel,
+    Policy,
+    RunOptions,
+    RunReport,
+    Setting,
+    run_cells,
+)
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
+from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable, write_atomically
 from vsml_bench.suites import Suite, find_split, find_suite
 
@@ -35,6 +43,10 @@ if TYPE_CHECKING:
 
     from vsml_bench.boards.board import Board
     from vsml_bench.contract import ContractReport
+
+
+CHECK_SECONDS = 300.0
+"""In which a check has to end; each one ends itself in 120 s where Python can."""
 
 
 def list_learners() -> list[Card]:
@@ -55,10 +67,18 @@ def check(learner: str) -> ContractReport:
             f"learner: expected a name or path/to/file.py:ClassName, found {found}; "
             "write it into a file, since it runs in processes of its own."
         )
-    from vsml_bench.contract.suite import check_learner
-    from vsml_bench.registry import find_learner
+    reports = check_all(learner)
+    if len(reports) != 1:
+        names = ", ".join(report.learner for report in reports) or "none"
+        raise VsmlBenchError(f"'{learner}' stands for several learners; name one of: {names}.")
+    return reports[0]
 
-    return check_learner(find_learner(learner))
+
+def check_all(reference: str) -> tuple[ContractReport, ...]:
+    """`check` of all learners that the reference stands for, in a process of their own."""
+    found: tuple[ContractReport, ...]
+    found = run_apart("check", reference, stall_limit=CHECK_SECONDS)
+    return found
 
 
 def write_new_learner(name: str, out: Path | None = None, meta: bool = False) -> Path:
@@ -281,22 +301,17 @@ def meta_train(
         raise VsmlBenchError(
             f"learner '{learner}' has no meta-parameters and nothing to tune; run it as it is."
         )
-    from vsml_bench.data.distributions import check_disjoint
-    from vsml_bench.execution import decide
-    from vsml_bench.meta_training.artifact import make_artifact
-
-    root = _path(data_root)
-    if job.side.datasets:
-        check_disjoint(find_split(split), root)
     folder = Path(out) if out is not None else paths.made()
-    execution = decide(device, threads)
+    setting = Setting((folder,), _path(data_root), device, command, git_state())
+    of_split = find_split(split) if job.side.datasets else None
     sweep(folder)
     check_writable(folder)
     claim = Claim(artifact_path(folder, job))
     while not claim.take() and claim.is_others():
         time.sleep(1.0)  # another process makes it
     with kept([claim]):
-        return make_artifact(job, folder, execution, root, progress=progress, command=command)
+        path: Path = run_apart("train_in_view", job, of_split, setting, threads, progress)
+    return path
 
 
 def meta_training_job(

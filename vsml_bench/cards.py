@@ -169,7 +169,7 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
     brought = [p for group in groups for p in points(group)]
     depends = [
         *(reference, os.path.abspath(file) if file else "", as_plain(dict(overrides))),
-        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), _own_code()),
+        *(sys.prefix, os.environ.get("PYTHONPATH", ""), platform.python_version(), own_code()),
         [*filter(None, sys.path)] if reference else [],
         sorted(f"{p.value} {p.dist.version if p.dist else ''}" for p in brought),
     ]
@@ -189,7 +189,7 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
 
 
 @lru_cache(maxsize=1)
-def _own_code() -> str:
+def own_code() -> str:
     """SHA-256 of vsml-bench itself, on which every card depends."""
     digest = hashlib.sha256()
     for folder in (paths.PACKAGE, paths.baselines()):

@@ -85,10 +85,7 @@ def _datasets(data_root: str | None) -> list[dict[str, Any]]:
 
 def check_command(options: argparse.Namespace) -> int:
     """`check`: every promise of the contract, for each learner that the argument stands for."""
-    from vsml_bench.contract.suite import check_learner
-    from vsml_bench.registry import find_learners
-
-    reports = [check_learner(entry) for entry in find_learners(options.learner)]
+    reports = api.check_all(options.learner)
     if options.json:
         rows = [{"name": r.learner, "origin": r.origin, "checks": r.results} for r in reports]
         print(json.dumps({"learners": as_plain(rows)}, indent=2))

@@ -43,6 +43,7 @@ from vsml_bench.plugins import (
     import_module,
     import_place,
     imported_for_others,
+    is_place,
     loaded_files,
     missing_package,
     points,
@@ -192,7 +193,11 @@ class LearnerEntry:
 def entry_of(card: Card) -> LearnerEntry:
     """The learner of a card, found again and configured as it says; VsmlBenchError where its code
     is not what the card was read from."""
-    entry = find_learner(card.reference)
+    entry = None
+    if not is_place(card.reference):
+        named = (e for e in _discovered(card.origin) if e.reference == card.reference)
+        entry = next(named, None)
+    entry = entry or find_learner(card.reference)
     config = convert(type(entry.config), card.config, f"configuration of {entry.name}")
     found = dataclasses.replace(entry, config=config)
     check_code(found, card)
@@ -339,8 +344,9 @@ def find_learner(reference: str) -> LearnerEntry:
     return only(reference, find_learners(reference))
 
 
-def _discovered() -> Iterator[LearnerEntry]:
-    """What cannot be imported or breaks the rules costs itself, with a warning."""
+def _discovered(origin: str = "") -> Iterator[LearnerEntry]:
+    """What cannot be imported or breaks the rules costs itself, with a warning. origin: import only
+    what is found there, so that no other package's code runs."""
 
     def imported(module: str, distribution: str = "", attr: str = "") -> list[LearnerEntry]:
         found = import_module(module, "learner")
@@ -349,16 +355,20 @@ def _discovered() -> Iterator[LearnerEntry]:
 
     for point in points(ENTRY_POINTS):
         distribution = point.dist.name if point.dist is not None else ""
-        with costs_itself(f"entry point '{point.name}' of {distribution or 'a package'}"):
-            yield from imported(point.module, distribution, point.attr)
-    for study in studies().values():
+        if origin in ("", f"package {distribution or point.module.partition('.')[0]}"):
+            with costs_itself(f"entry point '{point.name}' of {distribution or 'a package'}"):
+                yield from imported(point.module, distribution, point.attr)
+    for study in studies().values() if not origin.startswith("baselines/") else ():
         for module in study.learners:
-            with costs_itself(f"module {module}"):
-                yield from imported(module)
+            own = module.partition(".")[0] == paths.PACKAGE.name
+            if not origin or own == (origin == f"package {OWN}"):
+                with costs_itself(f"module {module}"):
+                    yield from imported(module)
     for file in paths.shipped(paths.baselines(), "py"):
-        with costs_itself(f"baselines/{file.name}"):
-            place = Place(f"baselines/{file.name}", "")
-            yield from list(_entries(import_file(file, "learner"), place))
+        place = Place(f"baselines/{file.name}", "")
+        if origin in ("", place.origin):
+            with costs_itself(place.origin):
+                yield from list(_entries(import_file(file, "learner"), place))
 
 
 def _entries(source: ModuleType | type, place: Place) -> Iterator[LearnerEntry]:

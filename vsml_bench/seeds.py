@@ -32,3 +32,19 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     import torch
 
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def seed_globally(seed: int, device: torch.device) -> None:
+    """Seeds the generators of PyTorch, NumPy and Python that code draws from which is given none,
+    such as dropout's."""
+    import random
+
+    import numpy as np
+    import torch
+
+    # Of that device alone: `torch.manual_seed` goes through all of them, which takes its time.
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

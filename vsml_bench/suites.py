@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench import config, paths
-from vsml_bench.errors import VsmlBenchError, check_name, check_path_name, closest, costs_itself
+from vsml_bench.errors import VsmlBenchError, check_path_name, closest, costs_itself
 from vsml_bench.sides import TaskDistribution, find_side, read, read_tasks
 
 Relation: TypeAlias = Literal[
@@ -151,8 +151,7 @@ def find_suite(reference: str) -> Suite:
             raise VsmlBenchError(f"unknown suite '{reference}'; {closest(reference, known)}")
         path = paths.tasks() / "suites" / f"{reference}.toml"
         name, prefix = reference, ""
-    suite = config.build(Suite, {"name": name, **read(path)}, path.name)
-    check_name(suite.name, f"{path.name}: name of the suite")
+    suite = config.build(Suite, _named(name, path), path.name)
     if suite.lifetimes * suite.steps > MOST_STEPS:
         raise VsmlBenchError(
             f"{path.name}: {suite.lifetimes} lifetimes of {suite.steps} steps are more than the "
@@ -195,8 +194,16 @@ def splits_of(suite: Suite, only: Iterable[str] = ()) -> list[Split]:
     return [by_name[name] for name in dict.fromkeys(chosen or by_name)]
 
 
+def _named(name: str, path: Path) -> dict[str, Any]:
+    """What the file says. Its name names it: another one inside could lead out of a folder."""
+    values = read(path)
+    if "name" in values:
+        raise VsmlBenchError(f"{path.name}: name: it is called after its file; leave this out.")
+    return {"name": name, **values}
+
+
 def _split(name: str, path: Path) -> Split:
-    values = {"name": name, **read(path)}
+    values = _named(name, path)
     for key in ("meta_train", "meta_test"):
         if key in values:
             values[key] = read_tasks(values[key], path, f"{path.name}: {key}")

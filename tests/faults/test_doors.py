@@ -154,7 +154,7 @@ def test_one_odd_file_costs_itself(
     ending = "py" if folder == "baselines" else "toml"
     LITTER[litter](tmp_path / folder / f"zz.{ending}")
     if folder == "baselines":
-        cards._own_code.__wrapped__()  # what every verb that names learners begins with
+        cards.own_code.__wrapped__()  # what every verb that names learners begins with
         assert "ridge" in registry.learners()
     else:
         listed = call("list", "suites")

@@ -82,13 +82,11 @@ def test_the_one_ends_well_and_the_other_does_not(left: Left) -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="workers write to the standard output of the run")
 def test_what_learners_print_is_not_in_the_output(left: Left) -> None:
     assert len(json.loads(left.out)["cells"]) == 2
     assert "a clue" not in left.err
 
 
-@pytest.mark.xfail(strict=True, reason="what a worker printed is not kept")
 def test_the_last_words_of_a_crash_are_in_its_record_and_are_few(left: Left) -> None:
     reason = left.cells["leaves and dies"].reason
     assert "exit code 3" in reason and "and more" in reason and len(reason) < 5_000
@@ -102,7 +100,6 @@ def is_alive(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.xfail(strict=True, reason="children of workers outlive them")
 def test_no_process_outlives_a_run(left: Left) -> None:
     assert len(left.pids) >= 4
     assert not [pid for pid in left.pids if is_alive(pid)]
@@ -173,7 +170,6 @@ def test_a_learner_is_imported_by_its_own_processes_alone(
 
 
 @pytest.mark.parametrize("kind", ["float64", "exits"])
-@pytest.mark.xfail(strict=True, reason="every worker imports all learners that are installed")
 def test_an_installed_learner_changes_no_other(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: dict[str, Cell]
 ) -> None:
@@ -193,7 +189,6 @@ class Mine(Base):
     assert_unharmed(by_learner(out), alone)
 
 
-@pytest.mark.xfail(strict=True, reason="these verbs run the learner in the main process")
 @pytest.mark.parametrize("way", ["exits with 0", "interrupts", "raises no Exception"])
 @pytest.mark.parametrize(
     ("stage", "verb"),

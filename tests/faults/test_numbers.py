@@ -92,7 +92,6 @@ class Mine(Trained):
 )
 
 
-@pytest.mark.xfail(strict=True, reason="nothing looks at what a meta-training has imported")
 def test_code_that_only_a_long_meta_training_imports_counts(tmp_path: Path) -> None:
     """It makes the key another, or the meta-training is refused."""
     mine = write(tmp_path / "his" / "mine.py", TRAINING_ONLY)
@@ -131,7 +130,6 @@ def trained(folder: Path, mine: Path, updates: tuple[int, ...], seed: int = 0) -
     return load_checkpoint(Path(found.out.strip())).tensors["scale"]
 
 
-@pytest.mark.xfail(strict=True, reason="the global generator is not seeded in meta-training")
 def test_noise_in_training_follows_from_the_seed(tmp_path: Path) -> None:
     """The same seed gives the same, resumed or not; another gives another."""
     mine = write(tmp_path / "mine.py", DROPS)

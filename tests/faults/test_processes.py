@@ -12,18 +12,21 @@ import pytest
 
 from tests.faults.odd import STAGES, odd
 from tests.faults.runs import HONEST, assert_unharmed, begin, by_learner, run
-from tests.harness import call, write_suite
+from tests.harness import write_suite
+from vsml_bench import api
 from vsml_bench.evaluation.cell import Cell
+from vsml_bench.evaluation.executors import LocalExecutor
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
 
 CRASHES = {
+    "leaves with 0": "exit code 0",
     "leaves with 7": "exit code 7",
     "kills itself": "exit code -9",
     "segfaults": "exit code -11",
     "aborts": "exit code -6",
     "raises its own": "Own: mine",
-    "raises without words": "no words",
+    "raises without words": "Mute",
     "raises hostilely": "Hostile",
     "writes to a dead child": "BrokenPipeError: no reader",
     "stops an iteration": "StopIteration",
@@ -41,7 +44,7 @@ OTHERS = {
 """Other ways -> status."""
 FINISH = ("patches the harness", "changes settings", "leaves a thread", "closes files")
 """Ways after which a cell may be finished or not, which is its own business."""
-ENDS = ("exits with 0", "exits with words", "interrupts", "ends a generator")
+ENDS = ("exits with 0", "interrupts", "ends a generator")
 """Ways that Python means for whole programs."""
 
 
@@ -64,26 +67,16 @@ def test_a_cell_that_goes_wrong_costs_itself_alone(
         assert cell.status == status, (way, cell.reason)
 
 
-@pytest.mark.xfail(strict=True, reason="an exit code of 0 is waited for until the time is up")
-def test_a_process_that_leaves_with_0_has_crashed(tmp_path: Path) -> None:
-    _, out = run(tmp_path, [odd(tmp_path, "prediction", "leaves with 0")])
-    (cell,) = by_learner(out).values()
-    assert cell.status == "crashed" and "exit code 0" in cell.reason
-
-
-@pytest.mark.xfail(strict=True, reason="SystemExit and its like are raised in the main process")
-@pytest.mark.parametrize("way", ENDS)
-def test_what_ends_programs_ends_no_run(way: str, tmp_path: Path, alone: dict[str, Cell]) -> None:
-    bad: list[Any] = [odd(tmp_path, stage, way) for stage in STAGES]
+def test_what_ends_programs_ends_no_run(tmp_path: Path, alone: dict[str, Cell]) -> None:
+    bad: list[Any] = [odd(tmp_path, stage, way) for stage in STAGES for way in ENDS]
     found, out = run(tmp_path, [*bad, *HONEST])
     assert found.code == 1
     cells = by_learner(out)
     assert_unharmed(cells, alone)
     assert {cells[name].status for name in set(cells) - {*HONEST}} == {"crashed"}
-    assert len(cells) == len(STAGES) + len(HONEST)
+    assert len(cells) == len(STAGES) * len(ENDS) + len(HONEST)
 
 
-@pytest.mark.xfail(strict=True, reason="the thread that takes results dies of what it unpickles")
 def test_an_exception_that_is_known_to_the_learner_alone(tmp_path: Path) -> None:
     """What no other process can rebuild. Where the run is lost, its first traceback ends the test,
     since the run itself would never end."""
@@ -105,7 +98,6 @@ def test_an_exception_that_is_known_to_the_learner_alone(tmp_path: Path) -> None
     assert cells.pop("chance") == "ok" and list(cells.values()) == ["crashed"] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="results of worker processes are pickles")
 def test_what_a_learners_process_sends_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,26 +111,18 @@ def test_what_a_learners_process_sends_runs_nothing(
     ]
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "way", "status"),
-    [
-        ("ready_limit", 5.0, "sleeps", "timeout"),
-        ("ready_limit", 5.0, "stands still", "timeout"),
-        ("memory_limit", 2 * 10**9, "allocates", "out_of_memory"),
-    ],
-)
-@pytest.mark.parametrize("stage", ["meta-training", "tuning"])
-@pytest.mark.xfail(strict=True, reason="only meta-tests have a limit of time, and none of memory")
-def test_every_stage_has_limits(
-    field: str, value: float, way: str, status: str, stage: str, tmp_path: Path
-) -> None:
-    """The field that sets one is first asked for, since without it nothing would end."""
-    probe = write_suite(tmp_path / "p.toml", ["digits-held-out"], ["chance"])
-    limit = f"{field} = {value}\n"
-    probe.write_text(probe.read_text() + limit)
-    assert call("plan", "--suite", probe).code == 0
-    found, out = run(tmp_path, [odd(tmp_path, stage, way), "chance"], more=limit)
-    assert found.code == 1
-    cells = by_learner(out)
+def test_every_stage_has_limits(tmp_path: Path) -> None:
+    """Of time without progress, and of memory."""
+    ways = {"sleeps": "timeout", "stands still": "timeout", "allocates": "out_of_memory"}
+    bad = [odd(tmp_path, stage, way) for stage in ("meta-training", "tuning") for way in ways]
+    learners = [*bad, "chance"]
+    suite = write_suite(
+        tmp_path / "s.toml", ["digits-held-out"], learners, lifetimes=2, time_limit=15.0
+    )
+    executor = LocalExecutor(6, progress=False, memory=3 * 10**9)
+    api.run(str(suite), out=tmp_path / "out", device="cpu", executor=executor)
+    cells = by_learner(tmp_path / "out")
     assert cells.pop("chance").status == "ok"
-    assert [cell.status for cell in cells.values()] == [status]
+    for name, cell in cells.items():
+        (status,) = (s for way, s in ways.items() if name.startswith(way.replace(" ", "-")))
+        assert cell.status == status, (name, cell.reason)

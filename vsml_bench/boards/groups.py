@@ -22,7 +22,10 @@ from vsml_bench.evaluation.cell import Cell, content_hash
 from vsml_bench.evaluation.plan import Place, Plan
 from vsml_bench.storage import canonical_json
 
-WORST_FIRST = ("crashed", "out_of_memory", "timeout", "diverged", "unavailable", "ok")
+WORST_FIRST = (
+    *("cheated", "crashed", "out_of_memory", "timeout", "diverged"),
+    *("unavailable", "ok"),
+)
 """A group has the worst status of its cells. It is `missing` where none has a record, and `partial`
 where all that have one are ok."""
 

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from vsml_bench.contract import Finding, failed, passed
 from vsml_bench.contract.subject import (
+    CPU,
     LIFETIMES,
     STEPS,
     Stream,
@@ -22,6 +23,7 @@ from vsml_bench.contract.subject import (
     Way,
     adapted,
     double_precision,
+    in_training,
     largest_move,
     looped,
     quiet_randomness,
@@ -31,7 +33,7 @@ from vsml_bench.contract.subject import (
 )
 from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Learner, State
-from vsml_bench.seeds import generator
+from vsml_bench.seeds import generator, seed_globally
 
 ROUNDING = 1e-8
 """Relative error in float64 below which two orders of summation count as the same computation."""
@@ -106,7 +108,7 @@ def independence(subject: Subject) -> Finding:
     error = 0.0
     with double_precision():
         stream = subject.stream()
-        for way in ways:
+        for way in (way for way in ways if way is not in_training):  # where noise may be for all
             together, _ = subject.run(stream, way)
             for e in range(LIFETIMES):
                 own = Stream(stream.inputs[:, e : e + 1], stream.labels[:, e : e + 1])
@@ -188,12 +190,30 @@ def determinism(subject: Subject) -> Finding:
     moved = largest_move(one_logits, other_logits)
     if moved:
         return failed(f"the same lifetimes differ by up to {moved:.3g} from run to run.", moved)
+    if subject.is_trained:
+        moved = largest_move(_trained(subject), _trained(subject))
+        if moved:
+            return failed(
+                f"in training mode the same lifetimes differ by up to {moved:.3g}; draw noise from "
+                "PyTorch's global generator, which is seeded for each meta-update.",
+                moved,
+            )
     first, second = (pytree.tree_map(lambda part, e=e: part[e : e + 1], one_state) for e in (0, 1))
     if same_state(first, second) == subject.draws_its_state():
         return failed(
             "init_state() gives lifetimes of one call the same random numbers; draw them for each."
         )
     return passed("the same seeds give the same meta-parameters, states and logits, bit for bit.")
+
+
+def _trained(subject: Subject) -> Tensor:
+    """Logits in training mode, with global generators as the harness seeds them."""
+    with quiet_randomness():
+        learner = subject.learner()
+        with without_gradients():
+            state = learner.init_state(LIFETIMES, subject.shape, generator(1))
+            seed_globally(7, CPU)
+            return in_training(learner, state, subject.stream())[0]
 
 
 def not_a_number(subject: Subject) -> Finding:

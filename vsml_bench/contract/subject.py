@@ -52,6 +52,15 @@ def looped(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, Stat
     return unroll_by_steps(partial(Learner.forward, learner), state, *stream)
 
 
+def in_training(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
+    """The learner's own `unroll`, as in meta-training."""
+    learner.train()
+    try:
+        return learner.unroll(state, *stream)
+    finally:
+        learner.eval()
+
+
 def accelerated(learner: Learner, state: State, stream: Stream) -> tuple[Tensor, State]:
     """As the harness runs long lifetimes on a CPU, but for the compiler, which takes too long."""
     with torch.compiler.set_stance("force_eager"):
@@ -90,7 +99,13 @@ class Subject:
     def ways(self) -> tuple[Way, ...]:
         """All ways to run its lifetimes that are not the same code."""
         loop = (looped,) * self.overrides_unroll
-        return (unrolled, *loop, *(accelerated,) * bool(self.entry.cls.fast_code))
+        fast = (accelerated,) * bool(self.entry.cls.fast_code)
+        return (unrolled, *loop, *fast, *(in_training,) * self.is_trained)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is meta-trained, in PyTorch's training mode."""
+        return self.entry.cls.recipe is not None
 
     def learner(self) -> Learner:
         """A fresh instance, always with the same, nudged meta-parameters, in the default dtype."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -60,14 +60,27 @@ CHECKS: Mapping[str, Check] = {
     "label invariance": claims.label_invariance,
 }
 """Name -> check. The others make sense only for a learner that passes the first."""
+QUICK = (
+    *(FIRST, "label leak", "future leak", "independence"),
+    *("hidden state", "determinism", "not a number", "unroll and loop", "answers"),
+)
+"""What is checked before anybody asks."""
 
 
-def check_learner(entry: LearnerEntry) -> ContractReport:
-    """All checks of one learner. Whatever it does becomes a result; VsmlBenchError only where no
-    instance of it can be made (UnavailableError where this machine lacks what it needs)."""
+def check_learner(
+    entry: LearnerEntry,
+    report: Callable[[float], None] = lambda share: None,
+    checks: Sequence[str] = tuple(CHECKS),
+) -> ContractReport:
+    """Checks of one learner, by default all. Whatever it does becomes a result; VsmlBenchError only
+    where no instance of it can be made (UnavailableError where this machine lacks what it needs).
+
+    report: called with the share of the checks that is done.
+    """
     subject = Subject(entry)
     results: list[Finding] = []
-    for name in CHECKS:
+    for name in checks:
+        report(len(results) / len(checks))
         if results and results[0].outcome == "failed":
             results.append(replace(skipped(f"not run; see '{FIRST}' first."), check=name))
         else:

@@ -24,9 +24,12 @@ from vsml_bench.evaluation.plan import Plan
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
-Status: TypeAlias = Literal["ok", "diverged", "timeout", "crashed", "out_of_memory", "unavailable"]
-"""ok: it has scores. diverged: a loss was NaN or infinite. timeout: killed when its time was up.
-unavailable: this machine lacks the data or a package."""
+Status: TypeAlias = Literal[
+    "ok", "cheated", "diverged", "timeout", "crashed", "out_of_memory", "unavailable"
+]
+"""ok: it has scores. cheated: a lifetime that was run again, alone and without labels to peek at,
+gave something else (`audit`). diverged: a loss was NaN or infinite. timeout: killed when its time
+was up. unavailable: this machine lacks the data or a package."""
 
 _FORMAT = 2
 

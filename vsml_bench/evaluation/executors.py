@@ -69,6 +69,8 @@ class Task:
     """For the progress bar and for starting the longest first."""
     stall_limit: float | None = None
     """Seconds without a larger share done: the limit of work whose length nobody knows."""
+    echo: bool = False
+    """Whether what it prints is shown, on standard error."""
 
 
 class Executor(ABC):
@@ -151,6 +153,17 @@ def start_server() -> ForkServerContext:
     with _safe_path():
         forkserver.ensure_running()
     return context
+
+
+def run_apart(function: str, *arguments: Any, stall_limit: float | None = None) -> Any:
+    """What one function returns, see `Task`, run in a process of its own while somebody watches.
+    VsmlBenchError, or the kind of it that says why, where it fails."""
+    task = Task(None, function, arguments, None, 1.0, stall_limit, echo=True)
+    ((_, found),) = LocalExecutor(1, progress=False).run([task], "")
+    if not isinstance(found, Failure):
+        return found
+    kinds = {"unavailable": UnavailableError, "diverged": DivergedError}
+    raise kinds.get(found.status, VsmlBenchError)(found.reason)
 
 
 def usable_cores() -> int:
@@ -278,18 +291,18 @@ class _Child:
                 return
             if not words:
                 self._output.close()
+            if self.task.echo:
+                print(words.decode(errors="replace"), end="", file=sys.stderr, flush=True)
             self._words = (self._words + words)[-4 * LAST_WORDS :]
 
     def _returned(self) -> Any:
         try:
             with self._to.open("rb") as file:
-                return _Plain(file).load()
+                return plain(file)
         except FileNotFoundError:
             words = self._words.decode(errors="replace").strip()[-LAST_WORDS:]
             reason = f"its process ended with exit code {self._process.exitcode}"
             return Failure("crashed", f"{reason}; its last words: {words}" if words else reason)
-        except Exception as error:
-            return Failure("crashed", f"its process sent no result, but {error}")
 
 
 def _kill_strays() -> None:
@@ -306,6 +319,23 @@ def _kill_strays() -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 stray.kill()
         psutil.wait_procs(strays)
+
+
+def plain(file: Any) -> Any:
+    """What `outcome` gave, or a `Failure` where that is no plain data."""
+    try:
+        return _Plain(file).load()
+    except Exception as error:
+        return Failure("crashed", f"its process sent no result, but {error}")
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """What the function returns, or a `Failure` that says why it returns nothing, for `plain`."""
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        result = failure_of(error)
+    return pickle.dumps(result)
 
 
 class _Plain(pickle.Unpickler):
@@ -378,11 +408,9 @@ def _work(
     def report(share: float) -> None:
         shares[index] = share
 
-    try:
-        result = _function(function)(*arguments, report)
-    except BaseException as error:
-        result = failure_of(error)
+    result = outcome(_function(function), *arguments, report)
+    os.umask(0o077)  # whatever the task has made of it
     part = to.with_suffix(".part")
-    part.write_bytes(pickle.dumps(result))
+    part.write_bytes(result)
     part.rename(to)
     os._exit(0)

@@ -31,6 +31,7 @@ from vsml_bench.storage import check_writable
 Policy = Literal["always", "never", "only-missing", "only-cached"]
 RETRIED = frozenset({"crashed", "timeout", "out_of_memory", "unavailable"})
 """Statuses that `only-missing` runs again: they may have been the machine's fault."""
+AUDIT = "vsml_bench.evaluation.audit:test_and_audit"
 START_SECONDS = 2.0
 """Reading data and making streams, about the same for every cell."""
 
@@ -205,7 +206,13 @@ class _Run:
         }
         ready = self._make_artifacts(self._inspect(due))
         tasks = [
-            Task(plan, "test", (plan, self.setting), plan.time_limit, self.costs.seconds(plan))
+            Task(
+                plan,
+                _test_of(plan),
+                (plan, self.setting),
+                plan.time_limit,
+                self.costs.seconds(plan),
+            )
             for plan in ready
         ]
         for plan, result in self._share(tasks, [claims[plan.place] for plan in ready], "cells"):
@@ -323,6 +330,12 @@ class _Run:
 
 def _unavailable(cell: Cell) -> str:
     return cell.reason if cell.status == "unavailable" else ""
+
+
+def _test_of(plan: Plan) -> str:
+    """The function that runs it. Whose learner is not vsml-bench's own is audited."""
+    card = plan.job.learner
+    return AUDIT if card.files or card.package else "test"
 
 
 def _price(job: Job) -> float:

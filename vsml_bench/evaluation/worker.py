@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vsml_bench.contract import ContractReport
+from vsml_bench.contract.suite import check_learner
 from vsml_bench.data.distributions import check_disjoint, largest
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
@@ -29,7 +31,9 @@ from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, scrub, versions
 from vsml_bench.recipes import Shape
-from vsml_bench.registry import check_code
+from vsml_bench.registry import check_code, find_learners
+from vsml_bench.storage import check_writable
+from vsml_bench.suites import Split
 
 REASON_CHARACTERS = 2_000
 
@@ -89,6 +93,34 @@ def train(job: Job, setting: Setting, report: Callable[[float], None]) -> Path:
         progress=False,
         command=setting.command,
         report=report,
+    )
+
+
+def train_in_view(
+    job: Job,
+    split: Split | None,
+    setting: Setting,
+    threads: int | None,
+    progress: bool,
+    report: Callable[[float], None],
+) -> Path:
+    """`train` while somebody watches. split: whose sides must share no example."""
+    if split is not None:
+        check_disjoint(split, setting.root)
+    execution = decide(setting.device, threads)
+    folder, root = setting.folders[0], setting.root
+    check_writable(folder)
+    return make_artifact(
+        job, folder, execution, root, progress=progress, command=setting.command, report=report
+    )
+
+
+def check(reference: str, report: Callable[[float], None]) -> tuple[ContractReport, ...]:
+    """What `check` says of the learners that the reference stands for."""
+    entries = find_learners(reference)
+    return tuple(
+        check_learner(entry, lambda share, i=i: report((i + share) / len(entries)))  # type: ignore[misc]
+        for i, entry in enumerate(entries)
     )
 
 

@@ -179,6 +179,7 @@ def tune(
         report((len(trials) + 1) / len(candidates))
         trials.append({"values": values, "accuracy": accuracy, "loss": loss})
     bar.close()
+    entry_of(job.learner)  # whose code may have changed meanwhile, or grown by a late import
     best = max(trials, key=lambda trial: (math.isfinite(trial["loss"]), trial["accuracy"]))
     document = {
         **origin(job, sampler.content_hashes, execution, git, command),

@@ -38,8 +38,8 @@ from vsml_bench.plugins import load
 from vsml_bench.printing import progress_bar
 from vsml_bench.provenance import git_state
 from vsml_bench.recipes import ES, Recipe
-from vsml_bench.registry import entry_of
-from vsml_bench.seeds import derive_seed
+from vsml_bench.registry import check_code, entry_of
+from vsml_bench.seeds import derive_seed, seed_globally
 
 FIRST_LOSSES = 25
 """Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
@@ -177,6 +177,7 @@ class Training:
     def update(self, step: int) -> float:
         """One meta-update; returns its meta-loss."""
         began = time.perf_counter()
+        seed_globally(derive_seed(self.job.seed, "training noise", step), self.execution.device)
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
             self.optimizer.state.clear()
@@ -233,7 +234,9 @@ class Training:
         )
 
     def save(self, path: Path) -> None:
-        """Writes everything needed to continue, or, at the end, the meta-parameters alone."""
+        """Writes everything needed to continue, or, at the end, the meta-parameters alone.
+        VsmlBenchError where the learner's code is not what was planned."""
+        check_code(self.entry, self.job.learner)
         tensors: dict[str, Tensor] = dict(self.learner.state_dict())
         if path == self.partial:
             for name, parameter in self.learner.named_parameters():

@@ -1,0 +1,383 @@
+"""Audit by replay: a learner that is not vsml-bench's own has to give its outcomes a second time,
+where it cannot know what it should not.
+
+After a cell, a random share of its lifetimes is run again by `predict` and `observe` alone, each in
+a fresh process of the learner's (a *witness*), by itself, in another order. Another process (the
+*examiner*) has the data, sends each label only after the prediction has come back, and computes the
+scores from the logits that were sent. Outcomes must agree within the tolerances of `replay`. That
+finds learners that peek, that remember other lifetimes, that change their scores, and fast code
+that is wrong. It costs a sixteenth of a cell's lifetimes, which run one by one and uncompiled.
+
+Nobody is accused of rounding: where something is off, the same lifetimes are run once more on
+inputs that differ in their last bits, and what moves as far then is no proof of anything.
+
+It does not find data that a learner knows by heart (a side with `label_permutation` or `projection`
+defends against that), nor code that leaves notes on disk for a later process.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vsml_bench import cards, paths
+from vsml_bench.cards import Card
+from vsml_bench.contract import ContractReport
+from vsml_bench.contract.suite import QUICK, check_learner
+from vsml_bench.data.distributions import largest
+from vsml_bench.data.episodes import EpisodeSampler
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import Cell
+from vsml_bench.evaluation.executors import Failure, outcome, plain
+from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.replay import DECISIONS, FIRST, LOSS
+from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.server import end_with_parent
+from vsml_bench.evaluation.worker import failed_cell, test
+from vsml_bench.execution import decide, without_gradients
+from vsml_bench.learner import Shape
+from vsml_bench.meta_training.artifact import ready
+from vsml_bench.meta_training.job import Job, find_artifact
+from vsml_bench.protocols.evaluation import fresh_states, padded
+from vsml_bench.protocols.protocol import stepwise_loss
+from vsml_bench.registry import entry_of
+from vsml_bench.seeds import derive_seed, generator
+from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
+
+SHARE = 1 / 16
+"""Of a cell's lifetimes that are run again; one at least."""
+MOST = 8
+"""Lifetimes that are run again, whatever the share."""
+NUDGE = 1e-6
+"""How far inputs are moved, relative to themselves, to see what rounding does to outcomes."""
+CHECK_SECONDS = 60.0
+"""In which the quick checks of the contract have to end."""
+MARGIN = 4.0
+"""Outcomes may be off by so many times what a nudge does."""
+
+
+def test_and_audit(plan: Plan, setting: Setting, report: Callable[[float], None]) -> Cell:
+    """Runs a cell in a process of the learner's, audits it, and returns its record.
+
+    This process itself loads no learner and computes nothing, so that all that it forks is clean.
+    """
+    found: Cell | Failure = _apart(test, plan, setting, report)
+    if isinstance(found, Failure):
+        return failed_cell(plan, setting, found.status, found.reason)
+    cell = replace(found, plan=plan, identity={})  # whatever that process says of what it ran
+    if cell.status != "ok":
+        return cell
+    reason, note = _verdict(cell, plan, setting)
+    contract = contract_note(plan.job.learner)
+    notes = "; ".join(filter(None, (cell.provenance.note, contract, note)))
+    provenance = replace(cell.provenance, note=notes)
+    if reason:
+        return replace(cell, status="cheated", reason=reason, outcomes=None, provenance=provenance)
+    return replace(cell, provenance=provenance)
+
+
+def _verdict(cell: Cell, plan: Plan, setting: Setting) -> tuple[str, str]:
+    """What the cell is accused of, and what a reader of the board must know of its audit; "" for
+    nothing."""
+    if setting.precision != "float32":
+        return "", "not audited, since rounding is coarse"
+    assert cell.outcomes is not None
+    count = len(cell.outcomes.correct)
+    chosen = random.SystemRandom().sample(range(count), min(MOST, math.ceil(SHARE * count)))
+    then = Scores(cell.outcomes.correct[chosen], cell.outcomes.loss[chosen].astype(np.float64))
+    now = _again(plan, setting, chosen, 0.0)
+    if isinstance(now, Refusal):
+        return ("", f"not audited: {now.reason}") if now.harmless else (now.reason, "")
+    if now.correct.shape != then.correct.shape:
+        return f"it has outcomes of {then.correct.shape[1]} steps of {now.correct.shape[1]}", ""
+    if not _differing(now, then, None):
+        return "", ""
+    nudged = _again(plan, setting, chosen, NUDGE)
+    if isinstance(nudged, Refusal):
+        return "", f"audit undecided: {nudged.reason}"
+    differing = _differing(now, then, nudged)
+    if not differing:
+        return "", "audit undecided: its outcomes hang on rounding"
+    return _accusation(now, then, differing[0], chosen[differing[0]]), ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of some lifetimes."""
+
+    correct: npt.NDArray[np.bool_]  # [E, T]
+    loss: npt.NDArray[np.float64]  # [E, T], as a cell keeps it
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why there are no scores."""
+
+    reason: str
+    harmless: bool
+    """Whether that is the protocol's fault."""
+
+
+def _differing(now: Scores, then: Scores, nudged: Scores | None) -> list[int]:
+    """The lifetimes whose outcomes are further apart than rounding explains. nudged: what a nudge
+    made of `now`; None where that is not known."""
+    off, decisions = np.abs(now.loss - then.loss), (now.correct != then.correct).sum(1)
+    moved = np.zeros_like(off) if nudged is None else MARGIN * np.abs(nudged.loss - now.loss)
+    flipped = 0 if nudged is None else MARGIN * (nudged.correct != now.correct).sum(1)
+    allowed = LOSS * (1 + then.loss)
+    early = (off > allowed + moved.max(1, keepdims=True))[:, :FIRST].any(1)
+    late = off.mean(1) > allowed.mean(1) + moved.mean(1)
+    often = decisions > np.ceil(DECISIONS * off.shape[1]) + flipped
+    return [int(i) for i in np.flatnonzero(early | late | often)]
+
+
+def _accusation(now: Scores, then: Scores, row: int, lifetime: int) -> str:
+    off = np.abs(now.loss[row] - then.loss[row]) > LOSS * (1 + then.loss[row])
+    decisions = now.correct[row] != then.correct[row]
+    step = int(np.argmax(off | decisions))
+    return (
+        f"lifetime {lifetime}, run again alone and with each label sent after its prediction, "
+        f"differs from step {step} on: its accuracy is {now.correct[row].mean():.3f} instead of "
+        f"{then.correct[row].mean():.3f}, its loss {now.loss[row].mean():.3g} instead of "
+        f"{then.loss[row].mean():.3g} nats"
+    )
+
+
+def _again(
+    plan: Plan, setting: Setting, lifetimes: Sequence[int], nudge: float
+) -> Scores | Refusal:
+    """Scores of these lifetimes, in this order, each with a witness of its own."""
+    pairs = [_FORK.Pipe() for _ in lifetimes]
+    ends = [own for own, _ in pairs]
+    with tempfile.TemporaryFile() as file:
+        examiner = _start(file, _examine, plan, setting, tuple(lifetimes), nudge, ends)
+        for own in ends:
+            own.close()
+        for _, end in pairs:
+            witness = _FORK.Process(target=_testify, args=(plan.job, setting, end))
+            witness.start()
+            end.close()
+            witness.join()
+        examiner.join()
+        file.seek(0)
+        found: Scores | Refusal | Failure = plain(file)
+    if isinstance(found, Failure):
+        return Refusal(found.reason, harmless=True)
+    return found
+
+
+def contract_note(card: Card) -> str:
+    """What a reader of the board must know of the learner's promises; "" where it keeps those that
+    are quick to check. They are checked once for each version of its code."""
+    known = [card.identity(), cards.own_code(), torch.__version__]
+    place = paths.cache() / "contracts" / f"{sha256_hex(canonical_json(known))}.json"
+    with suppress(OSError, VsmlBenchError):
+        return str(unseal(place.read_bytes(), place.name)["note"])
+    with tempfile.TemporaryFile() as file:
+        process = _start(file, _check, card)
+        process.join(CHECK_SECONDS)
+        process.kill()
+        process.join()
+        file.seek(0)
+        found: ContractReport | Failure = plain(file)
+    if isinstance(found, Failure):
+        return f"contract not checked: {found.reason}"
+    failed = ", ".join(finding.check for finding in found.failed)
+    note = f"breaks the contract: {failed}" if failed else ""
+    with suppress(VsmlBenchError):  # a cache that cannot be written is none
+        write_atomically(place, seal({"note": note}))
+    return note
+
+
+def _check(card: Card) -> ContractReport:
+    return check_learner(entry_of(card), checks=QUICK)
+
+
+_FORK = multiprocessing.get_context("fork")
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns in a process of its own. This one ends as that does, where that
+    ends without a result, so that the executor says how."""
+    with tempfile.TemporaryFile() as file:
+        process = _start(file, function, *arguments)
+        process.join()
+        if process.exitcode:
+            if process.exitcode < 0:
+                os.kill(os.getpid(), -process.exitcode)
+            os._exit(process.exitcode)
+        if not os.fstat(file.fileno()).st_size:
+            os._exit(0)
+        file.seek(0)
+        return plain(file)
+
+
+def _start(file: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    process = _FORK.Process(target=_serve, args=(file, function, arguments))
+    process.start()
+    return process
+
+
+def _serve(file: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.setsid()
+    end_with_parent(signal.SIGKILL)
+    file.write(outcome(function, *arguments))
+    file.flush()
+    os._exit(0)
+
+
+def _examine(
+    plan: Plan,
+    setting: Setting,
+    lifetimes: tuple[int, ...],
+    nudge: float,
+    witnesses: Sequence[Connection],
+) -> Scores | Refusal:
+    """What the examiner does: it has the data, and no learner."""
+    decide("cpu", setting.threads)
+    sampler = EpisodeSampler(plan.split.meta_test, root=setting.root)
+    seeds = plan.meta_test_seeds(sampler.fixed_episodes)
+    protocol = plan.protocol.instance().fitted(sampler)
+    shape = plan.job.learner.fixed_shape or sampler.shape
+    correct, loss = [], []
+    for lifetime, witness in zip(lifetimes, witnesses, strict=True):
+        seed = seeds[lifetime]
+        sampled = protocol.sample(sampler, [seed])
+        episode = padded(sampled, sampler.shape, shape, torch.device("cpu"))
+        if nudge:
+            noise = torch.randn(episode.inputs.shape, generator=generator(seed))
+            episode = replace(episode, inputs=episode.inputs * (1 + nudge * noise))
+        runner = Distant(witness, shape.classes)
+        try:
+            runner.tell((derive_seed(plan.job.seed, "inner", seed), shape))
+            found = protocol.run(runner, 0, episode)  # type: ignore[arg-type]
+        except (EOFError, OSError, Broken) as error:
+            return Refusal(f"its audit crashed: {error or 'its process ended'}", harmless=False)
+        except Exception as error:
+            return Refusal(f"the protocol asks for more ({error})", harmless=True)
+        witness.close()
+        correct.append((found.logits.argmax(-1) == found.labels)[:, 0].numpy())
+        loss.append(stepwise_loss(found.logits, found.labels)[:, 0].numpy())
+    numbers = np.nan_to_num(np.stack(loss), nan=65504.0, posinf=65504.0)
+    kept = Outcomes(np.stack(correct), numbers)
+    return Scores(kept.correct, kept.loss.astype(np.float64))
+
+
+class Broken(VsmlBenchError):
+    """A witness that said something else than what it was asked."""
+
+
+class Distant:
+    """What protocols take for a `Runner`; the learner is at the other end of a pipe. Its state is
+    there as well, and a number here, which counts the steps."""
+
+    def __init__(self, connection: Connection, classes: int) -> None:
+        self._connection, self._classes, self._now = connection, classes, 0
+
+    def tell(self, what: Any) -> None:
+        """Sends data that the learner may know."""
+        self._connection.send(what)
+
+    def step(self, state: int, inputs: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        """See `Runner.step`."""
+        logits, state = self.predict(state, inputs)
+        return logits, self.observe(state, labels)
+
+    def predict(self, state: int, inputs: Tensor) -> tuple[Tensor, int]:
+        """See `Learner.predict`."""
+        return self._ask("predict", state, inputs), self._next()
+
+    def observe(self, state: int, labels: Tensor) -> int:
+        """See `Learner.observe`."""
+        self._ask("observe", state, labels)
+        return self._next()
+
+    def unroll(self, state: int, inputs: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        """See `Learner.unroll`: one step after the other."""
+        logits = []
+        for x_t, y_t in zip(inputs, labels, strict=True):
+            answer, state = self.step(state, x_t, y_t)
+            logits.append(answer)
+        return torch.stack(logits), state
+
+    def adapt(self, state: int, inputs: Tensor, labels: Tensor) -> int:
+        """See `Learner.adapt`: all at once, since all of it is learned from."""
+        self._ask("adapt", state, inputs, labels)
+        return self._next()
+
+    def answer(self, state: int, queries: Tensor) -> Tensor:
+        """See `Learner.answer`: one after the other."""
+        return torch.stack([self._ask("answer", state, query[None]) for query in queries])
+
+    def _next(self) -> int:
+        self._now += 1
+        return self._now
+
+    def _ask(self, method: str, state: int, *examples: Tensor) -> Tensor:
+        """Logits [1, K]; zeros where the method has none."""
+        if state != self._now:
+            raise RuntimeError("it goes back to an earlier state")
+        self._connection.send((method, [part.numpy() for part in examples]))
+        said = self._connection.recv_bytes(1 << 24)
+        if said[:1] != b"=":
+            raise Broken(said[1:].decode(errors="replace"))
+        if method in ("observe", "adapt"):
+            return torch.zeros(1, self._classes)
+        if len(said) != 1 + 4 * self._classes:
+            raise Broken("it gave logits of another shape")
+        return torch.tensor(np.frombuffer(said, np.float32, offset=1))[None]
+
+
+def _testify(job: Job, setting: Setting, connection: Connection) -> None:
+    """What a witness does: it runs the learner, and has nothing but what it is sent."""
+    os.closerange(3, connection.fileno())
+    os.closerange(connection.fileno() + 1, 4096)
+    os.setsid()
+    end_with_parent(signal.SIGKILL)
+    with suppress(EOFError, OSError):
+        try:
+            _answer(job, setting, connection)
+        except BaseException as error:
+            text = f"{type(error).__name__}: {error}"[:500]
+            connection.send_bytes(b"!" + text.encode(errors="replace"))
+    os._exit(0)
+
+
+def _answer(job: Job, setting: Setting, connection: Connection) -> None:
+    execution = decide(setting.device, setting.threads)
+    hashes: dict[str, str] = {}
+    if job.makes_artifact:
+        hashes = EpisodeSampler(largest(job.side), root=setting.root).content_hashes
+    learner = ready(job, find_artifact(job, setting.folders), hashes).learner
+    learner = learner.to(execution.device).eval()
+    seed, shape = connection.recv()
+    assert isinstance(shape, Shape)
+    with without_gradients():
+        state = fresh_states(learner, [seed], shape, execution.device)
+        while True:
+            method, arrays = connection.recv()
+            examples = [torch.from_numpy(part).to(execution.device) for part in arrays]
+            logits = None
+            if method == "predict":
+                logits, state = learner.predict(state, *examples)
+            elif method == "answer":
+                logits = learner.answer(state, *examples)
+            else:
+                state = getattr(learner, method)(state, *examples)
+            said = b"" if logits is None else logits.float().cpu().contiguous().numpy().tobytes()
+            connection.send_bytes(b"=" + said)
