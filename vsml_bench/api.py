@@ -11,13 +11,11 @@ import keyword
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsml_bench import cards, paths
 from vsml_bench.cards import Card
-from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells
 from vsml_bench.evaluation.executors import Executor, LocalExecutor, run_apart, start_server
@@ -30,7 +28,7 @@ from vsml_bench.evaluation.runner import (
     Setting,
     run_cells,
 )
-from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.meta_training.job import Job, artifact_path
 from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
@@ -336,75 +334,6 @@ def meta_training_job(
         )
     side = find_split(split).meta_train if split else None
     return plan_job(card, side, seed, of, known, recipe)
-
-
-@dataclass(frozen=True)
-class Price:
-    """What the cells of one learner would cost, as far as is known."""
-
-    learner: str
-    cells: int
-    unavailable: int
-    """Cells that cannot be run here."""
-    reasons: tuple[str, ...]
-    """Why, each once."""
-    not_measured: int
-    """Cells that can, and of which no like has been measured."""
-    core_seconds: float | None
-    """Of the meta-tests of the others; None where there are none."""
-    meta_training_examples: int
-    """In all meta-trainings and tunings behind the cells, made or not."""
-    to_make: int
-    """Meta-trainings and tunings that no folder has the outcome of."""
-    meta_training_seconds: float | None
-    """Of these; None where one of them is of a learner that was never measured."""
-
-
-def prices(suite: str, plans: Sequence[Plan], root: Path) -> list[Price]:
-    """What the planned cells of each learner would cost; root: of the data."""
-    costs = cost_model(suite)
-    folders = (
-        results_folder(suite, None) / "checkpoints",
-        paths.results() / "checkpoints",
-        paths.made(),
-    )
-    found = []
-    for learner in dict.fromkeys(plan.learner for plan in plans):
-        own = [plan for plan in plans if plan.learner == learner]
-        why = {plan.place: unavailable(plan, root) for plan in own}
-        runnable = [plan for plan in own if not why[plan.place]]
-        measured = [costs.seconds(plan) for plan in runnable if costs.known(plan)]
-        jobs = {plan.job.key: plan.job for plan in runnable if plan.job.makes_artifact}
-        due = [job for job in jobs.values() if find_artifact(job, folders) is None]
-        making = [costs.making_seconds(job) for job in due]
-        known = [seconds for seconds in making if seconds is not None]
-        found.append(
-            Price(
-                learner=learner,
-                cells=len(own),
-                unavailable=len(own) - len(runnable),
-                reasons=tuple(dict.fromkeys(filter(None, why.values()))),
-                not_measured=len(runnable) - len(measured),
-                core_seconds=round(sum(measured), 1) if measured else None,
-                meta_training_examples=sum(
-                    job.recipe.examples for job in jobs.values() if job.recipe is not None
-                ),
-                to_make=len(due),
-                meta_training_seconds=round(sum(known), 1) if len(known) == len(due) else None,
-            )
-        )
-    return found
-
-
-def unavailable(plan: Plan, root: Path) -> str:
-    """Why a cell cannot be run here, as far as headers of files and lists of packages tell; ""
-    where nothing speaks against it."""
-    for side in (plan.split.meta_train, plan.split.meta_test):
-        for name in side.datasets:
-            found = datasets.status(side.location(name), root)
-            if getattr(found, side.partition) is None and found.reason:
-                return found.reason
-    return plan.job.learner.unavailable
 
 
 def results_folder(suite: str, out: Path | str | None) -> Path:

@@ -15,6 +15,7 @@ from vsml_bench.config import as_plain, read_toml_value
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError, costs_itself
 from vsml_bench.evaluation.cell import load_cell
+from vsml_bench.evaluation.prices import prices
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import write_atomically
 
@@ -114,11 +115,14 @@ def new_learner_command(options: argparse.Namespace) -> int:
 def plan_command(options: argparse.Namespace) -> int:
     """`plan`: what a suite would cost, as far as its learners have been measured."""
     plans = api.plan(options.suite, **_selection(options))
-    prices = api.prices(options.suite, plans, datasets.data_root(options.data_root))
+    own = api.results_folder(options.suite, None)
+    folders = (own / "checkpoints", paths.results() / "checkpoints", paths.made())
+    root = datasets.data_root(options.data_root)
+    found = prices(plans, api.cost_model(options.suite), folders, root)
     if options.json:
-        printing.rows([as_plain(price) for price in prices], "learners", as_json=True)
+        printing.rows([as_plain(price) for price in found], "learners", as_json=True)
     else:
-        printing.prices(prices)
+        printing.prices(found)
     return 0
 
 

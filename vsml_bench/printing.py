@@ -11,10 +11,10 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from vsml_bench.api import Price
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
     from vsml_bench.evaluation.plan import Plan
+    from vsml_bench.evaluation.prices import Price
     from vsml_bench.evaluation.runner import RunReport
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from vsml_bench import api, paths
 from vsml_bench.data.datasets import data_root
 from vsml_bench.evaluation import worker
+from vsml_bench.evaluation.prices import unavailable
 from vsml_bench.evaluation.runner import Setting
 
 from .base import PROFILE
@@ -26,7 +27,7 @@ class _ErrorRate:  # asv leaves names alone that begin with _
     def setup(self, name: str) -> None:
         """Plans a small cell; NotImplementedError, which asv skips, where its data are not here."""
         (plan,) = api.plan(self.suite, splits=[self.split], learners=[name], seeds=[0])
-        if reason := api.unavailable(plan, data_root(None)):
+        if reason := unavailable(plan, data_root(None)):
             raise NotImplementedError(reason)
         self.plan = dataclasses.replace(plan, lifetimes=self.lifetimes)
         self.setting = Setting((paths.results() / "checkpoints",), None, "cpu", "", ("", False))

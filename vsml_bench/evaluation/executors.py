@@ -25,14 +25,12 @@ from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Status
-from vsml_bench.owners import Claim
 from vsml_bench.printing import progress_bar
 
 POLL_SECONDS = 0.5
 WORKER = "vsml_bench.evaluation.worker"
 SERVER = "vsml_bench.evaluation.server"
 """What is imported before processes begin: PyTorch and the harness, and no learner."""
-CLAIMED = "vsml_bench.evaluation.executors:claimed"
 LAST_WORDS = 1_500
 """Characters of a process's output that are kept, for the record of its failure."""
 MEMORY_SHARE = 0.9
@@ -45,11 +43,6 @@ class Failure:
 
     status: Status
     reason: str
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Another run does this piece of work, or has done it."""
 
 
 @dataclass(frozen=True)
@@ -371,14 +364,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure("crashed", f"{type(error).__name__}: {text}")
 
 
-def claimed(
-    claim: Claim, function: str, arguments: tuple[Any, ...], report: Callable[[float], None]
-) -> Any:
-    """A task's result, or `Elsewhere` where somebody else makes what the claim is for."""
-    return _function(function)(*arguments, report) if claim.take() else Elsewhere()
-
-
-def _function(name: str) -> Callable[..., Any]:
+def function_named(name: str) -> Callable[..., Any]:
     """See `Task.function`."""
     module, _, inside = name.rpartition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module or WORKER), inside)
@@ -408,7 +394,7 @@ def _work(
     def report(share: float) -> None:
         shares[index] = share
 
-    result = outcome(_function(function), *arguments, report)
+    result = outcome(function_named(function), *arguments, report)
     os.umask(0o077)  # whatever the task has made of it
     part = to.with_suffix(".part")
     part.write_bytes(result)

@@ -56,6 +56,7 @@ def damaged(folder: Path) -> tuple[int, dict[str, str]]:
                 found.artifacts[path] = load_artifact(path)
         except VsmlBenchError as error:
             bad[path] = str(error)
+            found.torn |= kind == "artifact"
     found.look_also_in(paths.results() / "checkpoints", paths.made())
     for path, artifact in found.artifacts.items():
         if reason := _chosen_wrongly(artifact):
@@ -77,6 +78,7 @@ class _Found:
     def __init__(self) -> None:
         self.cells: dict[Path, Cell] = {}
         self.artifacts: dict[Path, Checkpoint] = {}
+        self.torn = False  # an artifact, so that cells of it miss none besides
         self._seeds: dict[str, Any] = {}  # SHA-256 of an artifact, or its beginning -> seed
 
     def __contains__(self, folder: Path) -> bool:
@@ -108,7 +110,11 @@ class _Found:
             said, is_made = ("none" if sha256 is None else "one"), ("is" if made else "is not")
             return f"it names {said} for a checkpoint, and its learner {is_made} made ready by any."
         if sha256[:16] not in self._seeds:
-            return f"its checkpoint or tuning record (SHA-256 {sha256[:16]}) is not here."
+            return (
+                ""
+                if self.torn
+                else f"its checkpoint or tuning record (SHA-256 {sha256[:16]}) is not here."
+            )
         if self._seeds[sha256[:16]] != cell.plan.job.seed:
             return "its checkpoint or tuning record is that of another seed."
         return _impossible(cell)

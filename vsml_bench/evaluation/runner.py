@@ -3,28 +3,20 @@ Each finished cell is on disk before the next is waited for."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, path_of, save_cell
-from vsml_bench.evaluation.executors import (
-    CLAIMED,
-    POLL_SECONDS,
-    Elsewhere,
-    Executor,
-    Failure,
-    LocalExecutor,
-    Task,
-)
+from vsml_bench.evaluation.executors import Executor, Failure, LocalExecutor, Task
 from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.sharing import Elsewhere, share
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
-from vsml_bench.owners import Claim, kept, sweep
+from vsml_bench.owners import Claim, sweep
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
 
@@ -215,42 +207,15 @@ class _Run:
             )
             for plan in ready
         ]
-        for plan, result in self._share(tasks, [claims[plan.place] for plan in ready], "cells"):
+        for plan, result in share(
+            self.options.executor, tasks, [claims[plan.place] for plan in ready], "cells"
+        ):
             if isinstance(result, Elsewhere):
                 self.report.cells.append(load_cell(claims[plan.place].result))
                 self.report.reused += 1
             else:
                 self._keep(plan, result)
         return self.report
-
-    def _share(
-        self, tasks: Sequence[Task], claims: Sequence[Claim], title: str
-    ) -> Iterator[tuple[Any, Any]]:
-        """Has the tasks done, but for those that other runs in this folder do meanwhile: what these
-        have done is `Elsewhere`.
-
-        claims: of what each task makes, in their order.
-        """
-        due = list(range(len(tasks)))
-        with kept(claims):
-            while due:
-                offered = [
-                    replace(task, what=n, function=CLAIMED, arguments=(claims[n], *work))
-                    for n, task in ((n, tasks[n]) for n in due)
-                    for work in [(task.function, task.arguments)]
-                ]
-                due = []
-                for n, result in self.options.executor.run(offered, title):
-                    if isinstance(result, Elsewhere):
-                        due.append(n)
-                        continue
-                    yield tasks[n].what, result
-                    claims[n].release()
-                while due and all(claims[n].is_others() for n in due):
-                    time.sleep(POLL_SECONDS)
-                for n in [n for n in due if not claims[n].is_others() and claims[n].is_done()]:
-                    due.remove(n)
-                    yield tasks[n].what, Elsewhere()
 
     def _inspect(self, due: Sequence[Plan]) -> list[Plan]:
         """Those that data and packages are here for; the others become `unavailable`."""
@@ -297,7 +262,7 @@ class _Run:
             claims = [
                 Claim(artifact_path(self.setting.folders[0], batch[task.what])) for task in tasks
             ]
-            for key, result in self._share(tasks, claims, "meta-training"):
+            for key, result in share(self.options.executor, tasks, claims, "meta-training"):
                 if isinstance(result, Failure):
                     without[key] = result
         ready = []
