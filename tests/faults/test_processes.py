@@ -117,9 +117,9 @@ def test_every_stage_has_limits(tmp_path: Path) -> None:
     bad = [odd(tmp_path, stage, way) for stage in ("meta-training", "tuning") for way in ways]
     learners = [*bad, "chance"]
     suite = write_suite(
-        tmp_path / "s.toml", ["digits-held-out"], learners, lifetimes=2, time_limit=15.0
+        tmp_path / "s.toml", ["digits-held-out"], learners, lifetimes=2, time_limit=40.0
     )
-    executor = LocalExecutor(6, progress=False, memory=3 * 10**9)
+    executor = LocalExecutor(6, progress=False, memory=2 * 10**9)
     api.run(str(suite), out=tmp_path / "out", device="cpu", executor=executor)
     cells = by_learner(tmp_path / "out")
     assert cells.pop("chance").status == "ok"
