@@ -87,6 +87,8 @@ def warn(text: str) -> None:
     """Says on standard error, once in a process, what costs a part and not all."""
     if text not in warned:
         warned.append(text)
+        if sys.stderr is None:  # closed; `print` would take standard output instead
+            return
         print(f"vsml-bench: warning: {shortened(text)}", file=sys.stderr)
 
 

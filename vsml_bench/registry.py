@@ -34,6 +34,7 @@ from vsml_bench.errors import (
     check_name,
     closest,
     costs_itself,
+    shortened,
     warned,
 )
 from vsml_bench.learner import Learner
@@ -253,6 +254,9 @@ def write_cards() -> None:
         }
     except VsmlBenchError as error:
         answer = {"error": str(error)}
+    except Exception as error:
+        where = request["reference"] or "the learners"
+        answer = {"error": shortened(f"{where}: {type(error).__name__}: {error}.")}
     write_atomically(Path(request["to"]), json.dumps(answer).encode())
 
 

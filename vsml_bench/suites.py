@@ -135,8 +135,10 @@ def is_suite_file(reference: str) -> bool:
     return reference.endswith(".toml") and "learners" in read(Path(reference))
 
 
-def find_suite(reference: str) -> Suite:
+def find_suite(reference: str | os.PathLike[str]) -> Suite:
     """The suite of that name, or in that TOML file."""
+    if isinstance(reference, os.PathLike):
+        reference = os.fspath(reference)
     if not isinstance(reference, str):
         raise VsmlBenchError(
             f"suite: expected a name or the path of a TOML file, found a {type(reference).__name__}"

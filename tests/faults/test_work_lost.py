@@ -63,17 +63,17 @@ from vsml_bench.recipes import Phase, Recipe
 class Breaks(Base):
     # Writes to a program that is dead, when it is meta-trained.
     variants = {"breaks": Config("")}
-    recipe = Recipe((Phase(3, 10, 0.1),), lifetimes=2, validation_lifetimes=2)
+    recipe = Recipe((Phase(3, 10, 0.1),), lifetimes=7, validation_lifetimes=2)
 
     def __init__(self, config):
         super().__init__(config)
         self.weight = torch.nn.Parameter(torch.ones(()))
 
     def init_meta_parameters(self, generator):
-        torch.nn.init.ones_(self.weight)
+        self.weight.data.fill_(1.0)
 
     def predict(self, state, inputs):
-        if self.training and inputs.shape[0] == 2:
+        if inputs.shape[0] == 7:
             raise BrokenPipeError("a program of mine is dead")
         logits, state = super().predict(state, inputs)
         return logits * self.weight, state
