@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.executors import SERVER
+from vsml_bench.evaluation.processes import SERVER
 
 
 def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(request: str, path: list[str], environment: dict[str, str]) -> None:
-    from vsml_bench.registry import write_cards
+    from vsml_bench.card_reader import write_cards
 
     sys.path[:] = path
     os.environ.update(environment)

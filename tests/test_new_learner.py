@@ -8,8 +8,8 @@ import pytest
 
 from tests.harness import call, refusal
 from vsml_bench import registry
-from vsml_bench.api import template
 from vsml_bench.contract.suite import check_learner
+from vsml_bench.new_learner import template
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 

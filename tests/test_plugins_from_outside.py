@@ -54,7 +54,8 @@ def sections(finished):
 import importlib
 from dataclasses import dataclass, field
 
-from vsml_bench.evaluation.executors import WORKER, Executor
+from vsml_bench.evaluation.tasks import WORKER
+from vsml_bench.evaluation.executors import Executor
 
 
 @dataclass

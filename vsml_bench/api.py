@@ -7,8 +7,6 @@ no PyTorch.
 from __future__ import annotations
 
 import importlib.util
-import keyword
-import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,8 +16,9 @@ from vsml_bench import cards, paths
 from vsml_bench.cards import Card
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells
-from vsml_bench.evaluation.executors import Executor, LocalExecutor, run_apart, start_server
+from vsml_bench.evaluation.executors import Executor, LocalExecutor, run_apart
 from vsml_bench.evaluation.plan import Plan, Selection, check_protocol, plan_job, plan_suite
+from vsml_bench.evaluation.processes import start_server
 from vsml_bench.evaluation.runner import (
     CostModel,
     Policy,
@@ -33,7 +32,7 @@ from vsml_bench.owners import Claim, kept, sweep
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.provenance import git_state
-from vsml_bench.storage import check_writable, write_atomically
+from vsml_bench.storage import check_writable
 from vsml_bench.suites import Suite, find_split, find_suite
 
 if TYPE_CHECKING:
@@ -77,47 +76,6 @@ def check_all(reference: str) -> tuple[ContractReport, ...]:
     found: tuple[ContractReport, ...]
     found = run_apart("check", reference, stall_limit=CHECK_SECONDS)
     return found
-
-
-def write_new_learner(name: str, out: Path | None = None, meta: bool = False) -> Path:
-    """Writes a learner that runs as it is, a template with the names put in, and returns its path.
-
-    name: on the board, such as "fading-mean". out: where to (default: the name with underscores,
-    here). meta: one with meta-parameters and a recipe. Raises VsmlBenchError for a name that cannot
-    be used or is taken, and for a file that exists.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise VsmlBenchError(
-            f"'{name}' cannot be a learner's name; use small letters and digits, words joined by "
-            "hyphens, as in fading-mean."
-        )
-    taken = cards.shipped().get(name)
-    if taken is not None:
-        raise VsmlBenchError(
-            f"a learner called '{name}' exists already ({taken.origin}); choose another name."
-        )
-    class_name = "".join(word.capitalize() for word in name.split("-"))
-    if keyword.iskeyword(class_name):
-        raise VsmlBenchError(f"'{name}' would be the class {class_name}, a word of Python's own.")
-    path = out or Path(f"{name.replace('-', '_')}.py")
-    if path.suffix != ".py":
-        raise VsmlBenchError(f"--out {path}: a learner is a Python file; end its name in .py.")
-    if path.exists():
-        raise VsmlBenchError(f"{path} exists already; choose another name or --out.")
-    text = template(meta).read_text(encoding="utf-8")
-    if re.search(rf"\b{class_name}\b", text.replace("MyLearner", "")):
-        raise VsmlBenchError(
-            f"a learner called '{name}' would be the class {class_name}, which its file imports "
-            "under that name; choose another."
-        )
-    text = text.replace("MyLearner", class_name).replace("my-learner", name)
-    write_atomically(path, text.encode())
-    return path
-
-
-def template(meta: bool) -> Path:
-    """The file that a new learner starts as, itself a learner that runs."""
-    return paths.PACKAGE / "templates" / ("meta_learner.py" if meta else "learner.py")
 
 
 def plan(

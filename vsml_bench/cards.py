@@ -1,7 +1,7 @@
 """What learners say of themselves, as plain data, so that planning, listing, pricing and boards
 need neither their code nor PyTorch.
 
-A card is read from the learner's file in a child process (`registry.write_cards`), which imports
+A card is read from the learner's file in a child process (`card_reader`), which imports
 the file, tries the learner on made-up data, and sees which of the author's own files that loaded.
 Cards are kept in the user's cache folder and count as long as all of these files have the same
 bytes.
@@ -231,13 +231,13 @@ def neighbours(folder: Path | str) -> list[str]:
 
 
 def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What `registry.write_cards` says in a process of its own."""
+    """What `card_reader` says in a process of its own."""
     what = f"learner '{reference}'" if reference else "the learners"
     # This process's path, without the working folder, which "-c" puts first: whatever lies there
     # is no part of PyTorch.
     program = (
         f"import sys; sys.path[:] = {[*filter(None, sys.path)]!r}; "
-        "from vsml_bench.registry import write_cards; write_cards()"
+        "from vsml_bench.card_reader import write_cards; write_cards()"
     )
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"

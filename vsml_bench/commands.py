@@ -98,8 +98,10 @@ def check_command(options: argparse.Namespace) -> int:
 
 def new_learner_command(options: argparse.Namespace) -> int:
     """`new-learner`: write a template with the names put in."""
+    from vsml_bench.new_learner import write_new_learner
+
     out = Path(options.out) if options.out else None
-    path = api.write_new_learner(options.name, out, options.meta)
+    path = write_new_learner(options.name, out, options.meta)
     if options.json:
         print(json.dumps({"path": str(path)}))
         return 0

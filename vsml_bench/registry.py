@@ -14,7 +14,6 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import inspect
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 
 from vsml_bench import paths
-from vsml_bench.cards import ENTRY_POINTS, Card, neighbours, only
+from vsml_bench.cards import ENTRY_POINTS, Card, only
 from vsml_bench.config import as_plain, convert, replace
 from vsml_bench.errors import (
     UnavailableError,
@@ -34,8 +33,6 @@ from vsml_bench.errors import (
     check_name,
     closest,
     costs_itself,
-    shortened,
-    warned,
 )
 from vsml_bench.learner import Learner
 from vsml_bench.plugins import (
@@ -45,13 +42,12 @@ from vsml_bench.plugins import (
     import_place,
     imported_for_others,
     is_place,
-    loaded_files,
     missing_package,
     points,
     real,
     relative_files,
 )
-from vsml_bench.storage import file_hash, write_atomically
+from vsml_bench.storage import file_hash
 from vsml_bench.studies import studies
 
 OWN = "vsml-bench"
@@ -228,50 +224,6 @@ def check_code(entry: LearnerEntry, card: Card) -> None:
             f"learner '{card.name}' ({card.origin}) imports {', '.join(late)} so late that no "
             "trial of it sees that; import it at the top of the file."
         )
-
-
-def write_cards() -> None:
-    """The main program of the process that reads cards: see `cards.find`. The request is the last
-    argument on the command line."""
-    request = json.loads(sys.argv[-1])
-    try:
-        if request["reference"]:
-            found = find_learners(request["reference"])
-            entries = [entry.overridden(request["overrides"]) for entry in found]
-            sizes = [entry.probe() for entry in entries]
-        else:
-            entries, sizes = _all_that_work()
-        files = {
-            str(file): digest
-            for home in {entry.place.home for entry in entries}
-            for file, digest in loaded_files(home).items()
-        }
-        answer: dict[str, Any] = {
-            "cards": [as_plain(entry.card(own)) for entry, own in zip(entries, sizes, strict=True)],
-            "files": files,
-            "folders": {str(f): neighbours(f) for f in {Path(file).parent for file in files}},
-            "warnings": warned,
-        }
-    except VsmlBenchError as error:
-        answer = {"error": str(error)}
-    except Exception as error:
-        where = request["reference"] or "the learners"
-        answer = {"error": shortened(f"{where}: {type(error).__name__}: {error}.")}
-    write_atomically(Path(request["to"]), json.dumps(answer).encode())
-
-
-def _all_that_work() -> tuple[list[LearnerEntry], list[dict[str, Any]]]:
-    """All learners and their sizes. Those of other people that fail are left out."""
-    entries, sizes = [], []
-    for entry in learners().values():
-        if entry.place.home is None:
-            sizes.append(entry.probe())
-            entries.append(entry)
-        else:
-            with costs_itself(f"learner '{entry.name}'"):
-                sizes.append(entry.probe())
-                entries.append(entry)
-    return entries, sizes
 
 
 def learners() -> dict[str, LearnerEntry]:

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
-from vsml_bench.evaluation.executors import Failure, LocalExecutor, Task
+from vsml_bench.evaluation.executors import LocalExecutor
+from vsml_bench.evaluation.tasks import Failure, Task
 
 Report = Callable[[float], None]
 

@@ -26,9 +26,10 @@ from tests.asking import ask
 from tests.data import idx_files
 from tests.harness import LEARNER, call, write, write_suite
 from vsml_bench import api, cards, paths
-from vsml_bench.evaluation.executors import Executor, LocalExecutor, Task
+from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.runner import RunReport
 from vsml_bench.evaluation.sharing import Elsewhere
+from vsml_bench.evaluation.tasks import Task
 from vsml_bench.meta_training.checkpoint import load_checkpoint, save_checkpoint
 from vsml_bench.vsml.fast import library
 
@@ -206,7 +207,8 @@ import subprocess
 import sys
 import time
 
-from vsml_bench.evaluation.executors import LocalExecutor, Task
+from vsml_bench.evaluation.executors import LocalExecutor
+from vsml_bench.evaluation.tasks import Task
 
 
 def sleeps(pipe, report):

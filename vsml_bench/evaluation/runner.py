@@ -12,9 +12,10 @@ from typing import Literal, get_args
 
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, path_of, save_cell
-from vsml_bench.evaluation.executors import Executor, Failure, LocalExecutor, Task
+from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.sharing import Elsewhere, share
+from vsml_bench.evaluation.tasks import Failure, Task
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.owners import Claim, sweep
 from vsml_bench.provenance import git_state

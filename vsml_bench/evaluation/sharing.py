@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vsml_bench.evaluation.executors import POLL_SECONDS, Executor, Task, function_named
+from vsml_bench.evaluation.executors import POLL_SECONDS, Executor
+from vsml_bench.evaluation.tasks import Task, function_named
 from vsml_bench.owners import Claim, kept
 
 CLAIMED = "vsml_bench.evaluation.sharing:claimed"

@@ -18,11 +18,12 @@ import torch
 from vsml_bench import cards, paths
 from vsml_bench.config import as_plain
 from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
-from vsml_bench.evaluation.executors import Executor, Failure, Task
+from vsml_bench.evaluation.executors import Executor
 from vsml_bench.evaluation.integrity import stored
 from vsml_bench.evaluation.plan import EVERYTHING, Place, Plan, plan_suite
 from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
 from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.tasks import Failure, Task
 from vsml_bench.execution import device_name
 from vsml_bench.meta_training.artifact import combinations, note_of
 from vsml_bench.meta_training.checkpoint import load_artifact, save_checkpoint

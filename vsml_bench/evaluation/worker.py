@@ -19,10 +19,10 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
-from vsml_bench.evaluation.executors import failure_of
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.tasks import failure_of
 from vsml_bench.execution import choose_device, decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, make_artifact, ready
 from vsml_bench.meta_training.checkpoint import load_artifact

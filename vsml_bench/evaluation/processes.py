@@ -1,0 +1,215 @@
+"""Tasks in processes of their own: how they are forked, watched, heard and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vsml_bench.evaluation.tasks import Failure, Task, function_named, outcome, plain
+
+SERVER = "vsml_bench.evaluation.server"
+"""What is imported before processes begin: PyTorch and the harness, and no learner."""
+LAST_WORDS = 1_500
+"""Characters of a process's output that are kept, for the record of its failure."""
+
+
+def start_server() -> ForkServerContext:
+    """Has the server begin to import what tasks need, unless it has, and returns at once. What is
+    done meanwhile costs no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([SERVER])
+    with _safe_path():
+        forkserver.ensure_running()
+    return context
+
+
+def machine_memory() -> int:
+    """Bytes that the processes of this machine, or of this control group, may use."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such limit, or "max"
+        return total
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Has Python processes that are started now not import from the working folder, where a file of
+    the user's may be called like a module of Python's (from Python 3.11 on)."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _no_main_program() -> Iterator[None]:
+    """Has processes that are started now not run the main program again, which they need nothing
+    of: a script needs no `if __name__ == "__main__"`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+_pids: set[int] = set()
+"""Of all tasks under way: what else descends from the server was left behind."""
+_begins_or_ends = threading.Lock()
+"""So that no thread takes what another has just begun for something left behind."""
+
+
+class Child:
+    """A task under way, in a process of its own."""
+
+    WORKING = object()
+
+    def __init__(
+        self, task: Task, index: int, shares: Any, folder: Path, memory: int, context: Any
+    ) -> None:
+        self.task, self.index, self._shares, self._memory = task, index, shares, memory
+        self._to = folder / str(index)
+        self._words = b""
+        self._output, output = context.Pipe(duplex=False)
+        os.set_blocking(self._output.fileno(), False)
+        arguments = (shares, index, task.function, task.arguments, self._to, output)
+        self._process = context.Process(target=_work, args=(*arguments, dict(os.environ)))
+        with _begins_or_ends, _no_main_program():
+            self._process.start()
+            _pids.add(self._process.pid)
+        output.close()
+        self._began = self._moved = time.monotonic()
+        self._share = 0.0
+
+    @property
+    def sources(self) -> list[Any]:
+        """What is ready when there is something to look at."""
+        return [self._process.sentinel, *([] if self._output.closed else [self._output])]
+
+    def result(self) -> Any:
+        """What the task returned, a `Failure`, or `WORKING`."""
+        ended = wait([self._process.sentinel], 0)
+        self._listen()
+        if ended:
+            return self._returned()
+        now, limit, stall = time.monotonic(), self.task.time_limit, self.task.stall_limit
+        if self._shares[self.index] > self._share:
+            self._share, self._moved = self._shares[self.index], now
+        if limit is not None and now - self._began > limit:
+            return Failure("timeout", f"killed after its time limit of {limit:g} s")
+        if stall is not None and now - self._moved > stall:
+            return Failure("timeout", f"killed after {stall:g} s without progress")
+        if self._bytes() > self._memory:
+            limit_gb = self._memory / 1e9
+            return Failure("out_of_memory", f"killed above its memory limit of {limit_gb:.3g} GB")
+        return self.WORKING
+
+    def end(self) -> None:
+        """Ends the process, and all that it started."""
+        self._process.kill()
+        self._process.join()
+        _pids.discard(self._process.pid)
+        self._output.close()
+        with _begins_or_ends:
+            _kill_strays()
+
+    def _bytes(self) -> int:
+        import psutil
+
+        total = 0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = psutil.Process(self._process.pid)
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += process.memory_info().rss
+        return total
+
+    def _listen(self) -> None:
+        """Keeps the last of what it has printed."""
+        while not self._output.closed:
+            try:
+                words = os.read(self._output.fileno(), 1 << 16)
+            except BlockingIOError:
+                return
+            if not words:
+                self._output.close()
+            if self.task.echo:
+                print(words.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+            self._words = (self._words + words)[-4 * LAST_WORDS :]
+
+    def _returned(self) -> Any:
+        try:
+            with self._to.open("rb") as file:
+                return plain(file)
+        except FileNotFoundError:
+            words = self._words.decode(errors="replace").strip()[-LAST_WORDS:]
+            reason = f"its process ended with exit code {self._process.exitcode}"
+            return Failure("crashed", f"{reason}; its last words: {words}" if words else reason)
+
+
+def _kill_strays() -> None:
+    """Kills what tasks that ended have left behind. The server adopts it (`server`)."""
+    import psutil
+
+    strays: Sequence[Any] = (None,)
+    while strays:  # what dies leaves its own children behind
+        strays = ()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+            strays = [child for child in server.children() if child.pid not in _pids]
+        for stray in strays:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stray.kill()
+        psutil.wait_procs(strays)
+
+
+def _work(
+    shares: Any,
+    index: int,
+    function: str,
+    arguments: tuple[Any, ...],
+    to: Path,
+    output: Connection,
+    environment: dict[str, str],
+) -> None:
+    """What a task's process does. It takes over today's environment, since the server that it was
+    forked from keeps that of the first run. It ends with the server, which ends with the process
+    that runs the tasks, and it has a session of its own: what it sends to its process group, and
+    what a terminal sends, reaches nobody else. It ends at once, whatever threads are left."""
+    os.setsid()
+    importlib.import_module(SERVER).end_with_parent(signal.SIGKILL)
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+
+    def report(share: float) -> None:
+        shares[index] = share
+
+    result = outcome(function_named(function), *arguments, report)
+    os.umask(0o077)  # whatever the task has made of it
+    part = to.with_suffix(".part")
+    part.write_bytes(result)
+    part.rename(to)
+    os._exit(0)
