@@ -7,7 +7,6 @@ no PyTorch.
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,10 @@ from vsml_bench.evaluation.runner import (
     run_cells,
 )
 from vsml_bench.meta_training.job import Job, artifact_path
-from vsml_bench.owners import Claim, kept, sweep
+from vsml_bench.owners import Claim, kept
 from vsml_bench.plugins import is_place
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.provenance import git_state
-from vsml_bench.storage import check_writable
 from vsml_bench.suites import Suite, find_split, find_suite
 
 if TYPE_CHECKING:
@@ -260,13 +258,10 @@ def meta_train(
     folder = Path(out) if out is not None else paths.made()
     setting = Setting((folder,), _path(data_root), device, command, git_state())
     of_split = find_split(split) if job.side.datasets else None
-    sweep(folder)
-    check_writable(folder)
     claim = Claim(artifact_path(folder, job))
-    while not claim.take() and claim.is_others():
-        time.sleep(1.0)  # another process makes it
     with kept([claim]):
-        path: Path = run_apart("train_in_view", job, of_split, setting, threads, progress)
+        arguments = (job, of_split, setting, threads, progress, claim)
+        path: Path = run_apart("train_in_view", *arguments)
     return path
 
 

@@ -30,9 +30,6 @@ Relation: TypeAlias = Literal[
     "unseen_modality",
 ]
 
-MOST_STEPS = 10**9
-"""Of one cell, in all of its lifetimes: outcomes are kept of each."""
-
 
 @dataclass(frozen=True)
 class Split:
@@ -154,11 +151,6 @@ def find_suite(reference: str | os.PathLike[str]) -> Suite:
         path = paths.tasks() / "suites" / f"{reference}.toml"
         name, prefix = reference, ""
     suite = config.build(Suite, _named(name, path), path.name)
-    if suite.lifetimes * suite.steps > MOST_STEPS:
-        raise VsmlBenchError(
-            f"{path.name}: {suite.lifetimes} lifetimes of {suite.steps} steps are more than the "
-            f"{MOST_STEPS} steps that a cell can have; ask for fewer."
-        )
     listed = [paths.located(split, path) for split in suite.splits]
     for split in listed:
         if reason := paths.missing(split):

@@ -144,7 +144,7 @@ class Logs(Base):
 
     def predict(self, state, inputs):
         log = "LOG"
-        if state.steps.max() == 20 and not hasattr(self, "begun"):
+        if state.steps.max() == 20 and len(state.steps) > 1 and not hasattr(self, "begun"):
             self.begun = True
             with open(log, "a") as file:
                 file.write("cell\\n")
@@ -232,7 +232,11 @@ def test_workers_and_what_they_started_end_with_the_run(tmp_path: Path) -> None:
         pipe = tmp_path / number.name
         os.mkfifo(pipe)
         command = [sys.executable, str(script), str(pipe)]
-        runs[pipe] = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+        runs[pipe] = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup
+        )
     for pipe, run in runs.items():
         processes = [psutil.Process(int(pid)) for pid in pipe.read_text().split()]
         assert len(processes) == 2
@@ -241,7 +245,6 @@ def test_workers_and_what_they_started_end_with_the_run(tmp_path: Path) -> None:
         assert not psutil.wait_procs(processes, 120)[1]
 
 
-@today("headers are read, and sizes are not compared with them")
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("part", ["images-idx3", "labels-idx1"])
 def test_half_a_file_is_not_here(tmp_path: Path, ending: str, part: str) -> None:
@@ -253,10 +256,10 @@ def test_half_a_file_is_not_here(tmp_path: Path, ending: str, part: str) -> None
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     rows = call("data", "--json", "--data-root", tmp_path).json["datasets"]
     (row,) = (row for row in rows if row["name"] == "kmnist")
-    assert not row["available"] and row["train"] is None and file.name in row["reason"]
+    assert row["train"] is None and row["test"] == 30  # the test partition is whole
+    assert file.name in row["reason"]
 
 
-@today("the file is unpacked to its end, whatever its header says")
 def test_a_file_that_expands_beyond_its_header(tmp_path: Path) -> None:
     import tracemalloc
 
@@ -275,7 +278,6 @@ def test_a_file_that_expands_beyond_its_header(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-@today("exit code 0 and no output")
 @pytest.mark.parametrize(
     "command", [["check"], ["plan", "--suite", "smoke", "--learner"]], ids=" ".join
 )

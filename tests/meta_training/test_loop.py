@@ -33,7 +33,8 @@ KILLED = [
 
 
 def train(folder: Path, *more: object) -> Outcome:
-    return call(*BASE, *tiny_recipe_options(), "--threads", 1, "--out", folder, *more)
+    threads = [] if "--threads" in more else ["--threads", 1]
+    return call(*BASE, *tiny_recipe_options(), *threads, "--out", folder, *more)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ from vsml_bench.errors import VsmlBenchError
 CONFIDENCE = 0.95
 DECIMALS = 9
 """Of published numbers: coarser than the rounding noise between machines, finer than any need."""
+NOTHING = 1e-12
+"""Rounding alone makes a width of as much where there is none."""
 WINDOW = 100
 """Steps at either end of a lifetime that early and final accuracy look at."""
 
@@ -297,7 +299,7 @@ def _interval(
 
         df = max(1.0, variance**2 / squares)
         below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
-    if below == 0 or any(share.few for share in shares):
+    if below < NOTHING or any(share.few for share in shares):
         lower, higher = reach(shares)
         below, above = max(below, lower), max(above, higher)
     return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))

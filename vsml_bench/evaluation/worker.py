@@ -4,6 +4,7 @@ whatever happens into a record."""
 from __future__ import annotations
 
 import datetime
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from vsml_bench.execution import choose_device, decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, make_artifact, ready
 from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
+from vsml_bench.owners import Claim, sweep
 from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import peak_memory_bytes, reset_peak_memory, scrub, versions
@@ -102,14 +104,19 @@ def train_in_view(
     setting: Setting,
     threads: int | None,
     progress: bool,
+    claim: Claim,
     report: Callable[[float], None],
 ) -> Path:
-    """`train` while somebody watches. split: whose sides must share no example."""
+    """`train` while somebody watches. split: whose sides must share no example. claim: on the file
+    that is made, on behalf of who waits for it."""
     if split is not None:
         check_disjoint(split, setting.root)
     execution = decide(setting.device, threads)
     folder, root = setting.folders[0], setting.root
+    sweep(folder)
     check_writable(folder)
+    while not claim.take() and claim.is_others():
+        time.sleep(1.0)  # another process makes it
     return make_artifact(
         job, folder, execution, root, progress=progress, command=setting.command, report=report
     )
