@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
+from vsml_bench.boards.page.page import to_html
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
@@ -254,6 +255,7 @@ FORMATS: Mapping[str, Format] = {
     "markdown": Format(to_markdown, "md"),
     "csv": Format(to_csv, "csv"),
     "json": Format(to_json, "json"),
+    "html": Format(to_html, "html"),
 }
 """Name, as the command line knows it -> format."""
 

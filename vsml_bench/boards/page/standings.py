@@ -1,0 +1,184 @@
+"""Each learner in one line: how well it does on tasks like those it was meta-trained on, how well
+on data that it has never seen, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vsml_bench.boards import statistics
+from vsml_bench.boards.board import Board
+from vsml_bench.boards.groups import Group
+from vsml_bench.boards.statistics import Interval, Scores
+
+HOME = ("same_tasks", "unseen_tasks")
+"""Relations of splits whose tasks are like those of meta-training, the first that a board has."""
+AWAY = (
+    ("unseen_dataset", "unseen_shape", "unseen_modality"),
+    ("unseen_classes",),
+    ("unseen_tasks",),
+)
+"""Relations of splits with data that meta-training has never seen, strongest first; of a board,
+those of the first line that it has count."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a learner takes, as a mean of the cells that have a score. Times compare on one device
+    only."""
+
+    device: str
+    meta_train_seconds: float
+    meta_train_examples: int
+    """In all lifetimes of all meta-updates; 0 for a learner that is not meta-trained."""
+    seconds_per_1000: float
+    """Meta-test seconds for 1,000 examples."""
+    state_floats: int
+    meta_parameters: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One learner, on one device where it was run on several."""
+
+    label: str
+    family: str
+    home: Interval | None
+    """Accuracy in [0, 1] on tasks like those of meta-training; None where a split lacks a score,
+    or where there is no such split."""
+    away: Interval | None
+    """Likewise on data that meta-training has never seen."""
+    rank_low: int | None
+    """Best and worst place by `away` that no decided paired difference excludes."""
+    rank_high: int | None
+    tie: int | None
+    """Number of its group: the learners that are not decidedly worse than the best of the group."""
+    cost: Cost | None
+
+
+def labels(board: Board) -> dict[int, str]:
+    """Index of a row -> what the page calls its learner: with the device where some split has it on
+    several."""
+    devices: dict[tuple[str, str], set[str]] = {}
+    for row in board.rows:
+        devices.setdefault((row.group.learner, row.group.split), set()).add(row.group.device)
+    several = {learner for (learner, _), found in devices.items() if len(found) > 1}
+    return {
+        index: f"{of.learner} ({of.device})" if of.learner in several else of.learner
+        for index, of in enumerate(row.group for row in board.rows)
+    }
+
+
+def by_label(board: Board) -> dict[str, list[Group]]:
+    """Label -> its groups, split by split, in alphabetical order of labels."""
+    found: dict[str, list[Group]] = {}
+    for index, label in labels(board).items():
+        found.setdefault(label, []).append(board.rows[index].group)
+    return dict(sorted(found.items()))
+
+
+def splits_like(board: Board, relations: Sequence[str]) -> tuple[str, ...]:
+    """The splits with one of the relations on which anybody has a score, in planned order."""
+    scored = [row.group for row in board.rows if row.group.finished]
+    return tuple(dict.fromkeys(of.split for of in scored if of.relation in relations))
+
+
+def home_splits(board: Board) -> tuple[str, ...]:
+    """Those on the horizontal axis of the first picture; () where the board has none."""
+    away = away_splits(board)
+    found = (splits_like(board, (relation,)) for relation in HOME)
+    return next((splits for splits in found if splits and splits != away), ())
+
+
+def away_splits(board: Board) -> tuple[str, ...]:
+    """Those with data that meta-training has never seen."""
+    found = (splits_like(board, relations) for relations in AWAY)
+    return next((s for s in found if s), ()) or splits_like(board, ("same_tasks",))
+
+
+def scores_over(groups: Sequence[Group], splits: Sequence[str]) -> Scores | None:
+    """Accuracy over one lifetime on each of the splits, which count alike, [seeds, lifetimes]; None
+    where a split lacks a score.
+
+    Row s is the same meta-trained learner on all splits. Lifetimes of different splits are
+    unrelated, so that any pairing of them will do; as many count as all splits have.
+    """
+    of = {group.split: group.scores for group in groups if group.finished}
+    if not splits or not set(splits) <= of.keys():
+        return None
+    parts = [of[split] for split in splits]
+    seeds, lifetimes = np.array([part.shape for part in parts]).min(0)
+    found: Scores = np.mean([part[:seeds, :lifetimes] for part in parts], axis=0)
+    return found
+
+
+def standings(board: Board) -> list[Standing]:
+    """All learners, best on data never seen first, those without such a score last."""
+    groups = by_label(board)
+    home, away = home_splits(board), away_splits(board)
+    scores = {label: scores_over(of, away) for label, of in groups.items()}
+    placed = {label: found for label, found in scores.items() if found is not None}
+    order = sorted(placed, key=lambda label: (-float(placed[label].mean()), label))
+    ties = _ties(order, placed)
+    found = []
+    for label in [*order, *(label for label in groups if label not in placed)]:
+        of = groups[label]
+        low = high = None
+        if label in placed:
+            others = [placed[o] for o in order if o != label]
+            against = [statistics.paired_difference(placed[label], other) for other in others]
+            low = 1 + sum(d.decided and d.mean < 0 for d in against)
+            high = len(order) - sum(d.decided and d.mean > 0 for d in against)
+        found.append(
+            Standing(
+                label,
+                of[0].plans[0].job.learner.family,
+                _estimate(of, home),
+                _estimate(of, away),
+                low,
+                high,
+                ties.get(label),
+                cost_of(of),
+            )
+        )
+    return found
+
+
+def _estimate(groups: Sequence[Group], splits: Sequence[str]) -> Interval | None:
+    scores = scores_over(groups, splits)
+    return None if scores is None else statistics.estimate(scores, groups[0].has_meta_parameters)
+
+
+def _ties(order: Sequence[str], scores: Mapping[str, Scores]) -> dict[str, int]:
+    """Label -> number of its group."""
+    ties: dict[str, int] = {}
+    leader, number = "", 0
+    for label in order:
+        if not leader or statistics.paired_difference(scores[leader], scores[label]).decided:
+            leader, number = label, number + 1
+        ties[label] = number
+    return ties
+
+
+def cost_of(groups: Sequence[Group]) -> Cost | None:
+    """None where no cell has a score."""
+    cells = [cell for group in groups for cell in group.ok]
+    if not cells:
+        return None
+    seconds = [cell.provenance.seconds for cell in cells]
+    examples = sum(
+        cell.correct.shape[0] * (cell.plan.protocol.examples or cell.correct.shape[1])
+        for cell in cells
+    )
+    recipes = {cell.plan.job.key: cell.plan.job for cell in cells}
+    jobs = [job.recipe.examples for job in recipes.values() if job.recipe is not None]
+    return Cost(
+        " / ".join(sorted({cell.provenance.hardware for cell in cells})),
+        float(np.mean([each.get("meta_train", 0.0) for each in seconds])),
+        round(sum(jobs) / len(jobs)) if jobs else 0,
+        1000 * sum(each.get("meta_test", 0.0) for each in seconds) / examples,
+        max(cell.provenance.state_floats for cell in cells),
+        max(cell.provenance.meta_parameters for cell in cells),
+    )
