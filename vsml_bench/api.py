@@ -167,27 +167,32 @@ def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) 
 
 
 def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
-    """The board of a suite: a pure function of the cells in the folder and today's plan.
-
-    Where PyTorch is not installed, learners' cards cannot be read. The newest ones in the cells
-    then stand for them, so that a board of stored cells needs nothing else.
-    """
+    """The board of a suite: a pure function of the cells in the folder and today's plan, or, where
+    PyTorch is not installed so that learners' cards cannot be read, `stored_board`."""
+    if importlib.util.find_spec("torch") is None:
+        selection.pop("overrides", None)
+        return stored_board(suite, folder, **selection)
     from vsml_bench.boards.board import build_board
 
     of = find_suite(suite)
     cells, problems = load_cells(board_folder(suite, folder) / "cells")
-    if importlib.util.find_spec("torch") is not None:
-        plans = plan(suite, **selection)
-    else:
-        selection.pop("overrides", None)
-        chosen = Selection(**selection)
-        known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
-        for card in [card for found in known.values() for card in found]:
-            if card.recipe is not None and card.recipe.starts_from:
-                name = card.recipe.starts_from
-                known.setdefault(name, cards_in(cells, name, of))
-        plans = plan_suite(of, known, chosen)
-    return build_board(of.name, cells, plans, problems, of.study)
+    return build_board(of.name, cells, plan(suite, **selection), problems, of.study)
+
+
+def stored_board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
+    """The board as it was when its cells were run: the newest cards in them stand for the learners,
+    so that nothing else is needed. selection: as in `board`, but for `overrides`."""
+    from vsml_bench.boards.board import build_board
+
+    of = find_suite(suite)
+    cells, problems = load_cells(board_folder(suite, folder) / "cells")
+    chosen = Selection(**selection)
+    known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+    for card in [card for found in known.values() for card in found]:
+        if card.recipe is not None and card.recipe.starts_from:
+            name = card.recipe.starts_from
+            known.setdefault(name, cards_in(cells, name, of))
+    return build_board(of.name, cells, plan_suite(of, known, chosen), problems, of.study)
 
 
 def cards_in(cells: Iterable[Cell], reference: str, suite: Suite) -> list[Card]:

@@ -122,9 +122,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     board = verb("leaderboard", "print a suite's board from its cells", suite=True)
     board.add_argument("--results", help="folder of the cells (default: runs/SUITE, or published)")
-    form = "markdown, csv, json, or what a plug-in brings (default: %(default)s)"
+    form = "markdown, csv, json, html (a page, as a file), or a plug-in's (default: %(default)s)"
     board.add_argument("--format", default="markdown", help=form)
-    kept = "also write board.md, .csv and .json, and what a study draws"
+    kept = "also write board.md, .csv, .json and .html, and what a study draws"
     board.add_argument("--write", action="store_true", help=kept)
     differs = "say how it differs from this board.json or 'published'"
     board.add_argument("--compare", metavar="BOARD", help=differs)

@@ -43,6 +43,9 @@ class Format:
     text: Callable[[Board], str]
     ending: str
     """Of its file, `board.ENDING`."""
+    printed: bool = True
+    """Whether it is for reading on a terminal or in a pipe; else the command line writes the file
+    and says where it is."""
 
 
 def to_frame(board: Board) -> pd.DataFrame:
@@ -255,7 +258,7 @@ FORMATS: Mapping[str, Format] = {
     "markdown": Format(to_markdown, "md"),
     "csv": Format(to_csv, "csv"),
     "json": Format(to_json, "json"),
-    "html": Format(to_html, "html"),
+    "html": Format(to_html, "html", printed=False),
 }
 """Name, as the command line knows it -> format."""
 

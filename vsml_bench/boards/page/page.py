@@ -95,29 +95,70 @@ def to_html(board: Board, published: bool = False) -> str:
     script = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     script = f"(function () {{\n'use strict';\n{script}\n}})();"
     scripts = [_library(), script] if drawn else [script]
-    return _environment().get_template("board.html").render(
-        board=board,
-        standings=placed,
-        home=home_splits(board),
-        away=away_splits(board),
-        heads=heads,
-        lines=lines,
-        splits=splits,
-        detectable={s: smallest_detectable(found, s) for s in [OVERALL, *splits]},
-        learners=list(dict.fromkeys(named.values())),
-        relations=list(dict.fromkeys(row.group.relation for row in board.rows)),
-        families=sorted({line.family for line in lines}),
-        missing=missing(board),
-        notes=_notes(board, named),
-        svgs={name: pictures.to_svg(spec) for name, spec in drawn.items()},
-        curve_split=_curve_split(board),
-        shown_curves=list(shown),
-        stream=any(curves),
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        scripts=scripts,
-        policy=_policy(scripts),
-        data=_as_script(data),
+    return (
+        _environment()
+        .get_template("board.html")
+        .render(
+            board=board,
+            standings=placed,
+            outside=pictures.outside(placed),
+            home=home_splits(board),
+            away=away_splits(board),
+            heads=heads,
+            lines=lines,
+            splits=splits,
+            detectable={s: smallest_detectable(found, s) for s in [OVERALL, *splits]},
+            learners=list(dict.fromkeys(named.values())),
+            relations=list(dict.fromkeys(row.group.relation for row in board.rows)),
+            families=sorted({line.family for line in lines}),
+            missing=missing(board),
+            notes=_notes(board, named),
+            svgs={name: pictures.to_svg(spec) for name, spec in drawn.items()},
+            curve_split=_curve_split(board),
+            shown_curves=list(shown),
+            stream=any(curves),
+            style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+            scripts=scripts,
+            policy=_policy(scripts),
+            data=_as_script(data),
+        )
     )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A board in the index of a site."""
+
+    suite: str
+    description: str
+    learners: int
+    splits: int
+    best: str
+    """The learners of the first tied group, with the accuracy of the best one."""
+    board_hash: str
+
+
+def entry(board: Board, description: str) -> Entry:
+    """What the index says of a board; description: the suite's."""
+    placed = [s for s in standings(board) if s.away is not None]
+    tied = ", ".join(s.label for s in placed if s.tie == 1)
+    mean = placed[0].away.mean if placed and placed[0].away else 0.0
+    groups = [row.group for row in board.rows]
+    return Entry(
+        board.suite,
+        description,
+        len({of.learner for of in groups}),
+        len({of.split for of in groups}),
+        f"{tied} ({100 * mean:.1f} %)" if placed else "",
+        board.board_hash,
+    )
+
+
+def to_index(entries: Sequence[Entry], speed: bool) -> str:
+    """The page that links the pages of boards; speed: whether asv's pages are beside them."""
+    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    template = _environment().get_template("index.html")
+    return template.render(entries=entries, speed=speed, style=style)
 
 
 def _table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], list[Line]]:
@@ -132,7 +173,9 @@ def _table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], list[Lin
     for name, column in ordered:
         plain = column.unit in ("", "place")
         numeric = any(isinstance(row[name], int | float) for row in board.rows)
-        heads.append(Head(name, column.title if plain else f"{column.title} ({column.unit})", numeric))
+        heads.append(
+            Head(name, column.title if plain else f"{column.title} ({column.unit})", numeric)
+        )
     heads += [Head(name, title, True) for name, title in _COSTS.items()]
     lines = []
     for index, row in enumerate(board.rows):

@@ -69,7 +69,7 @@ def wins(ours: Scores, theirs: Scores) -> float:
 def _pair(first: str, second: str, split: str, ours: Scores, theirs: Scores, won: float) -> Pair:
     difference = statistics.paired_difference(ours, theirs)
     half = (difference.high - difference.low) / 2
-    known = 0 < half and (difference.low, difference.high) != (-1.0, 1.0)
+    known = half > 0 and (difference.low, difference.high) != (-1.0, 1.0)
     return Pair(
         first,
         second,

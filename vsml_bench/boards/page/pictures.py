@@ -1,10 +1,10 @@
-"""The pictures, as specifications of Vega-Lite that Altair makes: the same one is drawn by the page,
-where it answers to the pointer, and becomes the SVG that stands there without JavaScript."""
+"""The pictures, as specifications of Vega-Lite that Altair makes: the same one is drawn by the
+page, where it answers to the pointer, and becomes the SVG that stands there without JavaScript."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vsml_bench.boards.page.curves import Curve
@@ -18,7 +18,7 @@ Specification: TypeAlias = dict[str, Any]
 
 INK = "#57606a"
 """Of axes and texts; the style sheet gives it another colour where the page is dark."""
-_WIDTH, _HEIGHT = 560, 380
+_WIDTH, _HEIGHT = 720, 380
 _SCHEME = "tableau10"
 _AWAY = "accuracy on data never seen (%)"
 _HOME = "accuracy on tasks like those of meta-training (%)"
@@ -38,20 +38,34 @@ _CONFIG: Specification = {
 def first_sight(standings: Sequence[Standing]) -> Specification:
     """Each learner's accuracy on tasks like those of meta-training against that on data never seen,
     with intervals and the diagonal; where the board has no such tasks, the latter alone."""
-    rows = [{**_base(s), **_percent("away", s.away)} for s in standings if s.away is not None]
+    inside = [s for s in standings if s.away is not None and s not in outside(standings)]
+    rows = [{**_base(s), **_percent("away", s.away)} for s in inside]
     both = [
-        {**_base(s), **_percent("home", s.home), **_percent("away", s.away)}
-        for s in standings
-        if s.home is not None and s.away is not None
+        {**row, **_percent("home", s.home)}
+        for row, s in zip(rows, inside, strict=True)
+        if s.home is not None
     ]
     return _against_home(both) if both else _places(rows)
+
+
+def outside(standings: Sequence[Standing]) -> list[Standing]:
+    """The learners that the pictures leave out, since they would squash all others into a corner:
+    those with less than half of the best accuracy, such as chance."""
+    best = [max((i.mean for s in standings if (i := of(s))), default=0.0) for of in _AXES]
+    return [
+        standing
+        for standing in standings
+        if any(
+            (i := of(standing)) and i.mean < top / 2 for of, top in zip(_AXES, best, strict=True)
+        )
+    ]
 
 
 def _against_home(rows: list[Specification]) -> Specification:
     import altair as alt
 
     ends = [row[f"{axis}{end}"] for row in rows for axis in ("home", "away") for end in _ENDS]
-    low, high = max(0.0, min(ends) - 2), min(100.0, max(ends) + 2)
+    low, high = max(0.0, min(ends) - 1), min(100.0, max(ends) + 1)
     x, y = (alt.Scale(domain=[low, high], nice=False, zero=False) for _ in range(2))
     base = alt.Chart(_values(rows))
     across = base.mark_rule(opacity=0.6, strokeWidth=2).encode(
@@ -64,7 +78,6 @@ def _against_home(rows: list[Specification]) -> Specification:
         x="home:Q",
         y="away:Q",
         color=_family(),
-        shape=alt.Shape("family:N", title="family"),
         tooltip=[_tip("learner"), _tip("family"), _tip("home range"), _tip("away range")],
     )
     names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
@@ -91,7 +104,6 @@ def _places(rows: list[Specification]) -> Specification:
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x="away:Q",
         color=_family(),
-        shape=alt.Shape("family:N", title="family"),
         tooltip=[_tip("learner"), _tip("family"), _tip("away range")],
     )
     return _finish(alt.layer(ranges, points), 24 * max(len(rows), 3))
@@ -111,6 +123,7 @@ def quality_and_cost(standings: Sequence[Standing]) -> Specification | None:
         }
         for s in standings
         if s.away is not None and s.cost is not None and s.cost.seconds_per_1000 > 0
+        if s not in outside(standings)
     ]
     if not rows:
         return None
@@ -205,6 +218,7 @@ def to_svg(specification: Specification) -> str:
 
 
 _ENDS = ("_low", "_high")
+_AXES: tuple[Callable[[Standing], Interval | None], ...] = (lambda s: s.home, lambda s: s.away)
 
 
 def _base(standing: Standing) -> Specification:
