@@ -194,7 +194,7 @@ def _table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], list[Lin
 
 
 _COSTS = {
-    "meta_train_seconds": "meta-training (s)",
+    "meta_train_seconds": "meta-training or tuning (s)",
     "meta_train_examples": "meta-training examples",
     "seconds_per_1000": "meta-test (s for 1,000 examples)",
     "state_floats": "state (floats)",
