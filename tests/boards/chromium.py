@@ -112,11 +112,11 @@ class Chromium:
             self("dispatchMouseEvent", "Input", type=kind, **button)
 
     def press(self, key: str) -> None:
-        """A key such as "Enter"."""
-        text = "\r" if key == "Enter" else ""
-        for kind in ("keyDown", "keyUp"):
-            given = {"text": text} if text and kind == "keyDown" else {}
-            self("dispatchKeyEvent", "Input", type=kind, key=key, code=key, **given)
+        """"Enter" or "Escape"."""
+        given = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Escape": 27}[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self("dispatchKeyEvent", "Input", type="keyDown", **given, **text)
+        self("dispatchKeyEvent", "Input", type="keyUp", **given)
 
     def choose(self, selector: str, value: str) -> None:
         """As a reader who picks from a list or types."""
