@@ -112,7 +112,7 @@ class Chromium:
             self("dispatchMouseEvent", "Input", type=kind, **button)
 
     def press(self, key: str) -> None:
-        """"Enter" or "Escape"."""
+        """ "Enter" or "Escape"."""
         given = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Escape": 27}[key]}
         text = {"text": "\r"} if key == "Enter" else {}
         self("dispatchKeyEvent", "Input", type="keyDown", **given, **text)

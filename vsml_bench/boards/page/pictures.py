@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vsml_bench.boards.page.curves import Curve
 from vsml_bench.boards.page.standings import Standing
@@ -19,7 +19,7 @@ Specification: TypeAlias = dict[str, Any]
 INK = "#57606a"
 """Of axes and texts; the style sheet gives it another colour where the page is dark."""
 _WIDTH, _HEIGHT = 720, 380
-_SCHEME = "tableau10"
+_SCHEME: Literal["tableau10"] = "tableau10"
 _AWAY = "accuracy on data never seen (%)"
 _HOME = "accuracy on tasks like those of meta-training (%)"
 _CONFIG: Specification = {
@@ -258,7 +258,7 @@ def _tip(name: str) -> alt.Tooltip:
     return alt.Tooltip(f"{name}:N", title=_TITLES.get(name, name))
 
 
-def _finish(chart: alt.LayerChart, height: int) -> Specification:
+def _finish(chart: alt.LayerChart | alt.FacetChart, height: int) -> Specification:
     sized = chart.properties(width=_WIDTH, height=height)
     found: Specification = {**sized.to_dict(validate=True), "config": _CONFIG}
     return found
