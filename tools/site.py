@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vsml_bench import api, paths, suites
-from vsml_bench.boards.page.page import Entry, entry, to_html, to_index
+from vsml_bench.boards.page.page import Entry, entry, picture, to_html, to_index
 from vsml_bench.storage import write_atomically
 
 
@@ -20,6 +20,7 @@ def main(out: Path) -> None:
         if folder.name in known and (folder / "cells").is_dir():
             board = api.stored_board(folder.name, folder)
             write_atomically(out / f"{folder.name}.html", to_html(board, published=True).encode())
+            write_atomically(out / f"{folder.name}.svg", picture(board).encode())
             entries.append(entry(board, suites.find_suite(folder.name).description))
     speed = paths.results() / "speed" / "pages"
     if speed.is_dir():

@@ -127,14 +127,16 @@ class Chromium:
             " e.dispatchEvent(new Event(kind, {bubbles: true})); })()"
         )
 
-    def downloaded(self, name: str) -> Path:
-        """The file, once it is whole."""
+    def downloaded(self, name: str) -> str:
+        """The content of the file, once it is whole. It makes room for the next of that name."""
         path = self.downloads / name
         end = time.monotonic() + _PATIENCE
         while not path.is_file() or list(self.downloads.glob("*.crdownload")):
             assert time.monotonic() < end, f"no download of {name}"
             self.value("0")
-        return path
+        text = path.read_bytes().decode()
+        path.unlink()
+        return text
 
     def _ask(self, method: str, session: str = "", **given: Any) -> Any:
         number = next(self._numbers)

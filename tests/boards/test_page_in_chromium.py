@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.boards.chromium import BINARY, Chromium
+from tests.boards.test_page import ACCURACIES, HOSTILE, board_of
 from vsml_bench import api, paths
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.formats import to_frame
@@ -152,18 +154,18 @@ def test_what_to_do_about_missing_scores(browser: Chromium, desk: Board) -> None
 def test_a_download_agrees_with_the_board(browser: Chromium, desk: Board) -> None:
     browser.choose("#f-split", "mnist5k-to-digits")
     browser.click("#get-csv")
-    path = browser.downloaded("desk.csv")
+    text = browser.downloaded("desk.csv")
     expected = to_frame(desk)
     expected = expected[expected["split"] == "mnist5k-to-digits"].reset_index(drop=True)
     columns = {name: str for name in ("note", "reason")}
-    found = pd.read_csv(path, dtype=columns, keep_default_na=True)
+    found = pd.read_csv(io.StringIO(text), dtype=columns, keep_default_na=True)
     pd.testing.assert_frame_equal(
         found.astype(object).where(found.notna(), ""),
         expected.astype(object).where(expected.notna(), ""),
         check_dtype=False,
     )
     browser.click("#get-json")
-    document = json.loads(browser.downloaded("desk.json").read_text())
+    document = json.loads(browser.downloaded("desk.json"))
     assert document["board_hash"] == desk.board_hash
     assert [row["mean"] for row in document["rows"]] == expected["mean"].tolist()
 
@@ -214,3 +216,38 @@ def test_on_a_phone_in_light_and_dark(browser: Chromium, file: Path, scheme: str
     finally:
         browser("clearDeviceMetricsOverride", "Emulation")
         browser("setEmulatedMedia", "Emulation", features=[])
+
+
+def test_names_of_learners_do_no_harm(started: Chromium, tmp_path: Path) -> None:
+    failed = {("away", HOSTILE[0]): {"status": "crashed", "reason": HOSTILE[1]}}
+    accuracies = {name: ACCURACIES["vsml"] for name in HOSTILE}
+    board = board_of({**ACCURACIES, **accuracies}, failed)
+    file = tmp_path / "hostile.html"
+    file.write_text(to_html(board), encoding="utf-8")
+    started.requests.clear()
+    started.errors.clear()
+    started.open(file.as_uri(), READY)
+    assert set(column(started, "learner")) == {*ACCURACIES, *HOSTILE}
+    for name in HOSTILE[1:]:
+        started.choose("#pair-a", name)
+        said = started.value("document.querySelector('#verdict').textContent")
+        assert said.startswith(f"{name} against ")
+    lost = next(i for i, row in enumerate(board.rows) if row["mean"] is None)
+    started.click(f"#results tr[data-row='{lost}'] th button")
+    assert HOSTILE[1] in started.value("document.querySelector('#cells').textContent")
+    started.press("Escape")
+    started.choose("#f-missing", "last")
+    assert f"{len(accuracies) + len(ACCURACIES)} (last)" in column(started, "rank")
+    started.choose("#f-missing", "common")
+    assert set(column(started, "split")) == {"home", "held-out"}
+    started.choose("#f-missing", "")
+    started.click("#get-csv")
+    frame = pd.read_csv(io.StringIO(started.downloaded("desk.csv")))
+    formula = HOSTILE[2]
+    shown = {*ACCURACIES, *HOSTILE, f"'{formula}"} - {formula}
+    assert set(frame["learner"]) == shown, "no spreadsheet runs a name"
+    assert started.value("document.title") == "desk: board of vsml-bench"
+    assert [
+        url for url in started.requests if not url.startswith(("data:", "blob:", "about:"))
+    ] == [file.as_uri()]
+    assert started.errors == []

@@ -138,6 +138,14 @@ class Entry:
     board_hash: str
 
 
+def picture(board: Board) -> str:
+    """The first picture of the page as an SVG, as for a README; "" where nothing has a score."""
+    placed = standings(board)
+    if all(standing.away is None for standing in placed):
+        return ""
+    return pictures.to_svg(pictures.first_sight(placed))
+
+
 def entry(board: Board, description: str) -> Entry:
     """What the index says of a board; description: the suite's."""
     placed = [s for s in standings(board) if s.away is not None]
