@@ -183,6 +183,14 @@ def test_a_learner_without_a_score_on_one_split_has_no_place() -> None:
     assert (fragile.away, fragile.rank_low, fragile.tie) == (None, None, None)
 
 
+def test_the_answer_comes_first(board: Board) -> None:
+    texts = " ".join("".join(Reader(to_html(board)).texts).split())
+    assert "On data never seen vsml is best: 65.0" in texts
+    assert "Not decidedly worse: sgd." in texts
+    alone = board_of({name: ACCURACIES[name] for name in ("vsml", "chance")})
+    assert "All others are decidedly worse." in to_html(alone)
+
+
 def test_costs(board: Board) -> None:
     (group,) = groups_of([run(make_plan(), seconds={"meta_train": 8.0, "meta_test": 1.5})])
     cost = cost_of([group])
