@@ -147,10 +147,10 @@ def test_what_is_missing_is_said_once_for_each_split_and_reason() -> None:
         "a: unavailable: no fashion here (all learners)"
     ]
     cells = [run(plans[0]), run(plans[1], **absent), run(plans[2])]
-    assert missing(build_board("desk", cells, plans)) == [
+    assert set(missing(build_board("desk", cells, plans))) == {
         "a: unavailable: no fashion here (x, seed 1)",
         "a: not run (y, seed 1)",
-    ]
+    }
     assert missing(build_board("desk", [run(plan) for plan in plans], plans)) == []
 
 
