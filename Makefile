@@ -14,7 +14,7 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reference leaderboard test smoke lint format readme lock clean
+.PHONY: help install reference leaderboard site test smoke lint format readme lock clean
 .PHONY: fuzz torture speed growth gpu profile asv asv-compare asv-pages
 
 help: ## list the targets
@@ -67,6 +67,9 @@ leaderboard: export VSML_BENCH_DATA := $(or $(VSML_BENCH_DATA),$(CURDIR)/runs/da
 leaderboard: .venv/.installed ## fetch data, run the desk suite into runs/desk, print its board
 	@$(VSML_BENCH) data fetch --best-effort fashion_mnist mnist
 	@$(call run_and_show,desk,desk --compare published)
+
+site: .venv/.installed ## make pages of all published boards, with an index, in runs/site
+	@.venv/bin/python -m tools.site runs/site
 
 # One thread a worker: more would only compete for the same cores.
 test: .venv/.installed ## run the tests (TESTS=tests/data for some of them)

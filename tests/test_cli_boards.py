@@ -72,9 +72,20 @@ def test_write(finished: Finished, tmp_path: Path) -> None:
     call(*command)
     assert not list(out.glob("board.*"))
     assert call(*command, "--write").code == 0
-    assert sorted(p.name for p in out.glob("board.*")) == ["board.csv", "board.json", "board.md"]
+    endings = ["csv", "html", "json", "md"]
+    assert sorted(p.name for p in out.glob("board.*")) == [f"board.{e}" for e in endings]
     assert json.loads((out / "board.json").read_text()) == board(finished)
     assert (out / "board.csv").read_text().strip() == call(*command, "--format", "csv").out.strip()
+
+
+def test_a_page_is_a_file(finished: Finished, tmp_path: Path) -> None:
+    """Two million signs on a terminal are for nobody."""
+    out = shutil.copytree(finished.folder, tmp_path / "out")
+    shown = call("leaderboard", "--suite", finished.suite, "--results", out, "--format", "html")
+    assert (shown.code, shown.out) == (0, "")
+    assert str(out / "board.html") in shown.err
+    assert [p.name for p in out.glob("board.*")] == ["board.html"]
+    assert board(finished)["board_hash"] in (out / "board.html").read_text()
 
 
 def test_a_track_writes_its_picture(tmp_path: Path) -> None:

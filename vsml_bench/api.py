@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,34 +176,53 @@ def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) 
 def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
     """The board of a suite: a pure function of the cells in the folder and today's plan.
 
-    Where PyTorch is not installed, learners' cards cannot be read. The newest ones in the cells
-    then stand for them, so that a board of stored cells needs nothing else.
+    folder: as in `leaderboard`. Where PyTorch is not installed, learners' cards cannot be read, and
+    it is `stored_board`.
     """
+    if importlib.util.find_spec("torch") is None:
+        selection.pop("overrides", None)
+        return stored_board(suite, folder, **selection)
+    return _board(find_suite(suite), _stored(suite, folder), plan(suite, **selection))
+
+
+def stored_board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
+    """The board of stored cells, which needs nothing else: the newest cards in them stand for the
+    learners. selection: as in `board`, but for `overrides`."""
+    of = find_suite(suite)
+    stored = _stored(suite, folder)
+    cells = [*stored.own, *stored.published]
+    chosen = Selection(**selection)
+    known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+    for card in [card for found in known.values() for card in found]:
+        if card.recipe is not None and card.recipe.starts_from:
+            name = card.recipe.starts_from
+            known.setdefault(name, cards_in(cells, name, of))
+    return _board(of, stored, plan_suite(of, known, chosen))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The cells that a board may show, and files that should hold some."""
+
+    own: list[Cell]
+    published: list[Cell]
+    problems: list[Problem]
+
+
+def _stored(suite: str, folder: Path | str | None) -> _Stored:
+    """The user's own cells and, where no folder is named, the published ones."""
+    own, problems = load_cells(results_folder(suite, folder) / "cells")
+    if folder is not None:
+        return _Stored(own, [], problems)
+    published, damaged = load_cells(paths.results() / find_suite(suite).name / "cells")
+    return _Stored(own, published, problems if own else [*problems, *damaged])
+
+
+def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
     from vsml_bench.boards.board import build_board
 
-    of = find_suite(suite)
-    cells, problems = load_cells(results_folder(suite, folder) / "cells")
-    published: list[Cell] = []
-    damaged: list[Problem] = []
-    if folder is None:
-        published, damaged = load_cells(paths.results() / of.name / "cells")
-    if importlib.util.find_spec("torch") is not None:
-        plans = plan(suite, **selection)
-    else:
-        stored = [*cells, *published]
-        selection.pop("overrides", None)
-        chosen = Selection(**selection)
-        known = {name: cards_in(stored, name, of) for name in chosen.references(of)}
-        for card in [card for found in known.values() for card in found]:
-            if card.recipe is not None and card.recipe.starts_from:
-                name = card.recipe.starts_from
-                known.setdefault(name, cards_in(stored, name, of))
-        plans = plan_suite(of, known, chosen)
-    if cells:
-        cells += _beside(cells, published, plans)
-    else:
-        cells, problems = published, [*problems, *damaged]
-    return build_board(of.name, cells, plans, problems, of.study)
+    beside = _beside(stored.own, stored.published, plans) if stored.own else stored.published
+    return build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
 
 
 def _beside(own: Sequence[Cell], published: Iterable[Cell], plans: Iterable[Plan]) -> list[Cell]:

@@ -179,11 +179,11 @@ def build_parser() -> argparse.ArgumentParser:
     board = verb("leaderboard", "print a suite's board from its cells", suite=True)
     cells = "folder of the cells (default: runs/SUITE, or published)"
     board.add_argument("--results", **PATH, help=cells)
-    form = "markdown, csv, json, or what a plug-in brings (default: %(default)s)"
+    form = "markdown, csv, json, html (a page, as a file), or a plug-in's (default: %(default)s)"
     board.add_argument("--format", default="markdown", help=form)
     same: dict[str, Any] = {"dest": "format", "action": "store_const", "const": "json"}
     board.add_argument("--json", **same, help="the same as --format json")
-    kept = "also write board.md, .csv and .json, and what a study draws"
+    kept = "also write board.md, .csv, .json and .html, and what a study draws"
     board.add_argument("--write", action="store_true", help=kept)
     differs = "say how it differs from this board.json or 'published'"
     board.add_argument("--compare", metavar="BOARD", **PATH, help=differs)

@@ -177,15 +177,22 @@ def leaderboard_command(options: argparse.Namespace) -> int:
     from vsml_bench.studies import find_study
 
     board = api.board(options.suite, options.results, **_selection(options))
-    printed = find_format(options.format).text(board)
-    if options.write:  # files first: whoever reads the output may stop
-        place = api.results_folder(options.suite, options.results)
-        for form in formats().values():
-            write_atomically(place / f"board.{form.ending}", form.text(board).encode())
+    chosen = find_format(options.format)
+    printed = chosen.text(board) if chosen.printed else ""
+    # files first: whoever reads the output may stop
+    place = api.results_folder(options.suite, options.results)
+    forms = formats().values() if options.write else [] if chosen.printed else [chosen]
+    for form in forms:
+        file = place / f"board.{form.ending}"
+        write_atomically(file, form.text(board).encode())
+        if not form.printed:
+            print(f"The page of this board: {file}", file=sys.stderr)
+    if options.write:
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
-    print(printed)
+    if printed:
+        print(printed)
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":

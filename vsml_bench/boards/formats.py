@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
+from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.summary import Summary, labels
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
@@ -46,6 +47,9 @@ class Format:
     text: Callable[[Board], str]
     ending: str
     """Of its file, `board.ENDING`."""
+    printed: bool = True
+    """Whether it is for reading on a terminal or in a pipe; else the command line writes the file
+    and says where it is."""
 
 
 def to_frame(board: Board) -> pd.DataFrame:
@@ -258,6 +262,7 @@ FORMATS: Mapping[str, Format] = {
     "markdown": Format(to_markdown, "md"),
     "csv": Format(to_csv, "csv"),
     "json": Format(to_json, "json"),
+    "html": Format(to_html, "html", printed=False),
 }
 """Name, as the command line knows it -> format."""
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.boards.factory import RECIPE, correctness, make_plan, run
+from vsml_bench.boards import statistics
+from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.formats import to_json
+from vsml_bench.boards.groups import groups_of
+from vsml_bench.boards.page.curves import curve, windows
+from vsml_bench.boards.page.missing import missing
+from vsml_bench.boards.page.origins import badge, command
+from vsml_bench.boards.page.page import entry, to_html, to_index
+from vsml_bench.boards.page.pairs import OVERALL, pairs, wins
+from vsml_bench.boards.page.pictures import pareto
+from vsml_bench.boards.page.standings import away_splits, cost_of, home_splits, standings
+from vsml_bench.evaluation.cell import Adoption, Cell
+
+RELATIONS = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
+ACCURACIES: dict[str, dict[str, list[float]]] = {
+    "vsml": {"home": [0.8, 0.7, 0.9], "held-out": [0.7, 0.8, 0.7], "away": [0.6, 0.7, 0.65]},
+    "sgd": {"home": [0.5, 0.6, 0.5], "held-out": [0.5, 0.4, 0.5], "away": [0.5, 0.65, 0.65]},
+    "chance": {"home": [0.1, 0.1, 0.05], "held-out": [0.1, 0.1, 0.1], "away": [0.1, 0.05, 0.1]},
+}
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>document.title='gone'</script>",
+    '=HYPERLINK("http://x.invalid","y")',
+    "{{ 7 * 7 }} {% raw %}",
+    "'\"&;\u202eabc",
+    "two\nlines --> <!--",
+)
+
+
+def board_of(
+    accuracies: dict[str, dict[str, list[float]]], failed: dict[tuple[str, str], Any] | None = None
+) -> Board:
+    plans = {
+        (split, learner): make_plan(
+            split, learner, relation=RELATIONS[split], recipe=RECIPE if learner == "vsml" else None
+        )
+        for split in RELATIONS
+        for learner in accuracies
+    }
+    cells = [
+        run(plan, **failed[place]) if failed and place in failed else run(plan, of)
+        for place, plan in plans.items()
+        for split, of in accuracies[place[1]].items()
+        if split == place[0]
+    ]
+    return build_board("desk", cells, list(plans.values()))
+
+
+@pytest.fixture(scope="module")
+def board() -> Board:
+    return board_of(ACCURACIES)
+
+
+class Reader(HTMLParser):
+    """What a page has: tags with their attributes, and texts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def data_of(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_page_holds_the_board_and_asks_for_nothing(board: Board) -> None:
+    page = to_html(board)
+    assert data_of(page)["rows"] == json.loads(to_json(board))["rows"]
+    assert len(page.encode()) < 3_000_000
+    reader = Reader(page)
+    for tag, attributes in reader.tags:
+        assert not {"src", "srcset", "action", "background", "poster"} & attributes.keys(), tag
+        assert (attributes.get("href") or "#").startswith("#"), (tag, attributes)
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img")
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 3
+    assert "@import" not in page.split("</style>")[0] and "url(" not in page.split("</style>")[0]
+
+
+def test_same_cells_same_bytes(board: Board, tmp_path: Path) -> None:
+    """In any order of cells, and in another process."""
+    cells = [cell for row in board.rows for cell in row.group.cells]
+    plans = [plan for row in board.rows for plan in row.group.plans]
+    again = build_board(
+        "desk", cells[::-1], sorted(plans, key=lambda p: list(RELATIONS).index(p.split.name))
+    )
+    page = to_html(board)
+    assert to_html(again) == page
+    program = (
+        "import sys; from tests.boards.test_page import *;"
+        "sys.stdout.buffer.write(to_html(board_of(ACCURACIES)).encode());"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.decode() == page
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_a_text_and_nothing_else(name: str) -> None:
+    kind = {split: [0.7, 0.75, 0.8] for split in RELATIONS}
+    with_name, plain = (
+        Reader(to_html(board_of({**ACCURACIES, of: kind}))) for of in (name, "harmless")
+    )
+    assert [tag for tag, _ in with_name.tags] == [tag for tag, _ in plain.tags]
+    handlers = [a for _, attributes in with_name.tags for a in attributes if a.startswith("on")]
+    assert handlers == []
+    assert name in with_name.texts
+
+
+def test_reasons_and_notes_are_texts() -> None:
+    bad: dict[str, Any] = {"status": "crashed", "reason": "</li><b>bold</b>\nof {{ a }}"}
+    found = board_of(ACCURACIES, {("away", "sgd"): bad})
+    assert missing(found) == ["away: crashed: </li><b>bold</b> of {{ a }} (sgd)"]
+    reader = Reader(to_html(found))
+    assert "b" not in [tag for tag, _ in reader.tags]
+    assert missing(found)[0] in reader.texts
+
+
+def test_what_is_missing_is_said_once_for_each_split_and_reason() -> None:
+    absent: dict[str, Any] = {"status": "unavailable", "reason": "no fashion here"}
+    plans = [make_plan("a", n, seed) for n in ("x", "y") for seed in (0, 1)]
+    cells = [run(plan, **absent) for plan in plans]
+    assert missing(build_board("desk", cells, plans)) == [
+        "a: unavailable: no fashion here (all learners)"
+    ]
+    cells = [run(plans[0]), run(plans[1], **absent), run(plans[2])]
+    assert set(missing(build_board("desk", cells, plans))) == {
+        "a: unavailable: no fashion here (x, seed 1)",
+        "a: not run (y, seed 1)",
+    }
+    assert missing(build_board("desk", [run(plan) for plan in plans], plans)) == []
+
+
+def test_standings(board: Board) -> None:
+    assert (home_splits(board), away_splits(board)) == (("home",), ("away",))
+    first, second, third = standings(board)
+    assert [first.label, second.label, third.label] == ["vsml", "sgd", "chance"]
+    assert first.away is not None and first.home is not None
+    assert first.away.mean == pytest.approx(0.65) and first.home.mean == pytest.approx(0.8)
+    # Differences 0.1, 0.05, 0: mean 0.05, standard error 0.05 / sqrt(3), t(2) = 4.3: not decided.
+    assert [(s.rank_low, s.rank_high, s.tie) for s in (first, second, third)] == [
+        (1, 2, 1),
+        (1, 2, 1),
+        (3, 3, 2),
+    ]
+
+
+def test_a_learner_without_a_score_on_one_split_has_no_place() -> None:
+    plans = [
+        make_plan(split, name, relation="unseen_dataset", recipe=None)
+        for split in ("one", "two")
+        for name in ("fragile", "steady")
+    ]
+    cells = [run(plan, [0.9, 0.9, 0.8]) for plan in plans[:3]]
+    cells[1] = run(plans[1], [0.2, 0.3, 0.2])
+    cells += [run(plans[3], [0.2, 0.3, 0.2])]
+    cells[2] = run(plans[2], status="timeout", reason="too slow")
+    steady, fragile = standings(build_board("desk", cells, plans))
+    assert (steady.label, steady.rank_low, steady.tie) == ("steady", 1, 1)
+    assert (fragile.away, fragile.rank_low, fragile.tie) == (None, None, None)
+
+
+def test_the_answer_comes_first(board: Board) -> None:
+    texts = " ".join("".join(Reader(to_html(board)).texts).split())
+    assert "On data never seen vsml is best: 65.0" in texts
+    assert "Not decidedly worse: sgd." in texts
+    alone = board_of({name: ACCURACIES[name] for name in ("vsml", "chance")})
+    assert "All others are decidedly worse." in to_html(alone)
+
+
+def test_costs(board: Board) -> None:
+    (group,) = groups_of([run(make_plan(), seconds={"meta_train": 8.0, "meta_test": 1.5})])
+    cost = cost_of([group])
+    assert cost is not None
+    # 3 lifetimes of 20 examples in 1.5 s; 10 meta-updates of 16 lifetimes of 20 examples
+    assert cost.seconds_per_1000 == pytest.approx(25.0)
+    assert cost.meta_train_seconds == 8.0
+    assert cost.meta_train_examples == 10 * 20 * 16
+    assert (cost.device, cost.state_floats, cost.meta_parameters) == ("some CPU", 10, 2384)
+
+
+def test_pairs_are_the_paired_differences(board: Board) -> None:
+    groups = {(row.group.split, row.group.learner): row.group for row in board.rows}
+    found = {(pair.first, pair.second, pair.split): pair for pair in pairs(board)}
+    assert len(found) == 3 * (3 + 1), "three pairs, three splits and overall"
+    pair = found["sgd", "vsml", "home"]
+    ours, theirs = (groups["home", name].scores for name in ("sgd", "vsml"))
+    expected = statistics.paired_difference(ours, theirs, 20)
+    assert asdict(pair.difference) == pytest.approx(asdict(expected))
+    assert pair.wins == 0.0
+    assert pair.detectable == pytest.approx(1.43 * (pair.difference.high - pair.difference.low) / 2)
+    # on "away" 0.5 against 0.6, 0.65 against 0.7, and a tie
+    assert found["sgd", "vsml", OVERALL].wins == pytest.approx((0 + 0 + 0.5) / 3)
+
+
+def test_wins_counts_all_pairs_of_seeds() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.integers(0, 4, (2, 5)) / 4, rng.integers(0, 4, (3, 5)) / 4
+    one_by_one = [
+        1.0 if a[i] > b[i] else 0.5 if a[i] == b[i] else 0.0
+        for a in ours
+        for b in theirs
+        for i in range(5)
+    ]
+    assert wins(ours, theirs) == pytest.approx(np.mean(one_by_one))
+    assert wins(ours, theirs) + wins(theirs, ours) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 10, 11, 100, 2000])
+def test_windows_cover_every_step_once(steps: int) -> None:
+    ends = windows(steps)
+    assert ends[-1] == steps and ends == sorted(set(ends)) and ends[0] == min(10, steps)
+
+
+def test_a_curve_is_the_accuracy_of_each_window() -> None:
+    cells = [
+        run(make_plan(seed=seed, steps=200), correctness([0.5, 0.6, 0.4], 200)) for seed in (0, 1)
+    ]
+    (group,) = groups_of(cells)
+    found = curve(group)
+    assert found is not None
+    assert found.mean[0] == 0.0 and found.mean[-1] == 1.0, "right answers come last"
+    widths = np.diff([0, *found.ends])
+    assert (widths * found.mean).sum() / 200 == pytest.approx(0.5, abs=1e-3)
+    assert all(
+        low <= mean <= high
+        for low, mean, high in zip(found.low, found.mean, found.high, strict=True)
+    )
+    (few_shot,) = groups_of([run(make_plan(stream=False))])
+    assert curve(few_shot) is None
+
+
+def test_the_front_of_a_device_has_what_no_other_row_beats_in_both() -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            "learner": str(i),
+            "device": "ab"[i % 2],
+            "seconds": float(rng.integers(1, 9)),
+            "away": float(rng.integers(0, 9)),
+        }
+        for i in range(40)
+    ]
+
+    def beaten(row: dict[str, Any], by: dict[str, Any]) -> bool:
+        no_worse = by["seconds"] <= row["seconds"] and by["away"] >= row["away"]
+        better = by["seconds"] < row["seconds"] or by["away"] > row["away"]
+        return bool(by["device"] == row["device"] and no_worse and better)
+
+    best = {
+        (row["device"], row["seconds"], row["away"])
+        for row in rows
+        if not any(beaten(row, other) for other in rows)
+    }
+    assert {(row["device"], row["seconds"], row["away"]) for row in pareto(rows)} == best
+
+
+def test_badges_and_commands() -> None:
+    cell: Cell = run(make_plan(learner="vsml", seed=2))
+    assert (badge(cell, True), badge(cell, False)) == ("published", "self-reported")
+    adoption = Adoption("2026-11-28", "2fbd2a17f88a5482", 1, 20, 0.0, "some CPU", "b1e9")
+    again = run(make_plan(), adopted=(adoption,))
+    assert badge(again, False) == "replayed on 2026-11-28, 2fbd2a17f8"
+    assert command(cell) == (
+        "vsml-bench run --suite desk --split held-out --learner vsml --seed 2 --policy always"
+    )
+    quoted = command(run(make_plan(learner="a b; rm -rf x")))
+    assert "--learner 'a b; rm -rf x'" in quoted
+
+
+def test_an_empty_board_and_a_board_of_episodes_have_pages() -> None:
+    empty = build_board("desk", [], [])
+    assert empty.board_hash in to_html(empty)
+    plans = [make_plan(learner=name, stream=False) for name in ("vsml", "1-nn")]
+    page = to_html(build_board("few", [run(plan) for plan in plans], plans))
+    assert data_of(page)["curves"] == [None, None]
+    assert 'data-picture="curves"' not in page and 'data-picture="first"' in page
+
+
+def test_the_index_links_every_board(board: Board) -> None:
+    of = entry(board, "A & B")
+    assert (of.learners, of.splits, of.best) == (3, 3, "vsml, sgd (65.0 %)")
+    page = to_index([of], speed=True)
+    links = [attributes["href"] for tag, attributes in Reader(page).tags if tag == "a"]
+    assert links == ["desk.html", "speed/index.html"]
+    assert "A &amp; B" in page

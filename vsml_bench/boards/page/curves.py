@@ -1,0 +1,48 @@
+"""How accuracy grows over the examples of a lifetime, in windows that grow as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vsml_bench.boards import statistics
+from vsml_bench.boards.groups import Group
+
+WINDOWS = 24
+FIRST = 10
+"""Examples in the first window."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean accuracy in each window with its 95 % interval; all in [0, 1]."""
+
+    ends: tuple[int, ...]
+    """The last example of each window, counted from 1; a window begins after the one before."""
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def windows(steps: int) -> list[int]:
+    """Last examples of the windows, in even ratios from `FIRST` to the last step."""
+    ends = np.geomspace(min(FIRST, steps), steps, WINDOWS).round().astype(int)
+    return [int(end) for end in np.unique(ends)]
+
+
+def curve(group: Group) -> Curve | None:
+    """None where there is no score, or where predictions are no stream."""
+    if not group.finished or not group.stream:
+        return None
+    ends = windows(group.correct.shape[2])
+    found = [
+        statistics.estimate(
+            statistics.lifetime_scores(group.correct[..., start:end]),
+            group.has_meta_parameters,
+            end - start,
+        )
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    numbers = [[round(getattr(e, name), 4) for e in found] for name in ("mean", "low", "high")]
+    return Curve(tuple(ends), *(tuple(each) for each in numbers))

@@ -1,0 +1,89 @@
+"""Where each number is from: the cells behind a row, and the one command that makes each again."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from vsml_bench.boards.groups import Group
+from vsml_bench.config import as_plain
+from vsml_bench.evaluation.cell import Cell
+from vsml_bench.evaluation.outcomes import outcomes_hash
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One cell, as a reader sees it."""
+
+    badge: str
+    seed: int
+    status: str
+    reason: str
+    command: str
+    key: str
+    """SHA-256 of all that is declared."""
+    outcomes: str
+    """SHA-256 of every outcome; "" where there is none."""
+    checkpoint: str
+    data: dict[str, str]
+    """Side and dataset -> content hash."""
+    learner: str
+    """Name and version."""
+    config: dict[str, Any]
+    recipe: dict[str, Any] | None
+    tuned: dict[str, Any]
+    commit: str
+    versions: dict[str, str]
+    device: str
+    threads: int
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+    created: str
+
+
+def origins(group: Group, published: bool) -> list[Origin]:
+    """Of the cells that a group has, seed by seed; published: whether these are in `results/`."""
+    return [_origin(cell, published) for cell in group.cells]
+
+
+def _origin(cell: Cell, published: bool) -> Origin:
+    where, job = cell.provenance, cell.plan.job
+    return Origin(
+        badge=badge(cell, published),
+        seed=job.seed,
+        status=cell.status,
+        reason=cell.reason,
+        command=command(cell),
+        key=cell.key,
+        outcomes="" if cell.outcomes is None else outcomes_hash(cell.outcomes),
+        checkpoint=where.checkpoint or "",
+        data=where.data_hashes,
+        learner=f"{job.learner.name}, version {job.learner.version}",
+        config=job.learner.config,
+        recipe=None if job.recipe is None else as_plain(job.recipe),
+        tuned=where.tuned,
+        commit=where.git_commit + (" with local changes" if where.git_dirty else ""),
+        versions=where.versions,
+        device=where.hardware,
+        threads=where.threads,
+        seconds={name: round(value, 3) for name, value in where.seconds.items()},
+        peak_memory_bytes=where.peak_memory_bytes,
+        created=where.created,
+    )
+
+
+def badge(cell: Cell, published: bool) -> str:
+    """How far a cell is to be trusted, in a word."""
+    if cell.provenance.adopted:
+        last = max(cell.provenance.adopted, key=lambda adoption: adoption.date)
+        return f"replayed on {last.date}, {last.git_commit[:10]}"
+    return "published" if published else "self-reported"
+
+
+def command(cell: Cell) -> str:
+    """What runs the cell again, in a checkout of its commit."""
+    plan = cell.plan.published()
+    words = ["vsml-bench", "run", "--suite", plan.suite, "--split", plan.split.name]
+    words += ["--learner", plan.job.learner.reference, "--seed", str(plan.job.seed)]
+    return shlex.join([*words, "--policy", "always"])

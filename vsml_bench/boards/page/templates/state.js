@@ -1,0 +1,54 @@
+// What the reader has chosen; it is kept in the address after '#', so that it can be shared.
+const data = JSON.parse(document.getElementById('data').textContent);
+const find = (selector) => document.querySelector(selector);
+const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
+const DEFAULTS = {
+  q: '', split: '', relation: '', family: '', cost: '', missing: '', sort: '', down: '', hide: [],
+  a: '', b: '', cell: '', curves: '', curve: [],
+};
+const views = [];
+let state = read();
+
+function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const found = {};
+  for (const [name, value] of Object.entries(DEFAULTS)) {
+    if (Array.isArray(value)) found[name] = given.getAll(name);
+    else found[name] = given.get(name) || value;
+  }
+  return found;
+}
+
+function change(choices) {
+  Object.assign(state, choices);
+  const said = new URLSearchParams();
+  for (const [name, value] of Object.entries(state)) {
+    if (Array.isArray(value)) value.forEach((each) => said.append(name, each));
+    else if (value !== '') said.set(name, value);
+  }
+  const address = String(said);
+  history.replaceState(null, '', address ? '#' + address : '#main');
+  show();
+}
+
+function show() {
+  views.forEach((view) => view());
+}
+
+// An element with a text or with children; nothing that a learner is called is ever read as HTML.
+function make(tag, content, attributes) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) element.setAttribute(name, value);
+  if (Array.isArray(content)) element.append(...content);
+  else if (content !== undefined && content !== null) element.textContent = String(content);
+  return element;
+}
+
+const points = (share) => (100 * share).toFixed(1);
+const signed = (share) => (share > 0 ? '+' : '') + points(share);
+
+window.addEventListener('hashchange', () => { state = read(); show(); });
+document.addEventListener('DOMContentLoaded', () => {
+  document.documentElement.classList.add('live');
+  show();
+});
