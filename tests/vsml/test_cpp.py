@@ -14,7 +14,7 @@ from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
-from vsml_bench.vsml.fast.cpu import sweep
+from vsml_bench.vsml.fast.sweep import sweep
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.layers import DenseLayer
 from vsml_bench.vsml.sub_rnn import SubRNN
@@ -191,17 +191,17 @@ class OtherStep(VSML):
 
 
 def test_whole_lifetimes_are_those_of_vsml_alone():
-    assert isinstance(fast_code(make(VSMLConfig(), 1.0), CPU, 0), Lifetimes)
-    others: list[Learner] = [
-        OtherStep(VSMLConfig()),
-        VSML(VSMLConfig(hidden=(2,))),
-        VSML(VSMLConfig(batch=2)),
-    ]
+    for config in (
+        *(VSMLConfig(), VSMLConfig(hidden=(2,)), VSMLConfig(layer_norm=True, feed_label=True)),
+        VSMLConfig(hidden=(2,), layerwise=True, backward_pass=True, own_backward_sub_rnn=True),
+    ):
+        assert isinstance(fast_code(make(config, 1.0), CPU, 0), Lifetimes)
+    others: list[Learner] = [OtherStep(VSMLConfig()), VSML(VSMLConfig(batch=2))]
     others += [with_sub_rnns(OtherHeads, VSMLConfig()), LabelVSMLNetwork(LabelVSMLConfig())]
     for other in others:
         assert isinstance(fast_code(other, CPU, 0), type(other))  # by steps
     for none in (
-        *(VSML(VSMLConfig(layer_norm=True)), VSML(VSMLConfig(state_size=8))),
+        *(VSML(VSMLConfig(layer_norm=True, batch=2)), VSML(VSMLConfig(state_size=8))),
         *(VSML(VSMLConfig(ticks=9)), with_sub_rnns(OtherTick, VSMLConfig())),
     ):
         assert fast_code(none, CPU, 0) is None

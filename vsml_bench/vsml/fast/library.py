@@ -19,7 +19,7 @@ STATE_SIZE = 16
 MAX_TICKS = 8
 _FOLDER = Path(__file__).parent
 _SOURCES = ("sweep.cpp", "lifetimes.cpp")
-_HEADERS = ("sub_rnn.h", "vectors.h")
+_HEADERS = ("network.h", "messages.h", "sub_rnn.h", "vectors.h")
 # Where PyTorch is already loaded, its OpenMP serves this code as well.
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 
