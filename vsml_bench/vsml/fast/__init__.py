@@ -1,11 +1,11 @@
 """VSML's equations once more, for speed: in C++ for CPUs, as Triton kernels for CUDA GPUs. Equal to
 what `network`, `dense`, `sub_rnn` and `label_variant` write, up to rounding.
 
-This module says where they apply. The C++ code runs whole lifetimes of networks with dense layers,
-with all of their options but a batch (`lifetimes`), and the sweep of a dense layer without LayerNorm
-(`sweep`), for other networks. On a GPU whole lifetimes of a network with one dense layer run
-(`cuda`). They compute in float32 with N = 16 and few micro-ticks; the GPU also in mixed precision
-where no gradients are asked for. Set VSML_BENCH_KERNEL=0 to never use them.
+This module says where they apply. The C++ code runs whole lifetimes of networks with dense
+layers, with all options but a batch (`lifetimes`), and for other networks the sweep of a dense
+layer without LayerNorm (`sweep`). On a GPU whole lifetimes of a network with one dense layer and no
+options run (`cuda`). They compute in float32 with N = 16 and few micro-ticks; the GPU also in mixed
+precision where no gradients are asked for. Set VSML_BENCH_KERNEL=0 to never use them.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ RESIDENT_ROWS, SHARED_BYTES = 128, 1600
 def unroll(
     learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor
 ) -> tuple[Tensor, VSMLState] | None:
-    """`Learner.unroll` of a network with one dense layer; None where these are not for the kernels."""
+    """`Learner.unroll` of a network with one dense layer; None where the kernels do not apply."""
     packed = pack(learner, state, inputs, labels)
     if not takes(packed):
         return None

@@ -1,8 +1,9 @@
-"""Whole lifetimes of networks with dense layers in one call of C++ (`lifetimes.cpp`), for one set of
-meta-parameters or, under `torch.func.vmap`, for a population of them."""
+"""Whole lifetimes of networks with dense layers in one call of C++ (`lifetimes.cpp`), for one set
+of meta-parameters or, under `torch.func.vmap`, for a population of them."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -27,8 +28,9 @@ _STEPS = (
 
 
 def lives(learner: Learner) -> bool:
-    """Whether its whole lifetimes are those that are written in C++: exactly those of `VSMLNetwork`,
-    with any number of dense layers, but neither a batch nor other sizes of states and messages."""
+    """Whether its whole lifetimes are those that are written in C++: exactly those of
+    `VSMLNetwork`, with any number of dense layers, but neither a batch nor other sizes of states
+    and messages."""
     if not isinstance(learner, VSMLNetwork):
         return False
     config, usual = learner.config, VSMLConfig()
@@ -56,11 +58,8 @@ def unroll(
 ) -> tuple[Tensor, VSMLState] | None:
     """`Learner.unroll` of a network that `lives`; None where these tensors are not for the code. A
     population needs no gradient. Differentiable once."""
-    start = _Start(
-        torch.cat([layer.hidden[:, 0].flatten(1) for layer in state.layers], 1),
-        torch.cat([layer.cell[:, 0].flatten(1) for layer in state.layers], 1),
-        torch.cat([messages[:, 0].flatten(1) for messages in state.feedback], 1),
-    )
+    hidden, cell = zip(*state.layers, strict=True)
+    start = _Start(*map(_side_by_side, (hidden, cell, state.feedback)))
     rows = inputs.flatten(2)  # [T, E, A]
     own = torch.stack([_pack(learner, kind) for kind in range(len(_kinds(learner)))])
     network = _Network(learner, state)
@@ -74,6 +73,12 @@ def unroll(
     return logits, network.unpack(learner, state, inputs, logits, *end)
 
 
+def _side_by_side(parts: tuple[Tensor, ...]) -> Tensor:
+    """The floats [E, ...] of each layer's [E, 1, ...]."""
+    flat = [part.flatten(1) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+
+
 class _Start(NamedTuple):
     """What lifetimes start from."""
 
@@ -85,12 +90,13 @@ class _Start(NamedTuple):
 def _kinds(learner: VSMLNetwork) -> list[SubRNN]:
     """Each has meta-parameters of its own: those of the way up, then those of the way down."""
     backward = learner.backward_sub_rnns if learner.config.backward_pass else None
-    return [*learner.sub_rnns, *(backward or ())]  # type: ignore[list-item]
+    return [*learner.sub_rnns, *(backward or ())]
 
 
 def _pack(learner: VSMLNetwork, kind: int) -> Tensor:
-    """The meta-parameters of a kind of sub-RNN, as `SubRNN` in `messages.h` has them. Those that only
-    matter to messages up, or down, are zeros where no sweep sends any: they get no gradient."""
+    """The meta-parameters of a kind of sub-RNN, as `SubRNN` in `messages.h` has them. Those that
+    only matter to messages up, or down, are zeros where no sweep sends any: they get no
+    gradient."""
     sub_rnn, own = _kinds(learner)[kind], len(learner.sub_rnns)
     only_in_first_layer = kind % own == 0 and (own > 1 or len(learner.layers) == 1)
     sends_up, sends_down = kind < own, not only_in_first_layer
@@ -157,7 +163,7 @@ class _Network:
         widths, lifetimes = self.widths, inputs.shape[1]
         states = sum(a * b for a, b in self.grids) * library.STATE_SIZE
         shapes = (
-            (self.grids, list(zip(widths[:-1], widths[1:], strict=True))),
+            (self.grids, list(pairwise(widths))),
             (inputs.shape[2], widths[0]),
             (labels.shape, inputs.shape[:2]),
             (hidden.shape, (lifetimes, states)),

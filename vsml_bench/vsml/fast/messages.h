@@ -77,28 +77,31 @@ inline void speak(const SubRNN& own, bool down, const float* sums, int64_t neuro
     }
 }
 
-// The gradient of `speak`: from dL/dmessages to dL/dsaid of each sub-RNN [neurons, N].
+// The gradient of `speak`: adds dL/dheads to `into`, from dL/dmessages and the same sums.
+inline void add_to_heads(bool down, const float* sums, const float* d_messages, int64_t neurons,
+                         int64_t count, SubRNN& into) {
+    for (int64_t u = 0; u < neurons; ++u) {
+        float of_sum[M];
+        for (int m = 0; m < M; ++m) {
+            into.heads_bias[down * M + m] += d_messages[u * M + m];
+            of_sum[m] = d_messages[u * M + m] / count;
+        }
+        for (int n = 0; n < N; ++n)
+            for (int m = 0; m < M; ++m) into.heads[n][down * M + m] += of_sum[m] * sums[u * N + n];
+    }
+}
+
+// And dL/dsaid of each sub-RNN [neurons, N].
 inline void speak_backwards(const Kind& kind, bool down, const float* d_messages, int64_t neurons,
                             int64_t count, float* d_said) {
+    const float share = 1.0f / count;
     for (int64_t u = 0; u < neurons; ++u)
         for (int n = 0; n < N; n += LANES) {
             Vector sum = {};
             UNROLLED
             for (int m = 0; m < M; ++m)
-                sum += d_messages[u * M + m] / count * load(kind.heads_transposed[down * M + m] + n);
-            store(d_said + u * N + n, sum);
-        }
-}
-
-// And to those of the heads, which are added.
-inline void add_to_heads(bool down, const float* sums, const float* d_messages, int64_t neurons,
-                         int64_t count, SubRNN& into) {
-    for (int64_t u = 0; u < neurons; ++u)
-        for (int m = 0; m < M; ++m) {
-            const float gradient = d_messages[u * M + m];
-            into.heads_bias[down * M + m] += gradient;
-            for (int n = 0; n < N; ++n)
-                into.heads[n][down * M + m] += gradient * (sums[u * N + n] / count);
+                sum += d_messages[u * M + m] * load(kind.heads_transposed[down * M + m] + n);
+            store(d_said + u * N + n, sum * share);
         }
 }
 
@@ -109,8 +112,9 @@ inline void add_up_shares_backwards(const float* messages, int64_t neurons,
     for (int64_t u = 0; u < neurons; ++u) {
         const float* gradient = d_shares + u * GATES;
         for (int m = 0; m < M; ++m)
-            for (int at = 0; at < GATES; at += LANES)
-                add(into[m] + at, messages[u * M + m] * load(gradient + at));
+            if (messages[u * M + m] != 0.0f)  // at the top most are
+                for (int at = 0; at < GATES; at += LANES)
+                    add(into[m] + at, messages[u * M + m] * load(gradient + at));
         if (!d_messages) continue;
         float sums[4][M] = {};  // no product waits for the one before it
         for (int i = 0; i < GATES; i += 4)

@@ -53,37 +53,45 @@ class Sweeper {
     const Network& network;
     std::vector<float> below, above, d_below, d_above;  // shares of the gates [A, 4N], [B, 4N]
     std::vector<float> up, down, d_up, d_down;  // sums of what is said [B, N], [A, N]
-    alignas(64) Gates shares = {};
     alignas(64) Units padded, said, inverse, d_said;
     Backward block;
 
-    // The share of the input x [A] of the first layer, else that of messages.
+    // What a block's shares are made of: arrays that the compiler knows nothing else writes to.
     template <bool FIRST>
-    INLINE void fill(const Kind& kind, const float* x, const Place& place, int64_t outputs) {
-        place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
-            for (int at = 0; at < GATES; at += LANES) {
-                const Vector from_above = load(above.data() + b * GATES + at);
-                if constexpr (FIRST)
-                    store(shares[row] + at, x[a] * load(kind.from_below[0] + at) + from_above);
-                else
-                    store(shares[row] + at, load(below.data() + a * GATES + at) + from_above);
-            }
-        });
-    }
+    struct Seen {
+        const float *below, *above;  // x [A] in the first layer, else shares [A, 4N]; shares [B, 4N]
+        alignas(64) float from_x[GATES];
+        Seen(const Kind& kind, const float* below, const float* above) : below(below), above(above) {
+            copy(kind.from_below[0], GATES, from_x);
+        }
+        INLINE void fill(const Place& place, int64_t outputs, Gates& shares) const {
+            place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
+                for (int at = 0; at < GATES; at += LANES) {
+                    const Vector from_above = load(above + b * GATES + at);
+                    if constexpr (FIRST)
+                        store(shares[row] + at, below[a] * load(from_x + at) + from_above);
+                    else
+                        store(shares[row] + at, load(below + a * GATES + at) + from_above);
+                }
+            });
+        }
+    };
     template <bool FIRST>
-    void begin(const Kind& kind, const Layer& layer, const float* from_below, const float* from_above) {
+    Seen<FIRST> begin(const Kind& kind, const Layer& layer, const float* from_below, const float* from_above) {
         add_up_shares(from_above, layer.outputs, kind.from_above, kind.bias, above.data());
         if (!FIRST) add_up_shares(from_below, layer.inputs, kind.from_below, nullptr, below.data());
         std::fill_n(up.begin(), layer.outputs * N, 0.0f);
         if (!FIRST) std::fill_n(down.begin(), layer.inputs * N, 0.0f);
+        return {kind, FIRST ? from_below : below.data(), above.data()};
     }
     template <bool FIRST>
-    INLINE void add_said(const float* of_block, const Place& place, int64_t outputs) {
+    static INLINE void add_said(const float* of_block, const Place& place, int64_t outputs, float* up,
+                                float* down) {
         place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
             for (int n = 0; n < N; n += LANES) {
                 const Vector own = load(of_block + row * N + n);
-                add(up.data() + b * N + n, own);
-                if (!FIRST) add(down.data() + a * N + n, own);
+                add(up + b * N + n, own);
+                if (!FIRST) add(down + a * N + n, own);
             }
         });
     }
@@ -106,20 +114,25 @@ public:
     template <bool FIRST>
     void sweep(const Kind& kind, const Layer& layer, const float* from_below, const float* from_above,
                At before, At after, float* up_messages, float* down_messages) {
-        begin<FIRST>(kind, layer, from_below, from_above);
-        over_blocks(layer.inputs, layer.outputs, [&](const Place& place) {
+        const Seen<FIRST> seen = begin<FIRST>(kind, layer, from_below, from_above);
+        const bool norm = network.norm;
+        const int ticks = network.ticks;
+        const int64_t outputs = layer.outputs;
+        float *said_up = up.data(), *said_down = down.data();
+        alignas(64) Gates shares = {};
+        over_blocks(layer.inputs, outputs, [&](const Place& place) {
             const At own = after + place.first * N, old = before + place.first * N;
-            fill<FIRST>(kind, from_below, place, layer.outputs);
-            forward_block(network.ticks, shares, kind.weight, place.rows, old.hidden, old.cell,
+            seen.fill(place, outputs, shares);
+            forward_block(ticks, shares, kind.weight, place.rows, old.hidden, old.cell,
                           own.hidden, own.cell);
             const float* of_block = own.hidden;
-            if (network.norm) {
+            if (norm) {
                 const bool whole = place.rows == ROWS;
                 if (!whole) read(own.hidden, place.rows, padded);
                 normalise(kind.own, whole ? as_units(own.hidden) : padded, said, inverse);
                 of_block = said[0];
             }
-            add_said<FIRST>(of_block, place, layer.outputs);
+            add_said<FIRST>(of_block, place, outputs, said_up, said_down);
         });
         if (up_messages) speak(kind.own, false, up.data(), layer.outputs, layer.inputs, up_messages);
         if (down_messages) speak(kind.own, true, down.data(), layer.inputs, layer.outputs, down_messages);
@@ -133,31 +146,40 @@ public:
                          const float* from_above, At before, At d_states, const float* d_up_messages,
                          const float* d_down_messages, float* d_from_below, float* d_from_above,
                          SubRNN& into) {
-        begin<FIRST>(kind, layer, from_below, from_above);
+        const Seen<FIRST> seen = begin<FIRST>(kind, layer, from_below, from_above);
+        const bool norm = network.norm;
+        const int ticks = network.ticks;
         const int64_t inputs = layer.inputs, outputs = layer.outputs;
+        float *said_up = up.data(), *said_down = down.data();
+        float *into_above = d_above.data(), *into_below = d_below.data();
+        const float* d_said_up = d_up_messages ? d_up.data() : nullptr;
+        const float* d_said_down = d_down_messages ? d_down.data() : nullptr;
+        alignas(64) Gates shares = {};
         std::fill_n(d_above.begin(), outputs * GATES, 0.0f);
         if (!FIRST) std::fill_n(d_below.begin(), inputs * GATES, 0.0f);
         if (d_up_messages) speak_backwards(kind, false, d_up_messages, outputs, inputs, d_up.data());
         if (d_down_messages) speak_backwards(kind, true, d_down_messages, inputs, outputs, d_down.data());
         over_blocks(inputs, outputs, [&](const Place& place) {
-            fill<FIRST>(kind, from_below, place, outputs);
+            seen.fill(place, outputs, shares);
             const int64_t at = place.first * N;
             block.kept[0].before.read(before.hidden + at, before.cell + at, place.rows);
             block.gradients.read(d_states.hidden + at, d_states.cell + at, place.rows);
-            const Units& hidden = block.forwards(network.ticks, kind.weight, shares).hidden;
-            if (network.norm) normalise(kind.own, hidden, said, inverse);
-            Units& into_said = network.norm ? d_said : block.gradients.hidden;
-            if (network.norm) std::fill_n(d_said[0], ROWS * N, 0.0f);
+            const Units& hidden = block.forwards(ticks, kind.weight, shares).hidden;
+            Units& into_said = norm ? d_said : block.gradients.hidden;
+            if (norm) {
+                normalise(kind.own, hidden, said, inverse);
+                std::fill_n(d_said[0], ROWS * N, 0.0f);
+            }
+            add_said<FIRST>(norm ? said[0] : hidden[0], place, outputs, said_up, said_down);
             place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
                 for (int n = 0; n < N; n += LANES) {
-                    if (d_up_messages) add(into_said[row] + n, load(d_up.data() + b * N + n));
-                    if (d_down_messages) add(into_said[row] + n, load(d_down.data() + a * N + n));
+                    if (d_said_up) add(into_said[row] + n, load(d_said_up + b * N + n));
+                    if (d_said_down) add(into_said[row] + n, load(d_said_down + a * N + n));
                 }
             });
-            add_said<FIRST>(network.norm ? said[0] : hidden[0], place, outputs);
-            if (network.norm)
+            if (norm)
                 normalise_backwards(kind, hidden, said, inverse, d_said, into, block.gradients.hidden);
-            block.backwards(network.ticks, kind.weight_transposed[0], into.weight[0]);
+            block.backwards(ticks, kind.weight_transposed[0], into.weight[0]);
             block.gradients.write(d_states.hidden + at, d_states.cell + at, place.rows);
             place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
                 for (int i = 0; i < GATES; i += LANES) {
@@ -165,8 +187,8 @@ public:
                     if constexpr (FIRST)
                         add(into.from_below[0] + i, from_below[a] * gradient);
                     else
-                        add(d_below.data() + a * GATES + i, gradient);
-                    add(d_above.data() + b * GATES + i, gradient);
+                        add(into_below + a * GATES + i, gradient);
+                    add(into_above + b * GATES + i, gradient);
                 }
             });
         });
