@@ -84,8 +84,8 @@ EDITS = {
     "nothing": ("vectors.h", "", "", set()),
     "a mean that is a sum": (
         "vsml/fast/messages.h",
-        "const float mean = sums[u * N + n] / count;",
-        "const float mean = sums[u * N + n];",
+        "load(sums + u * N + n) / number",
+        "load(sums + u * N + n)",
         {"digits-held-out"},
     ),
     "a gate's offset": (

@@ -54,25 +54,29 @@ struct Kind {
 // Shares of the gates [neurons, 4N] of messages [neurons, M]. bias may be null.
 inline void add_up_shares(const float* messages, int64_t neurons, const float (&from)[M][GATES],
                           const float* bias, float* shares) {
-    for (int64_t u = 0; u < neurons; ++u)
-        for (int at = 0; at < GATES; at += LANES) {
-            Vector sum = bias ? load(bias + at) : Vector{};
-            UNROLLED
-            for (int m = 0; m < M; ++m) sum += messages[u * M + m] * load(from[m] + at);
-            store(shares + u * GATES + at, sum);
+    constexpr int V = GATES / LANES;
+    for (int64_t u = 0; u < neurons; ++u) {
+        Vector sums[V];
+        EACH sums[v] = bias ? load(bias + v * LANES) : Vector{};
+        for (int m = 0; m < M; ++m) {
+            const float x = messages[u * M + m];
+            if (x == 0.0f) continue;  // at the top most are
+            EACH sums[v] += x * load(from[m] + v * LANES);
         }
+        EACH store(shares + u * GATES + v * LANES, sums[v]);
+    }
 }
 
 // Messages [neurons, M], up or down, from sums of what `count` sub-RNNs say [neurons, N].
 inline void speak(const SubRNN& own, bool down, const float* sums, int64_t neurons, int64_t count,
                   float* messages) {
+    const float number = count;
     for (int64_t u = 0; u < neurons; ++u) {
-        float both[N];
+        float means[N], both[N];
         std::memcpy(both, own.heads_bias, sizeof both);
-        for (int n = 0; n < N; ++n) {
-            const float mean = sums[u * N + n] / count;
-            for (int m = 0; m < N; ++m) both[m] += own.heads[n][m] * mean;
-        }
+        for (int n = 0; n < N; n += LANES) store(means + n, load(sums + u * N + n) / number);
+        for (int n = 0; n < N; ++n)
+            for (int m = 0; m < N; ++m) both[m] += own.heads[n][m] * means[n];
         std::copy_n(both + down * M, M, messages + u * M);
     }
 }
@@ -112,7 +116,7 @@ inline void add_up_shares_backwards(const float* messages, int64_t neurons,
     for (int64_t u = 0; u < neurons; ++u) {
         const float* gradient = d_shares + u * GATES;
         for (int m = 0; m < M; ++m)
-            if (messages[u * M + m] != 0.0f)  // at the top most are
+            if (messages[u * M + m] != 0.0f)
                 for (int at = 0; at < GATES; at += LANES)
                     add(into[m] + at, messages[u * M + m] * load(gradient + at));
         if (!d_messages) continue;

@@ -48,6 +48,12 @@ struct At {
     At operator+(int64_t floats) const { return {hidden + floats, cell + floats}; }
 };
 
+// Asks for the states of a block, which may be far away: the tape is larger than any cache.
+constexpr int AHEAD = 4;  // blocks
+INLINE void fetch(const float* of_block) {
+    for (int i = 0; i < ROWS * N; i += 16) __builtin_prefetch(of_block + i);
+}
+
 // A thread's sweeps through layers of one lifetime.
 class Sweeper {
     const Network& network;
@@ -161,7 +167,9 @@ public:
         if (d_down_messages) speak_backwards(kind, true, d_down_messages, inputs, outputs, d_down.data());
         over_blocks(inputs, outputs, [&](const Place& place) {
             seen.fill(place, outputs, shares);
-            const int64_t at = place.first * N;
+            const int64_t at = place.first * N, later = at + AHEAD * ROWS * N;
+            for (const float* from : {before.hidden, before.cell, d_states.hidden, d_states.cell})
+                fetch(from + later);
             block.kept[0].before.read(before.hidden + at, before.cell + at, place.rows);
             block.gradients.read(d_states.hidden + at, d_states.cell + at, place.rows);
             const Units& hidden = block.forwards(ticks, kind.weight, shares).hidden;
