@@ -73,10 +73,13 @@ inline void speak(const SubRNN& own, bool down, const float* sums, int64_t neuro
     const float number = count;
     for (int64_t u = 0; u < neurons; ++u) {
         float means[N], both[N];
-        std::memcpy(both, own.heads_bias, sizeof both);
         for (int n = 0; n < N; n += LANES) store(means + n, load(sums + u * N + n) / number);
-        for (int n = 0; n < N; ++n)
-            for (int m = 0; m < N; ++m) both[m] += own.heads[n][m] * means[n];
+        for (int m = 0; m < N; m += LANES) {
+            Vector sum = load(own.heads_bias + m);
+            UNROLLED
+            for (int n = 0; n < N; ++n) sum += means[n] * load(own.heads[n] + m);
+            store(both + m, sum);
+        }
         std::copy_n(both + down * M, M, messages + u * M);
     }
 }
