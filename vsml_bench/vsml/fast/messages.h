@@ -172,7 +172,7 @@ INLINE Vector inverse_root(const Vector& x) {
 #endif
 }
 
-// sums[row] = start[row] + x[row] w, for blocks and w [N, N].
+// x w of a block, w [N, N], with the bias, or where that is null added to `sums`.
 LOOP void multiply(const Units& x, const float (&w)[N][N], const float* bias, Units& sums) {
     UNROLLED
     for (int part = 0; part < PARTS; ++part)

@@ -115,8 +115,8 @@ public:
         for (auto* each : {&down, &d_down}) each->resize(inputs * N);
     }
 
-    // Runs the ticks of a layer's sub-RNNs from states to states. received.below is x [A] in the first
-    // layer. Fills messages up [B, M] and down [A, M] where they are not null.
+    // Runs the ticks of a layer's sub-RNNs from states to states. from_below is x [A] in the first layer.
+    // Fills messages up [B, M] and down [A, M] where they are not null.
     template <bool FIRST>
     void sweep(const Kind& kind, const Layer& layer, const float* from_below, const float* from_above,
                At before, At after, float* up_messages, float* down_messages) {
@@ -145,8 +145,8 @@ public:
     }
 
     // The gradient of `sweep`: d_states are dL/d of the states after it and become those before it;
-    // d_sent of the messages that it filled, null where it did not. Adds dL/d of the messages that
-    // reached it to d_received, where these are not null, and of the meta-parameters to `into`.
+    // d_up_messages and d_down_messages are null where it filled none. Adds dL/d of the messages that
+    // reached it to d_from_below and d_from_above, and of the meta-parameters to `into`.
     template <bool FIRST>
     void sweep_backwards(const Kind& kind, const Layer& layer, const float* from_below,
                          const float* from_above, At before, At d_states, const float* d_up_messages,
