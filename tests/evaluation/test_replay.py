@@ -83,9 +83,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
 EDITS = {
     "nothing": ("vectors.h", "", "", set()),
     "a mean that is a sum": (
-        "vsml/fast/lifetimes.cpp",
-        "for (float& mean : means) mean /= size;",
-        "",
+        "vsml/fast/messages.h",
+        "load(sums + u * N + n) / number",
+        "load(sums + u * N + n)",
         {"digits-held-out"},
     ),
     "a gate's offset": (

@@ -14,7 +14,7 @@ from tests.runners import CPU, on_cpu
 from tests.vsml.comparison import noise_stream, with_large_meta_parameters
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.fast import Lifetimes, fast_code, library
-from vsml_bench.vsml.fast.cpu import sweep
+from vsml_bench.vsml.fast.sweep import sweep
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.layers import DenseLayer
 from vsml_bench.vsml.sub_rnn import SubRNN
@@ -64,9 +64,9 @@ def fewer_instructions(request, monkeypatch, tmp_path):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86 compilers")
 @pytest.mark.usefixtures("fewer_instructions")
 def test_code_for_other_cpus_equals_plain_form():
-    for hidden in ((), (7,)):
+    for options in ({}, {"hidden": (7,)}, {"hidden": (7,), "layer_norm": True}):
         for classes in (11, 17):
-            compare_with_plain_form(VSMLConfig(hidden=hidden), classes)
+            compare_with_plain_form(VSMLConfig(**options), classes)
 
 
 def compare_with_plain_form(config: VSMLConfig, classes: int) -> None:
@@ -191,17 +191,17 @@ class OtherStep(VSML):
 
 
 def test_whole_lifetimes_are_those_of_vsml_alone():
-    assert isinstance(fast_code(make(VSMLConfig(), 1.0), CPU, 0), Lifetimes)
-    others: list[Learner] = [
-        OtherStep(VSMLConfig()),
-        VSML(VSMLConfig(hidden=(2,))),
-        VSML(VSMLConfig(batch=2)),
-    ]
+    for config in (
+        *(VSMLConfig(), VSMLConfig(hidden=(2,)), VSMLConfig(layer_norm=True, feed_label=True)),
+        VSMLConfig(hidden=(2,), layerwise=True, backward_pass=True, own_backward_sub_rnn=True),
+    ):
+        assert isinstance(fast_code(make(config, 1.0), CPU, 0), Lifetimes)
+    others: list[Learner] = [OtherStep(VSMLConfig()), VSML(VSMLConfig(batch=2))]
     others += [with_sub_rnns(OtherHeads, VSMLConfig()), LabelVSMLNetwork(LabelVSMLConfig())]
     for other in others:
         assert isinstance(fast_code(other, CPU, 0), type(other))  # by steps
     for none in (
-        *(VSML(VSMLConfig(layer_norm=True)), VSML(VSMLConfig(state_size=8))),
+        *(VSML(VSMLConfig(layer_norm=True, batch=2)), VSML(VSMLConfig(state_size=8))),
         *(VSML(VSMLConfig(ticks=9)), with_sub_rnns(OtherTick, VSMLConfig())),
     ):
         assert fast_code(none, CPU, 0) is None
@@ -245,8 +245,10 @@ def test_gradients_of_inputs_are_not_lost():
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
 
 
-def test_a_lifetime_cut_in_two_equals_one_in_one_go_and_so_does_its_gradient():
-    learner = make(VSMLConfig(), scale=1.5)
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("backward_pass", [False, True])
+def test_a_lifetime_cut_in_two_equals_one_in_one_go_and_so_does_its_gradient(hidden, backward_pass):
+    learner = make(VSMLConfig(hidden=hidden, backward_pass=backward_pass), scale=1.5)
     inputs, labels = stream()
     results = []
     for cut in (0, 2):
@@ -278,8 +280,13 @@ class Unroll(torch.nn.Module):
 
 
 @pytest.mark.parametrize("own_state", [False, True])
-def test_a_population_equals_its_members_one_by_one(own_state, monkeypatch):
-    module = Unroll(make(VSMLConfig(), scale=1.5))
+@pytest.mark.parametrize(
+    "config",
+    [VSMLConfig(), VSMLConfig(hidden=(5,), layer_norm=True, feed_label=True, backward_pass=True)],
+    ids=["default", "two layers, all options"],
+)
+def test_a_population_equals_its_members_one_by_one(config, own_state, monkeypatch):
+    module = Unroll(make(config, scale=1.5))
     members = {
         name: torch.stack([p.detach() * factor for factor in (1.0, 0.5, -0.7)])
         for name, p in module.named_parameters()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vsml_bench.vsml.fast.packing import Boundary, MetaParameters, Packed
+from vsml_bench.vsml.fast.packing import Boundary, MetaParameters, Packed, pack, unpack
+from vsml_bench.vsml.network import VSMLNetwork, VSMLState
 from vsml_bench.vsml.sub_rnn import FORGET_OFFSET
 
 CAPABILITY = (8, 0)
@@ -31,6 +32,17 @@ WELL_FILLED = 0.75
 ROWS_OF_WARP = 16
 RESIDENT_ROWS, SHARED_BYTES = 128, 1600
 """Rows that a multiprocessor has registers for, and the most shared memory that one takes."""
+
+
+def unroll(
+    learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, VSMLState] | None:
+    """`Learner.unroll` of a network with one dense layer; None where the kernels do not apply."""
+    packed = pack(learner, state, inputs, labels)
+    if not takes(packed):
+        return None
+    logits, end = run(packed)
+    return logits, unpack(state, logits, end)
 
 
 def takes(packed: Packed) -> bool:

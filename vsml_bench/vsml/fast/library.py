@@ -26,7 +26,7 @@ MAX_TICKS = 8
 _FOLDER = Path(__file__).parent
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _SOURCES = ("sweep.cpp", "lifetimes.cpp")
-_HEADERS = ("sub_rnn.h", "vectors.h")
+_HEADERS = ("network.h", "messages.h", "sub_rnn.h", "vectors.h")
 # Where PyTorch is already loaded, its OpenMP serves this code as well.
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 

@@ -1,4 +1,4 @@
-"""What the code for whole lifetimes reads and writes, for CPUs and GPUs alike."""
+"""What the kernels for whole lifetimes on GPUs read and write."""
 
 from __future__ import annotations
 

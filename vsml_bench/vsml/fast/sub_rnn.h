@@ -297,11 +297,14 @@ struct Backward {
     States gradients;            // dL/d of the states after the ticks, then of those before
     alignas(64) Gates d_shares;  // dL/dshares, of gates, not of exponents
 
-    // Adds dL/dW to d_weight and fills the others. shares: in exponents.
-    INLINE void run(int ticks, const Weight& weight, const float* weight_transposed,
-                    const Gates& shares, float* d_weight) {
+    // Fills `kept`; shares: in exponents. Returns the states after the ticks.
+    INLINE const States& forwards(int ticks, const Weight& weight, const Gates& shares) {
         for (int t = 0; t < ticks; ++t)
             tick_forwards(shares, weight, kept[t], kept[t + 1].before);
+        return kept[ticks].before;
+    }
+    // After it: adds dL/dW to d_weight and fills the others.
+    INLINE void backwards(int ticks, const float* weight_transposed, float* d_weight) {
         for (int t = ticks - 1; t >= 0; --t) tick_backwards(weight_transposed, kept[t], gradients);
         for (int i = 0; i < ROWS * GATES; i += LANES) {
             Vector total = load(kept[0].gradient[0] + i);

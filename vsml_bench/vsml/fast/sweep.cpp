@@ -137,8 +137,9 @@ extern "C" void vsml_sweep_backward(
                             load(grad_sum_a + (e * outputs + b) * N + n) +
                                 load(grad_sum_b + (begin + a) * N + n));
                 });
-                block.run(static_cast<int>(ticks), scaled, weight_transposed, shares,
-                          into_weight.data() + group * N * GATES);
+                block.forwards(static_cast<int>(ticks), scaled, shares);
+                block.backwards(static_cast<int>(ticks), weight_transposed,
+                                into_weight.data() + group * N * GATES);
                 block.gradients.write(d_hidden + at, d_cell + at, place.rows);
                 place.over_rows(outputs, [&](int row, int64_t a, int64_t b) {
                     for (int i = 0; i < GATES; i += LANES) {

@@ -47,15 +47,17 @@ INLINE void store(float* to, const Vector& x) { std::memcpy(to, &x, sizeof x); }
 INLINE void add(float* to, const Vector& x) { store(to, load(to) + x); }
 INLINE Vector all(float x) { return x - Vector{}; }  // x + 0 would turn -0 into 0
 
-// The empty assembly keeps GCC from making it x86's `rep movs`, which takes longer for so few numbers.
-INLINE void copy(const float* from, int count, float* to) {
-    for (int i = 0; i < count; i += LANES) {
-        Vector x = load(from + i);
+// Keeps GCC on x86 from making one instruction of what yields x and what becomes of it.
+INLINE Vector apart(Vector x) {
 #ifdef __SSE__
-        asm("" : "+x"(x));
+    asm("" : "+x"(x));
 #endif
-        store(to + i, x);
-    }
+    return x;
+}
+
+// Not by x86's `rep movs`, which takes longer for so few numbers.
+INLINE void copy(const float* from, int count, float* to) {
+    for (int i = 0; i < count; i += LANES) store(to + i, apart(load(from + i)));
 }
 
 // sum += x w. In assembly, for GCC keeps fewer sums in registers than there is room for.
