@@ -131,8 +131,8 @@ def _answer(case: Case, arguments: Sequence[str], folder: Path) -> None:
         os.chdir(folder / "here")
         for name, value in case.environment:
             os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+            if value is not None:  # a program may be given any bytes
+                os.environb[name.encode()] = value.encode("utf-8", "surrogatepass")
         out = "/dev/full" if case.streams == "full" else folder / "out"
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT), 1)
