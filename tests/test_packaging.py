@@ -104,7 +104,7 @@ def _shipped(project: Path) -> dict[str, Path]:
     """Names that a wheel gives to the files it has to ship, and these files."""
     files = [*project.glob("baselines/*.py"), *project.glob("tasks/**/*.toml")]
     files += [path for path in project.glob("results/checkpoints/**/*") if path.is_file()]
-    files += project.glob("results/*/board.*")
+    files += [p for p in project.glob("results/*/board.*") if p.suffix != ".html"]  # made anew
     for suite in ("desk", "learners", "omniglot", "introspection"):
         files += project.glob(f"results/{suite}/cells/*.json")
     return {f"vsml_bench/shipped/{path.relative_to(project).as_posix()}": path for path in files}
