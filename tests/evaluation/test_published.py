@@ -43,9 +43,9 @@ def is_stale(cell: Cell) -> bool:
 
 @pytest.mark.parametrize("learner", PUBLISHED)
 def test_a_published_cell_replays(learner: str) -> None:
-    folders = (paths.results() / "checkpoints",)
     reason = ""
     for path in PUBLISHED[learner]:
+        folders = (paths.results() / "checkpoints", path.parents[1] / "checkpoints")
         cell = load_cell(path)
         if is_stale(cell):
             reason = reason or "all its cells are stale, and are to be run again"
