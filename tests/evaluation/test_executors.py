@@ -123,6 +123,11 @@ def prints_much(order: str, report: Report) -> str:
     return order
 
 
+def prints_forever(order: str, report: Report) -> str:
+    while True:
+        os.write(1, b"x" * 1_000_000)
+
+
 def allocates(order: str, report: Report) -> str:
     kept = []
     while True:
@@ -217,6 +222,12 @@ def test_what_is_printed_and_threads_left_behind_cost_nothing(
     found = run([task(prints_much), task(leaves_a_thread)], 2)
     assert found == {"prints_much 1": "prints_much", "leaves_a_thread 1": "leaves_a_thread"}
     assert capfd.readouterr() == ("", "")
+
+
+def test_who_prints_for_ever_has_a_time_limit_as_others_have() -> None:
+    failure = Failure("timeout", "killed after its time limit of 5 s")
+    found = run([task(prints_forever, 5.0), task(fine)], 2)
+    assert found == {"prints_forever 1": failure, "fine 1": "FINE"}
 
 
 def test_memory_has_a_limit() -> None:

@@ -22,6 +22,8 @@ from vsml_bench.evaluation.tasks import Failure, Task, function_named, outcome, 
 
 SERVER = "vsml_bench.evaluation.server"
 """What is imported before processes begin: PyTorch and the harness, and no learner."""
+READS = 16
+"""Of a process's output in a row, before others are looked after."""
 LAST_WORDS = 1_500
 """Characters of a process's output that are kept, for the record of its failure."""
 
@@ -146,8 +148,10 @@ class Child:
         return total
 
     def _listen(self) -> None:
-        """Keeps the last of what it has printed."""
-        while not self._output.closed:
+        """Keeps the last of what it has printed; not all at once, since it may print for ever."""
+        for _ in range(READS):
+            if self._output.closed:
+                return
             try:
                 words = os.read(self._output.fileno(), 1 << 16)
             except BlockingIOError:
