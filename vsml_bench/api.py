@@ -148,10 +148,11 @@ def run(
         executor = LocalExecutor(jobs, progress)
         if policy != "never":
             start_server()  # while the plan is made
+    published, *besides = made_before(suite)
     options = RunOptions(
         folder=results_folder(suite, out),
-        published=paths.results() / "checkpoints",
-        besides=(paths.made(),),
+        published=published,
+        besides=tuple(besides),
         root=_path(data_root),
         device=device,
         precision=precision,
@@ -313,6 +314,13 @@ def results_folder(suite: str, out: Path | str | None) -> Path:
     """Where a run of the suite stores its results."""
     name = find_suite(suite).name
     return _path(out) or Path("runs") / name
+
+
+def made_before(suite: str) -> tuple[Path, ...]:
+    """Folders whose checkpoints and tuning records a run of the suite uses, besides its own: what
+    is published for all suites, what is published for this one, and what `meta-train` has made."""
+    results = paths.results()
+    return (results / "checkpoints", results / find_suite(suite).name / "checkpoints", paths.made())
 
 
 def cost_model(suite: str) -> CostModel:

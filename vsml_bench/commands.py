@@ -118,7 +118,7 @@ def plan_command(options: argparse.Namespace) -> int:
     """`plan`: what a suite would cost, as far as its learners have been measured."""
     plans = api.plan(options.suite, **_selection(options))
     own = api.results_folder(options.suite, None)
-    folders = (own / "checkpoints", paths.results() / "checkpoints", paths.made())
+    folders = (own / "checkpoints", *api.made_before(options.suite))
     root = datasets.data_root(options.data_root)
     found = prices(plans, api.cost_model(options.suite), folders, root)
     if options.json:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vsml_bench import cards, paths
+from vsml_bench import api, cards, paths
 from vsml_bench.errors import UnavailableError
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.replay import replay_cell
+from vsml_bench.meta_training.job import find_artifact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,6 +33,13 @@ PUBLISHED = cells_of_each()
 
 def test_there_is_something_to_replay() -> None:
     assert {"vsml", "ridge", "sgd-linear", "gpicl", "chance"} <= set(PUBLISHED)
+
+
+def test_a_run_finds_what_is_published_for_its_suite_alone() -> None:
+    folders = api.made_before("transfer")
+    found = {find_artifact(plan.job, folders) for plan in api.plan("transfer")}
+    kept = {*paths.results().glob("transfer/checkpoints/*.safetensors")}
+    assert kept and kept <= found
 
 
 def is_stale(cell: Cell) -> bool:
