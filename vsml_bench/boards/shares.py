@@ -1,8 +1,8 @@
 """Score intervals: what a count of right and wrong predictions says by itself.
 
 Student's t takes means for normal, which they are not where few predictions are right or few are
-wrong: it covers 55 % and not 95 where 16 lifetimes of 5 steps are 99 % right, and has no width
-where all lifetimes are equal. Then, below FEW of the one or the other, or without width, the
+wrong: of 16 lifetimes of 5 steps that are 99 % right it covers far less than 95 %, and it has no
+width where all lifetimes are equal. Then, below FEW of the one or the other, or without width, the
 interval is widened to hold the score interval of a share p of n = L steps predictions as well,
 
     (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),   z = 1.96,
