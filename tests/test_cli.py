@@ -24,16 +24,13 @@ from vsml_bench.studies.introspection import look
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
 
-def test_every_verb_has_help_and_a_handler() -> None:
-    from vsml_bench import commands
-
+def test_every_verb_has_help() -> None:
     text = call("--help").out
     verbs = re.findall(r"^    (\S+)(?: |$)", text, re.MULTILINE)
     assert {"list", "data", "plan", "meta-train", "run", "leaderboard"} <= set(verbs)
     assert {"verify", "explain", "cite", "introspect"} <= set(verbs)
     for verb in verbs:
         assert "usage: vsml-bench" in call(verb, "--help").out
-        assert hasattr(commands, f"{verb.replace('-', '_')}_command")
 
 
 def test_version() -> None:

@@ -212,9 +212,9 @@ def fuzz(count: int, seed: int) -> list[Answer]:
     """Answers to so many cases."""
     import torch  # noqa: F401  # so that no case imports it
 
-    import vsml_bench.commands
     import vsml_bench.meta_training.artifact  # noqa: F401
 
+    cli.build_parser()
     with tempfile.TemporaryDirectory() as folder:
         good = make_good(Path(folder))
     return [ask(case) for case in cases(good, count, seed)]

@@ -74,6 +74,11 @@ def expanded(path: str) -> str:
     return found
 
 
+def given(path: Path | str | None) -> Path | None:
+    """A path that a user named, or not."""
+    return Path(expanded(str(path))) if path is not None else None
+
+
 def parts(reference: str) -> tuple[str, str]:
     """The file or folder of a reference by path, and what is meant inside; ("", "") for a name.
 

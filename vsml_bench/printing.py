@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 from tqdm import tqdm
 
+from vsml_bench.config import as_plain
+from vsml_bench.data import datasets
+
 if TYPE_CHECKING:
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
@@ -42,6 +45,16 @@ def mapping(values: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(values, indent=2))
         return
     print(tabulate([(k, json.dumps(v)) for k, v in values.items()], tablefmt="plain"))
+
+
+def dataset_rows(data_root: str | None) -> list[dict[str, Any]]:
+    """What lists show of the datasets, and whether this machine has them."""
+    root = datasets.data_root(data_root)
+    sources = (datasets.find(name).source for name in datasets.names())
+    return [
+        {"name": s.name, "available": here.available, **as_plain(here), "modality": s.modality}
+        for s, here in ((source, source.find(root)) for source in sources)
+    ]
 
 
 def learner_row(card: Card) -> dict[str, Any]:

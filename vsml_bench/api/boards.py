@@ -1,0 +1,108 @@
+"""Boards from stored cells."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsml_bench import cards, paths
+from vsml_bench.api.planning import plan, results_folder
+from vsml_bench.cards import Card
+from vsml_bench.evaluation.cell import Cell, Problem, load_cells
+from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
+from vsml_bench.protocols.protocol import protocol_of
+from vsml_bench.suites import Suite, find_suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vsml_bench.boards.board import Board
+
+
+def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) -> pd.DataFrame:
+    """The board of a suite as a DataFrame, one row per split and learner.
+
+    folder: where its cells are (default `runs/<suite>`, and beside these the published
+    ones). selection: `splits`, `learners`, `extra_learners`, `seeds`, `overrides` as in `run`.
+    """
+    from vsml_bench.boards.formats import to_frame
+
+    return to_frame(board(suite, folder, **selection))
+
+
+def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
+    """The board of a suite: a pure function of the cells in the folder and today's plan.
+
+    folder: as in `leaderboard`. Where PyTorch is not installed, learners' cards cannot be read, and
+    it is `stored_board`.
+    """
+    if importlib.util.find_spec("torch") is None:
+        selection.pop("overrides", None)
+        return stored_board(suite, folder, **selection)
+    return _board(find_suite(suite), _stored(suite, folder), plan(suite, **selection))
+
+
+def stored_board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
+    """The board of stored cells, which needs nothing else: the newest cards in them stand for the
+    learners. selection: as in `board`, but for `overrides`."""
+    of = find_suite(suite)
+    stored = _stored(suite, folder)
+    cells = [*stored.own, *stored.published]
+    chosen = Selection(**selection)
+    known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+    for card in [card for found in known.values() for card in found]:
+        if card.recipe is not None and card.recipe.starts_from:
+            name = card.recipe.starts_from
+            known.setdefault(name, cards_in(cells, name, of))
+    return _board(of, stored, plan_suite(of, known, chosen))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The cells that a board may show, and files that should hold some."""
+
+    own: list[Cell]
+    published: list[Cell]
+    problems: list[Problem]
+
+
+def _stored(suite: str, folder: Path | str | None) -> _Stored:
+    """The user's own cells and, where no folder is named, the published ones."""
+    own, problems = load_cells(results_folder(suite, folder) / "cells")
+    if folder is not None:
+        return _Stored(own, [], problems)
+    published, damaged = load_cells(paths.results() / find_suite(suite).name / "cells")
+    return _Stored(own, published, problems if own else [*problems, *damaged])
+
+
+def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
+    from vsml_bench.boards.board import build_board
+
+    beside = _beside(stored.own, stored.published, plans) if stored.own else stored.published
+    return build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
+
+
+def _beside(own: Sequence[Cell], published: Iterable[Cell], plans: Iterable[Plan]) -> list[Cell]:
+    """The published cells that count today, but for those that one has run again."""
+    planned = {plan.key for plan in plans}
+    again = {(cell.key, cell.provenance.hardware) for cell in own if cell.status == "ok"}
+    return [
+        cell
+        for cell in published
+        if cell.key in planned and (cell.key, cell.provenance.hardware) not in again
+    ]
+
+
+def cards_in(cells: Iterable[Cell], reference: str, suite: Suite) -> list[Card]:
+    """The newest card of each learner in the cells that the reference stands for; one that matches
+    no cell where there is none."""
+    found: dict[str, Card] = {}
+    for cell in sorted(cells, key=lambda cell: cell.provenance.created):
+        job = cell.plan.job
+        for card in (job.learner, *([job.start.learner] if job.start is not None else [])):
+            if reference == card.name or card.reference.startswith(f"{reference}:"):
+                found[card.name] = card
+    return list(found.values()) or [cards.unknown(reference, protocol_of(suite).needs)]

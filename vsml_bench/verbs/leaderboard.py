@@ -1,0 +1,67 @@
+"""`leaderboard`: a suite's board from its cells."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.verbs.options import PATH, add_selection, selection
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What it takes."""
+    add_selection(parser)
+    cells = "folder of the cells (default: runs/SUITE, or published)"
+    parser.add_argument("--results", **PATH, help=cells)
+    form = "markdown, csv, json, html (a page, as a file), or a plug-in's (default: %(default)s)"
+    parser.add_argument("--format", default="markdown", help=form)
+    same: dict[str, Any] = {"dest": "format", "action": "store_const", "const": "json"}
+    parser.add_argument("--json", **same, help="the same as --format json")
+    kept = "also write board.md, .csv, .json and .html, and what a study draws"
+    parser.add_argument("--write", action="store_true", help=kept)
+    differs = "say how it differs from this board.json or 'published'"
+    parser.add_argument("--compare", metavar="BOARD", **PATH, help=differs)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`leaderboard`: the board, printed and, with --write, kept."""
+    from vsml_bench import api, paths, suites
+    from vsml_bench.boards.board import compare_boards, describe
+    from vsml_bench.boards.formats import find_format, formats
+    from vsml_bench.storage import write_atomically
+    from vsml_bench.studies import find_study
+
+    board = api.board(options.suite, options.results, **selection(options))
+    chosen = find_format(options.format)
+    printed = chosen.text(board) if chosen.printed else ""
+    # files first: whoever reads the output may stop
+    place = api.results_folder(options.suite, options.results)
+    forms = formats().values() if options.write else [] if chosen.printed else [chosen]
+    for form in forms:
+        file = place / f"board.{form.ending}"
+        write_atomically(file, form.text(board).encode())
+        if not form.printed:
+            print(f"The page of this board: {file}", file=sys.stderr)
+    if options.write:
+        study = find_study(suites.find_suite(options.suite).study)
+        for name, picture in study.pictures_of(board.sections).items():
+            write_atomically(place / name, picture)
+    if printed:
+        print(printed)
+    if options.compare:
+        published = Path(options.compare)
+        if options.compare == "published":
+            published = paths.results() / board.suite / "board.json"
+        try:
+            theirs = json.loads(published.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VsmlBenchError(
+                f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
+                f"({error.__class__.__name__}); give the path of a board.json."
+            ) from error
+        print(describe(compare_boards(board, theirs)), file=sys.stderr)
+    return 0
