@@ -4,7 +4,6 @@ takes."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.processes import SERVER
+from vsml_bench.evaluation.processes import start_server
 
 
 def ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """What `cards._ask` gives, by the same program."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([SERVER])
+    context = start_server()
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})

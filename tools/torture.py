@@ -2,14 +2,16 @@
 
 Each round runs one command in a folder of its own, kills its whole process group, one of its
 workers or its parent alone, and then runs the same command again, to its end. Afterwards the
-folder must hold the same files as after an undisturbed run, with the same outcome, and no process
-of the killed run may be alive.
+folder and that of temporary files must hold the same as after an undisturbed run, with the same
+outcome, and no process of the killed run may be alive. What each round found is kept in a file, so
+that it can be killed as well, and goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -71,10 +73,42 @@ class Round:
         return bool(counts) or self.hung or self.failed or self.differs
 
 
-def _start(command: Command, folder: Path, mark: str) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True)
+class Place:
+    """Where a command runs."""
+
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        """Of its results."""
+        return self.folder / "out"
+
+    @property
+    def temporary(self) -> Path:
+        """Of its temporary files."""
+        return self.folder / "t"
+
+    def made(self, prepare: Callable[[Path], None]) -> Place:
+        """Both folders, with what the command needs."""
+        for folder in (self.folder, self.out, self.temporary):
+            folder.mkdir(exist_ok=True)
+        prepare(self.out)
+        return self
+
+    def names(self) -> set[str]:
+        """All files of results, and what is in the other folder."""
+        return files(self.out) | {f"t/{path.name}" for path in self.temporary.iterdir()}
+
+
+def _start(command: Command, place: Place, mark: str) -> subprocess.Popen[bytes]:
+    places = {
+        "TMPDIR": str(place.temporary),
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / "torture-compiled"),
+    }
     return subprocess.Popen(
-        [sys.executable, *command.line(folder)],
-        env={**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"},
+        [sys.executable, *command.line(place.out)],
+        env={**os.environ, **places, MARK: mark, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -108,17 +142,17 @@ def torture(
     target: str,
     seconds: float,
     prepare: Callable[[Path], None],
-    whole: Path,
+    whole: Place,
     random: Random,
 ) -> Round:
-    """One round. seconds: of an undisturbed run, whose folder `whole` is."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as place:
-        folder = Path(place) / "out"
-        folder.mkdir()
-        prepare(folder)
+    """One round. seconds: of an undisturbed run, which was in `whole`."""
+    # a short name, since those of sockets have at most 100 characters
+    with tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as name:
+        place = Place(Path(name)).made(prepare)
+        folder = place.out
         before_all = files(folder)
         mark = uuid.uuid4().hex
-        process = _start(command, folder, mark)
+        process = _start(command, place, mark)
         _wait_for_a_moment(process, folder, before_all, seconds, random)
         seen = records(folder)
         hit = process.poll() is None
@@ -129,9 +163,9 @@ def torture(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
-        sizes = {name: len(data) for name, data in records(whole).items()}
+        sizes = {name: len(data) for name, data in records(whole.out).items()}
         broken, after = torn(folder, sizes), records(folder)
-        again = _start(command, folder, mark)
+        again = _start(command, place, mark)
         hung = not _wait(again) or hung
         if again.poll() is None:
             again.kill()
@@ -140,8 +174,8 @@ def torture(
         lost = sum(name not in after or name not in end for name in seen)
         differs = True
         with contextlib.suppress(VsmlBenchError, OSError):
-            differs = command.outcome(folder) != command.outcome(whole)
-        litter = len(files(folder) - files(whole))
+            differs = command.outcome(folder) != command.outcome(whole.out)
+        litter = len(place.names() - whole.names())
         return Round(
             command.name,
             target,
@@ -215,44 +249,54 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="rounds side by side")
+    kept = "what was found, which is not done again (default: %(default)s)"
+    parser.add_argument("--kept", type=Path, default=Path("runs/torture.jsonl"), help=kept)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="torture-") as name:
-        rounds = _rounds(Path(name), options.kills, options.seed, options.jobs)
+    with tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as name:
+        rounds = _rounds(Path(name), options.kills, options.seed, options.jobs, options.kept)
     print(f"# {len(rounds)} kills\n\n{table(rounds)}")
     return 1 if any(r.fault for r in rounds) else 0
 
 
-def _rounds(shared: Path, kills: int, seed: int, jobs: int) -> list[Round]:
+def _rounds(shared: Path, kills: int, seed: int, jobs: int, kept: Path) -> list[Round]:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+    lines = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+    known = {(line["seed"], line["number"]): Round(**line["round"]) for line in lines}
     (shared / "killed.toml").write_text(SUITE)
     (shared / "served").mkdir()
     with served(shared / "served") as (mirror, sums), ThreadPoolExecutor(jobs) as pool:
         made = commands(shared, mirror, sums)
-        wholes = {command.name: shared / f"whole-{n}" for n, command in enumerate(made)}
+        wholes = {command.name: Place(shared / f"whole-{n}") for n, command in enumerate(made)}
 
         def prepare(command: Command, folder: Path) -> None:
             if command.name == "leaderboard --write":  # it needs cells
-                (folder / "cells").symlink_to(wholes["run"] / "cells")
+                (folder / "cells").symlink_to(wholes["run"].out / "cells")
 
         seconds = {}
         for command in made:
-            whole = wholes[command.name]
-            whole.mkdir()
-            prepare(command, whole)
+            whole = wholes[command.name].made(partial(prepare, command))
             began = time.monotonic()
             if _start(command, whole, "whole").wait() != 0:
                 raise SystemExit(f"{command.name} fails without a kill")
             seconds[command.name] = time.monotonic() - began
         drawn = Random(seed)
 
-        def one(command: Command, target: str, chance: float) -> Round:
+        def one(number: int, target: str, chance: float) -> Round:
+            if (seed, number) in known:
+                return known[seed, number]
+            command = made[number % len(made)]
             whole, ready = wholes[command.name], partial(prepare, command)
             done = torture(command, target, seconds[command.name], ready, whole, Random(chance))
-            print(f"{command.name}, {target}: {done}", file=sys.stderr, flush=True)
+            line = json.dumps({"seed": seed, "number": number, "round": asdict(done)})
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+            print(line, file=sys.stderr, flush=True)
             return done
 
         started = [
-            pool.submit(one, made[n % len(made)], drawn.choice(list(SIGNALS)), drawn.random())
-            for n in range(kills)
+            pool.submit(one, number, drawn.choice(list(SIGNALS)), drawn.random())
+            for number in range(kills)
         ]
         return [future.result() for future in started]
 

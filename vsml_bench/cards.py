@@ -18,7 +18,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -28,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 from vsml_bench import paths
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest, warn
+from vsml_bench.owners import sweep, temporary_folder
 from vsml_bench.plugins import is_place, missing_package, points
 from vsml_bench.recipes import Recipe, Shape, TuningGrid
 from vsml_bench.storage import canonical_json, file_hash, seal, sha256_hex, unseal, write_atomically
@@ -184,6 +184,7 @@ def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:
         answer["lacking"] = sorted(p for p in needed if importlib.util.find_spec(p) is None)
         if not warnings:  # what was wrong may be mended where nobody looks
             with contextlib.suppress(VsmlBenchError):  # a cache that cannot be written is none
+                sweep(place.parent)
                 write_atomically(place, seal(answer))
     return [build(Card, card, f"card of {reference or 'a learner'}") for card in answer["cards"]]
 
@@ -239,10 +240,10 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         f"import sys; sys.path[:] = {[*filter(None, sys.path)]!r}; "
         "from vsml_bench.card_reader import write_cards; write_cards()"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
+    with temporary_folder() as folder:
+        answer = folder / "answer.json"
         request = json.dumps({"reference": reference, "overrides": overrides, "to": str(answer)})
-        said = Path(folder) / "said"  # no pipe, which a child of the learner's would keep open
+        said = folder / "said"  # no pipe, which a child of the learner's would keep open
         try:
             with said.open("wb") as errors:
                 done = subprocess.run(

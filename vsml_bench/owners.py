@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ TOUCHED_EVERY = 30.0
 """Seconds between two signs of life."""
 ABANDONED = 600.0
 """Age in seconds of files whose owner is on another machine, or unknown, and gives no signs."""
+_TEMPORARY = "vsml-bench-"
 
 
 def own() -> str:
@@ -58,6 +60,26 @@ def sweep(folder: Path) -> None:
                 owner = path.read_text(encoding="ascii", errors="replace")
             if is_abandoned(path, owner):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def new_temporary_folder() -> Path:
+    """A folder of this process's among the temporary ones of the system. Those of processes of this
+    machine that are gone are removed."""
+    place = Path(tempfile.gettempdir())
+    for path in place.glob(f"{_TEMPORARY}{_machine()}-*"):
+        if is_abandoned(path, path.name[len(_TEMPORARY) :]):
+            shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{own()}.", dir=place))
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """`new_temporary_folder`, removed in the end."""
+    folder = new_temporary_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Claim:

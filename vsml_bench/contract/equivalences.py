@@ -3,10 +3,8 @@ meta-parameters, a population at once and one by one."""
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -38,6 +36,7 @@ from vsml_bench.meta_training.checkpoint import (
     load_meta_parameters,
     save_checkpoint,
 )
+from vsml_bench.owners import temporary_folder
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.seeds import generator
 
@@ -144,8 +143,8 @@ def save_and_load(subject: Subject) -> Finding:
         return skipped(NO_META_PARAMETERS)
     learner, stream = subject.learner(), subject.stream()
     before, _ = subject.run(stream, learner=learner)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "check.safetensors"
+    with temporary_folder() as folder:
+        path = folder / "check.safetensors"
         save_checkpoint(path, learner.state_dict(), {"purpose": "check"})
         restored = subject.entry.create().eval()
         load_meta_parameters(restored, load_checkpoint(path), path.name)

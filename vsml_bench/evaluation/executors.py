@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.processes import Child, machine_memory, start_server
 from vsml_bench.evaluation.tasks import Failure, Task
+from vsml_bench.owners import temporary_folder
 from vsml_bench.printing import progress_bar
 
 POLL_SECONDS = 0.5
@@ -67,12 +66,12 @@ class LocalExecutor(Executor):
         memory = self.memory or int(MEMORY_SHARE * machine_memory() / workers)
         waiting = deque(enumerate(tasks))
         running: list[Child] = []
-        with bar, tempfile.TemporaryDirectory(prefix="vsml-bench-") as folder:
+        with bar, temporary_folder() as folder:
             try:
                 while waiting or running:
                     while waiting and len(running) < workers:
                         index, task = waiting.popleft()
-                        running.append(Child(task, index, shares, Path(folder), memory, context))
+                        running.append(Child(task, index, shares, folder, memory, context))
                     wait([source for child in running for source in child.sources], POLL_SECONDS)
                     for child in list(running):
                         result = child.result()

@@ -4,38 +4,91 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver
+from functools import lru_cache, partial
+from multiprocessing import forkserver, popen_forkserver, util
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vsml_bench.evaluation.tasks import Failure, Task, function_named, outcome, plain
+from vsml_bench.owners import new_temporary_folder
 
 SERVER = "vsml_bench.evaluation.server"
 """What is imported before processes begin: PyTorch and the harness, and no learner."""
+LONGEST_PLACE = 71
+"""Characters of a folder's path in which there may be sockets."""
 READS = 16
 """Of a process's output in a row, before others are looked after."""
 LAST_WORDS = 1_500
 """Characters of a process's output that are kept, for the record of its failure."""
 
 
+class _Popen(popen_forkserver.Popen):
+    def _launch(self, process: Any) -> None:
+        """As Python does it, but for the server."""
+        start_server()  # which somebody may have ended
+        others = forkserver.connect_to_new_process
+        forkserver.connect_to_new_process = _server(os.getpid()).connect_to_new_process
+        try:
+            super()._launch(process)  # type: ignore[misc]
+        finally:
+            forkserver.connect_to_new_process = others
+
+
+class _Process(ForkServerProcess):
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        return _Popen(process)
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
+@lru_cache(maxsize=1)
+def _server(pid: int) -> Any:
+    """The server of that process, which is this one. It is not the one that all of a program share:
+    what descends from it is the harness's, and may be ended."""
+    server = forkserver.ForkServer()
+    server.set_forkserver_preload([SERVER])
+    return server
+
+
 def start_server() -> ForkServerContext:
     """Has the server begin to import what tasks need, unless it has, and returns at once. What is
     done meanwhile costs no time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([SERVER])
-    with _safe_path():
-        forkserver.ensure_running()
-    return context
+    with _begins_or_ends:
+        if not _lives(_server(os.getpid())._forkserver_pid):
+            with _in(_place(os.getpid())):
+                _server(os.getpid()).ensure_running()
+    return _Context()
+
+
+def _lives(pid: int | None) -> bool:
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@lru_cache(maxsize=1)
+def _place(pid: int) -> Path:
+    """A folder that lasts as long as that process, which is this one."""
+    folder = new_temporary_folder()
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    util.Finalize(None, remove, exitpriority=-101)  # after Python's own folder inside of it
+    return folder
 
 
 def machine_memory() -> int:
@@ -50,18 +103,26 @@ def machine_memory() -> int:
 
 
 @contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Has Python processes that are started now not import from the working folder, where a file of
-    the user's may be called like a module of Python's (from Python 3.11 on)."""
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
+def _in(folder: Path) -> Iterator[None]:
+    """Has Python processes that are started now begin in that folder, which is empty. They import
+    from where they begin, and in the working folder a file of the user's may be called like a
+    module of Python's."""
+    before, path = os.open(".", os.O_RDONLY), os.environ.get("PYTHONPATH")
+    temporary = tempfile.tempdir
     try:
+        if path is not None:  # may name folders of the working folder
+            found = [os.path.abspath(part) for part in path.split(os.pathsep) if part]
+            os.environ["PYTHONPATH"] = os.pathsep.join(found)
+        if len(str(folder)) <= LONGEST_PLACE:
+            tempfile.tempdir = str(folder)
+        os.chdir(folder)
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        os.fchdir(before)
+        os.close(before)
+        tempfile.tempdir = temporary
+        if path is not None:
+            os.environ["PYTHONPATH"] = path
 
 
 @contextlib.contextmanager
@@ -78,7 +139,7 @@ def _no_main_program() -> Iterator[None]:
 
 _pids: set[int] = set()
 """Of all tasks under way: what else descends from the server was left behind."""
-_begins_or_ends = threading.Lock()
+_begins_or_ends = threading.RLock()
 """So that no thread takes what another has just begun for something left behind."""
 
 
@@ -180,7 +241,7 @@ def _kill_strays() -> None:
     while strays:  # what dies leaves its own children behind
         strays = ()
         with contextlib.suppress(psutil.NoSuchProcess):
-            server = psutil.Process(forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+            server = psutil.Process(_server(os.getpid())._forkserver_pid)
             strays = [child for child in server.children() if child.pid not in _pids]
         for stray in strays:
             with contextlib.suppress(psutil.NoSuchProcess):

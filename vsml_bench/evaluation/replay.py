@@ -12,7 +12,6 @@ is replayed on the kind of device that it was run on the differences are 0 nearl
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from vsml_bench.meta_training.artifact import score
 from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
 from vsml_bench.meta_training.loop import Training
+from vsml_bench.owners import temporary_folder
 from vsml_bench.paths import parts
 from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
@@ -206,9 +206,9 @@ def _first_losses(
         raise UnavailableError(
             f"the meta-training that it goes on from, {job.start.name}, is not here"
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         cpu = decide("cpu", 1)
-        training = Training(job, job.recipe, Path(folder), cpu, root, "", compiling=False)
+        training = Training(job, job.recipe, folder, cpu, root, "", compiling=False)
         if start is not None:
             training.start_from(start)
         return [training.update(step) for step in range(updates)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vsml_bench import paths
+from vsml_bench.owners import new_temporary_folder, sweep, temporary_name
 from vsml_bench.storage import file_hash
 
 STATE_SIZE = 16
@@ -92,7 +93,8 @@ def _library() -> Path:
     own = _is_own(library) and _is_own(stated)
     if own and stated.read_bytes() == file_hash(library).encode():
         return library
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+    sweep(library.parent)
+    with tempfile.TemporaryDirectory(".tmp", temporary_name(""), library.parent) as folder:
         built, digest = Path(folder) / library.name, Path(folder) / stated.name
         sources = [str(_FOLDER / name) for name in _SOURCES]
         subprocess.run(
@@ -114,9 +116,9 @@ def _kept_in() -> Path:
         if cache.stat().st_uid == os.geteuid():
             cache.chmod(cache.stat().st_mode & ~_OTHERS_WRITE)
             return cache
-    private = tempfile.TemporaryDirectory(prefix="vsml-bench-kernel-")
-    atexit.register(private.cleanup)
-    return Path(private.name)
+    private = new_temporary_folder()
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    return private
 
 
 def _is_own(file: Path) -> bool:
