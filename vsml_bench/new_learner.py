@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vsml_bench import cards, paths
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import VsmlBenchError, check_name
 from vsml_bench.storage import write_atomically
 
 
@@ -23,6 +23,7 @@ def write_new_learner(name: str, out: Path | None = None, meta: bool = False) ->
             f"'{name}' cannot be a learner's name; use small letters and digits, words joined by "
             "hyphens, as in fading-mean."
         )
+    check_name(name, "a learner's name")
     taken = cards.shipped().get(name)
     if taken is not None:
         raise VsmlBenchError(

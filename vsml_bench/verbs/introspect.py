@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 
-from vsml_bench.verbs.options import LEARNER, PATH, add_shared, command_line, named
+from vsml_bench.verbs.options import COUNT, LEARNER, PATH, SEED, add_shared, command_line, named
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     parser.add_argument("--learner", required=True, **PATH, help=LEARNER)
     parser.add_argument("--split", required=True, **PATH, help="whose meta-test side is learned")
-    parser.add_argument("--seed", type=int, default=0, help="of its meta-training")
-    parser.add_argument("--lifetimes", type=int, help="(default: the suite introspection's)")
-    parser.add_argument("--steps", type=int, help="of a lifetime (default: likewise)")
+    parser.add_argument("--seed", **SEED, default=0, help="of its meta-training")
+    parser.add_argument("--lifetimes", **COUNT, help="(default: the suite introspection's)")
+    parser.add_argument("--steps", **COUNT, help="of a lifetime (default: likewise)")
     folder = "folder (default: %(default)s)"
     parser.add_argument("--out", default="runs/introspect", **PATH, help=folder)
     add_shared(parser, "--jobs", "--quiet", "--data-root", "--device", "--json")

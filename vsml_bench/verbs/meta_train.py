@@ -7,8 +7,10 @@ import json
 
 from vsml_bench.verbs.options import (
     ASSIGNMENT,
+    COUNT,
     LEARNER,
     PATH,
+    SEED,
     add_shared,
     assignments,
     command_line,
@@ -21,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     split = "whose meta-train side is trained on, where the recipe is for tasks"
     parser.add_argument("--split", default="", **PATH, help=split)
     parser.add_argument("--learner", required=True, **PATH, help=LEARNER)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", **SEED, default=0)
     parser.add_argument("--suite", **PATH, help="use this suite's protocol and recipe")
     parser.add_argument(
         "--engine",
@@ -34,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", **ASSIGNMENT, help=change)
     folder = "folder (default: %(default)s)"
     parser.add_argument("--out", default="runs/checkpoints", **PATH, help=folder)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--threads", **COUNT, help="CPU threads (default: PyTorch's choice)")
     add_shared(parser, "--data-root", "--device", "--quiet", "--json")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vsml_bench import paths
@@ -13,6 +14,23 @@ from vsml_bench.config import read_toml_value
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.provenance import scrub
 
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """What reads an option's value: decimal digits of ASCII and nothing else that Python would
+    read as a number, such as "1_0". ArgumentTypeError for less than `least`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,18}", text) or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {least} on, found '{text}'"
+            )
+        return int(text)
+
+    return read
+
+
+SEED: Mapping[str, Any] = {"type": whole_number(0)}
+COUNT: Mapping[str, Any] = {"type": whole_number(1)}
 LEARNER = "a name, or path/to/file.py:ClassName"
 ASSIGNMENT: Mapping[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
 PATH: Mapping[str, Any] = {"type": paths.expanded}
@@ -20,7 +38,7 @@ REPEATED: Mapping[str, Any] = {"action": "append", "default": [], **PATH}
 SHARED: Mapping[str, Mapping[str, Any]] = {
     "--data-root": {**PATH, "help": "folder in torchvision's layout (default: $VSML_BENCH_DATA)"},
     "--device": {"default": "auto", "choices": ("auto", "cpu", "cuda")},
-    "--jobs": {"type": int, "help": "processes side by side (default: one per core)"},
+    "--jobs": {**COUNT, "help": "processes side by side (default: one per core)"},
     "--json": {"action": "store_true", "help": "print JSON"},
     "--quiet": {"action": "store_true", "help": "no progress bar"},
 }
@@ -40,7 +58,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learner", **REPEATED, help=only)
     beside = "this learner beside the suite's own (repeatable)"
     parser.add_argument("--add-learner", **REPEATED, help=beside)
-    parser.add_argument("--seed", **{**REPEATED, "type": int}, help="(repeatable)")
+    parser.add_argument("--seed", **{**REPEATED, **SEED}, help="(repeatable)")
     change = "a field of the learners' configuration to change, value as in TOML"
     parser.add_argument("--set", **ASSIGNMENT, help=change)
 

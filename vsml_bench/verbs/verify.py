@@ -10,7 +10,7 @@ from typing import Any
 
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.verbs.options import PATH, add_shared, named
+from vsml_bench.verbs.options import COUNT, PATH, add_shared, named
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +21,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay",
         nargs="?",
-        type=int,
+        **COUNT,
         const=1,
         metavar="N",
         help="also run N lifetimes of each cell (default: 1) and the first updates of each "
         "meta-training again, with today's code and data, and compare",
     )
-    parser.add_argument("--steps", type=int, help="of each lifetime that is replayed")
+    parser.add_argument("--steps", **COUNT, help="of each lifetime that is replayed")
     adopt = "with --replay: file stale records that replay under today's identity"
     parser.add_argument("--adopt", action="store_true", help=adopt)
 
