@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from tests.data import omniglot_files as omniglot
-from vsml_bench.data import datasets
+from vsml_bench.data import datasets, files
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 
 
@@ -38,6 +38,8 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         listed = [[name, _md5(folder / name)] for name, _ in getattr(CIFAR10, attribute)]
         monkeypatch.setattr(CIFAR10, attribute, listed)
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": _md5(folder / "batches.meta")})
+    for file in folder.iterdir():
+        monkeypatch.setitem(files.SIZES, file.name, file.stat().st_size)
     return tmp_path
 
 
@@ -70,6 +72,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> N
     savemat(path, {"X": colours, "y": np.array([[10], [1], [2], [3], [10], [9]])})
     listed = {**SVHN.split_list, "test": ["", "test_32x32.mat", _md5(path)]}
     monkeypatch.setattr(SVHN, "split_list", listed)
+    monkeypatch.setitem(files.SIZES, path.name, path.stat().st_size)
     dataset = datasets.load("svhn", "test", tmp_path)
     assert dataset.examples is not None
     assert dataset.examples.labels.tolist() == [0, 1, 2, 3, 0, 9]
@@ -83,6 +86,16 @@ def test_a_truncated_svhn_file(tmp_path: Path) -> None:
     (tmp_path / "train_32x32.mat").write_bytes(b"MATLAB 5.0")
     with pytest.raises(VsmlBenchError, match=r"train_32x32\.mat in the data root is broken"):
         datasets.load("svhn", "train", tmp_path)
+    status = datasets.status("svhn", tmp_path)
+    assert not status.available and "expected 182040794 bytes, found 10" in status.reason
+
+
+@pytest.mark.parametrize("file", files.CIFAR10_FILES)
+def test_a_cut_cifar10_file_is_seen_at_a_glance(cifar: Path, file: str) -> None:
+    path = cifar / file
+    path.write_bytes(path.read_bytes()[:-1])
+    status = datasets.status("cifar10", cifar)
+    assert not status.available and f"{path.name} is broken: expected" in status.reason
 
 
 def test_omniglots_official_archives(tmp_path: Path) -> None:

@@ -35,6 +35,18 @@ CIFAR10_FILES = tuple(
     f"{CIFAR10_FOLDER}/{name}"
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 )
+SIZES = {
+    "data_batch_1": 31_035_704,
+    "data_batch_2": 31_035_320,
+    "data_batch_3": 31_035_999,
+    "data_batch_4": 31_035_696,
+    "data_batch_5": 31_035_623,
+    "test_batch": 31_035_526,
+    "batches.meta": 158,
+    "train_32x32.mat": 182_040_794,
+    "test_32x32.mat": 64_275_384,
+}
+"""Bytes of the files of CIFAR-10 and SVHN, whose checksums take seconds."""
 BOTH: tuple[Mapping[str, Any], ...] = ({"train": True}, {"train": False})
 """What torchvision's datasets are given for the two partitions."""
 
@@ -107,8 +119,13 @@ class TorchvisionImages(FromFiles):
 
     def look(self, partition: PartitionName, root: Path) -> tuple[int, str]:
         """See `FromFiles.look`."""
-        self._folder(partition, root)
-        return self.counts[PARTITIONS.index(partition)], "data root"
+        folder, which = self._folder(partition, root), PARTITIONS.index(partition)
+        for file in self.files[which]:
+            expected, found = SIZES[Path(file).name], (folder / file).stat().st_size
+            if found != expected:
+                place = (folder / file).relative_to(root)
+                raise _broken(place, f"{expected} bytes", found)
+        return self.counts[which], "data root"
 
     def read(self, partition: PartitionName, root: Path) -> Examples:
         """Images uint8 [n, 3, 32, 32] and labels of one official partition."""
