@@ -1,6 +1,8 @@
 """The command line: parses arguments, calls the verb's module. Only the module of the verb that is
 given is imported, so that `--help` is quick."""
 
+# PYTHON_ARGCOMPLETE_OK: a shell may ask this program what completes a command line.
+
 from __future__ import annotations
 
 import argparse
@@ -34,6 +36,10 @@ VERBS: Mapping[str, str] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 not all of it, 2 bad input."""
+    if "_ARGCOMPLETE" in os.environ:
+        from vsml_bench.completion import complete
+
+        complete(build_parser())
     try:
         with standard_streams():
             given = sys.argv[1:] if arguments is None else arguments
