@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -238,6 +239,8 @@ def _ask(reference: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     # is no part of PyTorch.
     program = (
         f"import sys; sys.path[:] = {[*filter(None, sys.path)]!r}; "
+        "from vsml_bench.orphans import end_with_parent; "
+        f"end_with_parent({int(signal.SIGKILL)}, {os.getpid()}); "
         "from vsml_bench.card_reader import write_cards; write_cards()"
     )
     with temporary_folder() as folder:

@@ -44,11 +44,11 @@ from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.evaluation.replay import DECISIONS, FIRST, LOSS
 from vsml_bench.evaluation.runner import Setting
-from vsml_bench.evaluation.server import end_with_parent
 from vsml_bench.evaluation.tasks import Failure, outcome, plain
 from vsml_bench.evaluation.witnesses import Broken, Distant, testify
 from vsml_bench.evaluation.worker import failed_cell, test
 from vsml_bench.execution import decide
+from vsml_bench.orphans import end_with_parent
 from vsml_bench.protocols.evaluation import padded
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.registry import entry_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import shutil
 import signal
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from vsml_bench.evaluation.tasks import Failure, Task, function_named, outcome, plain
+from vsml_bench.orphans import STARTED_BY, end_with_parent
 from vsml_bench.owners import new_temporary_folder
 
 SERVER = "vsml_bench.evaluation.server"
@@ -108,6 +108,7 @@ def _in(folder: Path) -> Iterator[None]:
     from where they begin, and in the working folder a file of the user's may be called like a
     module of Python's."""
     before, path = os.open(".", os.O_RDONLY), os.environ.get("PYTHONPATH")
+    os.environ[STARTED_BY] = str(os.getpid())
     temporary = tempfile.tempdir
     try:
         if path is not None:  # may name folders of the working folder
@@ -120,6 +121,7 @@ def _in(folder: Path) -> Iterator[None]:
     finally:
         os.fchdir(before)
         os.close(before)
+        del os.environ[STARTED_BY]
         tempfile.tempdir = temporary
         if path is not None:
             os.environ["PYTHONPATH"] = path
@@ -263,7 +265,7 @@ def _work(
     that runs the tasks, and it has a session of its own: what it sends to its process group, and
     what a terminal sends, reaches nobody else. It ends at once, whatever threads are left."""
     os.setsid()
-    importlib.import_module(SERVER).end_with_parent(signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     os.environ.clear()

@@ -1,45 +1,35 @@
-"""What the server imports that worker processes are forked from (`executors`): PyTorch and the
+"""What the server imports that worker processes are forked from (`processes`): PyTorch and the
 harness, and no learner. It is imported nowhere else."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import importlib
 import os
 import signal
 import threading
 import warnings
 from typing import Any
 
-import psutil
+from vsml_bench.orphans import STARTED_BY, adopt_orphans, end_with_parent
 
-# What a process would import later, in a second each: with its first data, and its first gradient.
-import sklearn.datasets  # noqa: F401
-import torch
-import torch._dynamo
-from tqdm import tqdm
+# First, since what follows takes seconds.
+end_with_parent(signal.SIGKILL, int(os.environ[STARTED_BY]))
 
-import vsml_bench.evaluation.worker  # noqa: F401
-
-torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-"""Of prctl.h."""
-
-
-def _set(option: int, value: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # where there is no prctl
-        ctypes.CDLL(None).prctl(option, value)
-
-
-def end_with_parent(how: signal.Signals) -> None:
-    """Has this process sent that signal when its parent ends, however that ends (Linux)."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _set(PR_SET_PDEATHSIG, how)
+for name in (
+    "psutil",
+    "tqdm",
+    "torch._dynamo",
+    "sklearn.datasets",  # which a process would import later, with its first data
+    "vsml_bench.evaluation.worker",
+):
+    importlib.import_module(name)
 
 
 def _end(*_: Any) -> None:
     """Ends this process, and first all that descends from it."""
+    import psutil
+
     own = psutil.Process()
     while alive := [c for c in own.children(recursive=True) if c.status() != psutil.STATUS_ZOMBIE]:
         for child in alive:
@@ -48,11 +38,17 @@ def _end(*_: Any) -> None:
     os._exit(0)
 
 
-# Its own lock is a semaphore, which nobody would clear away when a process is ended.
-tqdm.set_lock(threading.RLock())
+def _prepare() -> None:
+    import torch
+    from tqdm import tqdm
 
-# Processes whose parents are gone become children of this one, which does not know their names.
-_set(PR_SET_CHILD_SUBREAPER, 1)
+    torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
+    # Its own lock is a semaphore, which nobody would clear away when a process is ended.
+    tqdm.set_lock(threading.RLock())
+
+
+_prepare()
+adopt_orphans()  # which then are what `processes` finds below this one
 warnings.filterwarnings("ignore", "forkserver: waitpid")
 end_with_parent(signal.SIGTERM)
 signal.signal(signal.SIGTERM, _end)

@@ -17,11 +17,11 @@ from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.runner import Setting
-from vsml_bench.evaluation.server import end_with_parent
 from vsml_bench.execution import decide, without_gradients
 from vsml_bench.learner import Shape
 from vsml_bench.meta_training.artifact import ready
 from vsml_bench.meta_training.job import Job, find_artifact
+from vsml_bench.orphans import end_with_parent
 from vsml_bench.protocols.evaluation import fresh_states
 
 
