@@ -108,6 +108,11 @@ class Claim:
                 file.write(self.owner)
         return True
 
+    def take_or_wait(self) -> None:
+        """Takes it, or waits until whoever has it has made the file or is gone."""
+        while not self.take() and self.is_others():
+            time.sleep(1.0)
+
     def is_others(self) -> bool:
         """Whether somebody else, who lives, has taken it."""
         owner = self._owner()

@@ -69,9 +69,27 @@ def start_server() -> ForkServerContext:
     done meanwhile costs no time."""
     with _begins_or_ends:
         if not _lives(_server(os.getpid())._forkserver_pid):
+            _begin_server()
+    return _Context()
+
+
+def _begin_server() -> None:
+    begun = threading.Event()
+
+    def begin() -> None:
+        try:
             with _in(_place(os.getpid())):
                 _server(os.getpid()).ensure_running()
-    return _Context()
+        finally:
+            begun.set()
+        if threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()  # since a process ends with the thread that began it
+
+    if threading.current_thread() is threading.main_thread():
+        begin()
+    else:
+        threading.Thread(target=begin, daemon=True).start()
+        begun.wait()
 
 
 def _lives(pid: int | None) -> bool:

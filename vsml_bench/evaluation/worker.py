@@ -4,7 +4,6 @@ whatever happens into a record."""
 from __future__ import annotations
 
 import datetime
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,8 +114,7 @@ def train_in_view(
     folder, root = setting.folders[0], setting.root
     sweep(folder)
     check_writable(folder)
-    while not claim.take() and claim.is_others():
-        time.sleep(1.0)  # another process makes it
+    claim.take_or_wait()
     return make_artifact(
         job, folder, execution, root, progress=progress, command=setting.command, report=report
     )

@@ -34,6 +34,7 @@ from vsml_bench.meta_training.checkpoint import (
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact, partial_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
+from vsml_bench.owners import Claim, kept
 from vsml_bench.plugins import load
 from vsml_bench.printing import progress_bar
 from vsml_bench.provenance import git_state
@@ -171,7 +172,10 @@ class Training:
             made = find_artifact(job, (paths.results() / "checkpoints", self.folder, *starts))
             if made is None:
                 where = (self.folder, self.execution, self.root)
-                made = meta_train(job, *where, progress=progress, command=self.command)
+                claim = Claim(artifact_path(self.folder, job))
+                with kept([claim]):
+                    claim.take_or_wait()
+                    made = meta_train(job, *where, progress=progress, command=self.command)
             self.start_from(made)
 
     def update(self, step: int) -> float:
