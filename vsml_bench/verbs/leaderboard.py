@@ -30,8 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
     from vsml_bench import api, paths, suites
-    from vsml_bench.boards.board import compare_boards, describe
     from vsml_bench.boards.formats import find_format, formats
+    from vsml_bench.boards.two_boards import compare_boards, describe
     from vsml_bench.storage import write_atomically
     from vsml_bench.studies import find_study
 
@@ -63,5 +63,5 @@ def run(options: argparse.Namespace) -> int:
                 f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
                 f"({error.__class__.__name__}); give the path of a board.json."
             ) from error
-        print(describe(compare_boards(board, theirs)), file=sys.stderr)
+        print(describe(compare_boards(board.document(), theirs)), file=sys.stderr)
     return 0
