@@ -39,21 +39,15 @@ class Spread:
     square between seeds, the others are the residuals, which are part of `lifetimes` too."""
     shares: Sequence[Share]
 
-    @property
-    def parts(self) -> list[Variance]:
-        """Of the variance."""
-        return [*self.lifetimes, *(part for side in self.seeds for part in side)]
+    examples: Sequence[Variance] = ()
+    """What choosing other test examples would do."""
 
     def reach(self) -> tuple[float, float] | None:
         """How far the 95 % interval goes down and up; None where anything is possible."""
-        variance, df = self._variance()
-        if variance == inf:
+        found = self._variances()
+        if any(variance == inf for variance, _ in found):
             return None
-        below = above = 0.0
-        if variance > 0 and df:
-            from scipy.special import stdtrit  # scipy.stats takes much longer to import
-
-            below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
+        below = above = self._half(found)
         if self._by_shares(below):
             lower, higher = reach(self.shares)
             below, above = max(below, lower), max(above, higher)
@@ -61,30 +55,26 @@ class Spread:
 
     def p(self, mean: float) -> float:
         """The level at which the interval around `mean` just reaches 0, its two-sided p-value."""
-        variance, df = self._variance()
-        if variance == inf or mean == 0:
+        found = self._variances()
+        if mean == 0 or any(variance == inf for variance, _ in found):
             return 1.0
-        found = half = 0.0
-        if variance > 0 and df:
-            from scipy.special import stdtr, stdtrit
-
-            found = 2 * float(stdtr(df, -abs(mean) / sqrt(variance)))
-            half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
-        return max(found, self._p_of_shares(mean)) if self._by_shares(half) else found
+        p = max(_p(mean, variance, df) for variance, df in found)
+        return max(p, self._p_of_shares(mean)) if self._by_shares(self._half(found)) else p
 
     def turned(self) -> Spread:
         """Of the same difference seen from the other side."""
         shares = [replace(share, weight=-share.weight) for share in self.shares]
-        return Spread(self.lifetimes, self.seeds[::-1], shares)
+        return Spread(self.lifetimes, self.seeds[::-1], shares, self.examples)
 
-    def _variance(self) -> tuple[float, float]:
-        """With Satterthwaite's degrees of freedom, at least 1; 0 where there is none."""
-        parts = self.parts
-        variance = sum(part.value for part in parts)
-        if variance == inf:
-            return variance, 0.0
-        squares = sum(value**2 / df for part in parts for value, df in part.terms)
-        return variance, max(1.0, variance**2 / squares) if squares > 0 else 0.0
+    def _variances(self) -> list[tuple[float, float]]:
+        """With degrees of freedom, without the examples and with them: what is well known beside
+        little known parts must not make the interval narrower."""
+        parts = [*self.lifetimes, *(part for side in self.seeds for part in side)]
+        found = [_satterthwaite(parts)]
+        return [*found, _satterthwaite([*parts, *self.examples])] if self.examples else found
+
+    def _half(self, found: Sequence[tuple[float, float]]) -> float:
+        return max(_half(variance, df) for variance, df in found)
 
     def _by_shares(self, half: float) -> bool:
         return half < NOTHING or any(share.few for share in self.shares)
@@ -105,7 +95,8 @@ class Spread:
 
     def with_more(self, seeds: Sequence[int], lifetimes: float) -> Spread:
         """As it would be with so many more meta-train seeds on each side, and so many times the
-        lifetimes, if the effects of seeds, lifetimes and both vary as they were found to."""
+        lifetimes, of the same test examples, if the effects of seeds, lifetimes and both vary as
+        they were found to."""
         sides, gone, residuals = [], 0.0, 0.0
         for side, more in zip(self.seeds, seeds, strict=True):
             for part in side:
@@ -121,7 +112,33 @@ class Spread:
             replace(share, predictions=round(share.predictions * lifetimes))
             for share in self.shares
         ]
-        return Spread(parts, sides, shares)
+        return Spread(parts, sides, shares, self.examples)
+
+
+def _satterthwaite(parts: Sequence[Variance]) -> tuple[float, float]:
+    """The variance of a sum, and its degrees of freedom, at least 1; 0 where there are none."""
+    variance = sum(part.value for part in parts)
+    if variance == inf:
+        return variance, 0.0
+    squares = sum(value**2 / df for part in parts for value, df in part.terms)
+    return variance, max(1.0, variance**2 / squares) if variance > 0 and squares > 0 else 0.0
+
+
+def _half(variance: float, df: float) -> float:
+    """Half the 95 % interval by Student's t."""
+    if not df:
+        return 0.0
+    from scipy.special import stdtrit  # scipy.stats takes much longer to import
+
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
+
+
+def _p(mean: float, variance: float, df: float) -> float:
+    if not df:
+        return 0.0
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(df, -abs(mean) / sqrt(variance)))
 
 
 def _fewer(part: Variance, more: int) -> float:
