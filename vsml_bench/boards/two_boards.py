@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from vsml_bench.boards.formats.escaping import markdown
+from vsml_bench.boards.formats.markdown import table
 from vsml_bench.errors import VsmlBenchError
 
 Place: TypeAlias = tuple[str, str]
@@ -55,6 +59,8 @@ class Comparison:
     only_in_published: tuple[Place, ...]
     """Rows with a score there that we do not list at all."""
     not_run: tuple[NotRun, ...]
+    lost: tuple[Place, ...]
+    """Those of them that have a score on the published board."""
 
     @property
     def compared(self) -> int:
@@ -68,9 +74,44 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether a row of ours is apart from theirs and lower, or lost its score."""
-        lost = {(of.split, of.learner) for of in self.not_run} & set(self.only_in_published)
-        return bool(lost) or any(of.apart and of.difference < 0 for of in self.changes)
+        """Whether a row of ours is apart from theirs and lower, or has lost its score."""
+        return bool(self.lost) or any(of.apart and of.difference < 0 for of in self.changes)
+
+    @property
+    def better(self) -> bool:
+        """Whether none is worse, and one is apart and higher."""
+        return not self.worse and any(of.apart and of.difference > 0 for of in self.changes)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "verdict": found(self),
+            "better": self.better,
+            "worse": self.worse,
+            **asdict(self),
+        }
+
+    def markdown(self) -> str:
+        """For reading: the rows whose means differ, those that differ most first."""
+        parts = [f"# Two boards of {markdown(self.suite)}", f"**{markdown(found(self))}**"]
+        changed = [of for of in self.changes if of.difference != 0]
+        lines = [
+            [
+                *(of.split, of.learner),
+                *(f"{100 * number:.2f}" for number in (of.ours, of.theirs, of.difference)),
+                "apart" if of.apart else "overlap",
+            ]
+            for of in sorted(changed, key=lambda of: -abs(of.difference))
+        ]
+        heads = ["split", "learner", "first (%)", "second (%)", "difference (points)", "intervals"]
+        parts += [table(heads, lines)] if lines else []
+        for title, places in (
+            ("Only on the first", self.only_in_ours),
+            ("Only on the second", self.only_in_published),
+        ):
+            items = "\n".join(f"* {markdown(_at(*place))}" for place in places)
+            parts += [f"## {title}", items] if items else []
+        return "\n\n".join(parts) + "\n"
 
 
 def compare_boards(ours: Mapping[str, Any], published: Mapping[str, Any]) -> Comparison:
@@ -107,20 +148,34 @@ def compare_boards(ours: Mapping[str, Any], published: Mapping[str, Any]) -> Com
         only_in_ours=tuple(p for p in own if _scored(own[p]) and p not in changes),
         only_in_published=tuple(p for p in theirs if _scored(theirs[p]) and p not in own),
         not_run=tuple(not_run),
+        lost=tuple(p for p in own if not _scored(own[p]) and _scored(theirs.get(p, []))),
     )
+
+
+def read_board(path: Path, where: str) -> Mapping[str, Any]:
+    """A board.json; VsmlBenchError where it cannot be read."""
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VsmlBenchError(
+            f"{where} cannot be read as a board ({error.__class__.__name__}); give the path of a "
+            "board.json."
+        ) from error
+    return found
 
 
 def describe(comparison: Comparison) -> str:
     """The comparison in a few lines of text."""
     lines = [f"Compared with the published board of '{comparison.suite}':"]
-    lines.append(f"  {_found(comparison)}")
+    lines.append(f"  {found(comparison)}")
     lines += [f"  not run: {_at(n.split, n.learner)}: {_why(n)}" for n in comparison.not_run]
     lines += [f"  only here: {_at(*place)}" for place in comparison.only_in_ours]
     lines += [f"  only published: {_at(*place)}" for place in comparison.only_in_published]
     return "\n".join(lines)
 
 
-def _found(comparison: Comparison) -> str:
+def found(comparison: Comparison) -> str:
+    """The comparison in a few words."""
     largest = comparison.largest
     if comparison.same_hash:
         return "the same scores throughout (equal board hashes)"

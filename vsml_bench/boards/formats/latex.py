@@ -32,7 +32,7 @@ def to_latex(board: Board) -> str:
         [
             f"% vsml-bench, board '{plain(board.suite)}', hash {board.board_hash}",
             r"% Needs \usepackage{booktabs}. In percent, with half the 95 % interval; bold: no",
-            r"% other learner is decidedly better, by Holm's correction for all pairs on the split.",
+            r"% other learner is decidedly better, by Holm's correction for all pairs there.",
             rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
             r"\toprule",
             _line([latex(head) for head in heads]),

@@ -48,7 +48,7 @@ def to_markdown(board: Board) -> str:
             parts += _detectable("", board.families[split])
     for section in board.sections:
         lines = [[_shown(value) for value in row] for row in section.rows]
-        parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
+        parts += [f"## {section.title}", section.text, table(section.headers, lines)]
     parts += _section("Notes", _notes(board.rows))
     parts += _section(
         "Failed and missing", [_failure(row, named) for row in board.rows if row["status"] != "ok"]
@@ -89,7 +89,7 @@ def _matrix(board: Board, name: str, named: _Labels) -> str:
         "mean rank",
         *(f"{s} ({relations[s]})" for s in splits),
     )
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _detectable(what: str, family: Family[Any]) -> list[str]:
@@ -146,7 +146,7 @@ def _details(board: Board, rows: Sequence[Row]) -> str:
         headers += [column.bounds_title or f"95 % interval of the {title}"] if beside else []
         for line, row in zip(lines, rows, strict=True):
             line += _texts(row, name, column)
-    return _table(headers, lines)
+    return table(headers, lines)
 
 
 def _texts(row: Row, name: str, column: Column) -> list[str]:
@@ -205,7 +205,8 @@ def _splits(board: Board) -> list[str]:
     return list(dict.fromkeys(row.group.split for row in board.rows))
 
 
-def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of texts, whatever signs they have."""
     from tabulate import tabulate
 
     table: str = tabulate(
