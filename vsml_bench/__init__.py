@@ -1,7 +1,8 @@
 """vsml-bench: does this learner really learn to learn, and does what it learned carry over?
 
 The functions behind the command line, for notebooks: `list_learners`, `check`, `meta_train`,
-`run`, `leaderboard`. They are imported when first used, so that `import vsml_bench` stays quick.
+`run`, `leaderboard`, `compare`, `curves`. They are imported when first used, so that
+`import vsml_bench` stays quick.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["check", "leaderboard", "list_learners", "meta_train", "run"]
+__all__ = ["check", "compare", "curves", "leaderboard", "list_learners", "meta_train", "run"]
 
 if TYPE_CHECKING:
-    from vsml_bench.api import check, leaderboard, list_learners, meta_train, run
+    from vsml_bench.api import (
+        check,
+        compare,
+        curves,
+        leaderboard,
+        list_learners,
+        meta_train,
+        run,
+    )
 
 
 def __dir__() -> list[str]:

@@ -26,6 +26,7 @@ VERBS: Mapping[str, str] = {
     "meta-train": "find a learner's meta-parameters, or tune it",
     "run": "run a suite's cells",
     "leaderboard": "print a suite's board from its cells",
+    "compare": "say which of two learners, or boards, is ahead, and whether that is decided",
     "introspect": "draw how a learner learns, beside SGD and 1-NN",
     "verify": "check stored cells and checkpoints against their hashes",
     "explain": "say what a split, suite, learner, cell or checkpoint is",

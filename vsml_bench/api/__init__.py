@@ -5,6 +5,7 @@ no PyTorch.
 """
 
 from vsml_bench.api.boards import board, leaderboard, stored_board
+from vsml_bench.api.comparing import compare, compared, curves
 from vsml_bench.api.learners import check, check_all, list_learners
 from vsml_bench.api.planning import cost_model, made_before, plan, results_folder
 from vsml_bench.api.running import run
@@ -14,7 +15,10 @@ __all__ = [
     "board",
     "check",
     "check_all",
+    "compare",
+    "compared",
     "cost_model",
+    "curves",
     "leaderboard",
     "list_learners",
     "made_before",

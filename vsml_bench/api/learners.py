@@ -28,18 +28,22 @@ def check(learner: str) -> ContractReport:
     learner: a name, or `path/to/file.py:ClassName`.
     Raises VsmlBenchError where it cannot be found or made.
     """
-    given: Any = learner
-    if not isinstance(given, str):
-        found = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
-        raise VsmlBenchError(
-            f"learner: expected a name or path/to/file.py:ClassName, found {found}; "
-            "write it into a file, since it runs in processes of its own."
-        )
+    check_reference("learner", learner)
     reports = check_all(learner)
     if len(reports) != 1:
         names = ", ".join(report.learner for report in reports) or "none"
         raise VsmlBenchError(f"'{learner}' stands for several learners; name one of: {names}.")
     return reports[0]
+
+
+def check_reference(what: str, given: Any) -> None:
+    """VsmlBenchError for something else than a name or a place. what: the argument."""
+    if not isinstance(given, str):
+        found = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise VsmlBenchError(
+            f"{what}: expected a name or path/to/file.py:ClassName, found {found}; "
+            "write it into a file, since it runs in processes of its own."
+        )
 
 
 def check_all(reference: str) -> tuple[ContractReport, ...]:

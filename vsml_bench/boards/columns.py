@@ -15,6 +15,7 @@ import numpy as np
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.changes import change_of
+from vsml_bench.boards.families import Finished, member
 from vsml_bench.boards.groups import Group, data_hashes
 from vsml_bench.boards.statistics import Interval
 from vsml_bench.errors import VsmlBenchError
@@ -111,16 +112,13 @@ def _mean_of(part: Callable[[Any], Any]) -> Callable[[Group, Sequence[Group]], f
 
 
 def _rank(group: Group, finished: Sequence[Group]) -> Interval:
-    """Place by the mean, and the places that no decided paired difference excludes. Each
-    comparison stands at 95 % by itself; there is no correction for their number."""
-    rivals = [of for of in finished if of.split == group.split and of is not group]
-    steps = group.correct.shape[2]
-    against = [statistics.paired_difference(group.scores, of.scores, steps) for of in rivals]
-    better = sum(difference.decided and difference.mean < 0 for difference in against)
-    worse = sum(difference.decided and difference.mean > 0 for difference in against)
-    mean, *others = (statistics.published(of.estimate.mean) for of in (group, *rivals))
-    place = 1 + sum(other > mean for other in others)
-    return Interval(place, 1 + better, 1 + len(rivals) - worse)
+    """Place by the mean, and the places that no decided paired difference excludes."""
+    known = finished if isinstance(finished, Finished) else Finished(finished)
+    best, worst = known.families[group.split].places(member(group))
+    mean = statistics.published(group.estimate.mean)
+    rivals = [of for of in finished if of.split == group.split]
+    above = sum(statistics.published(of.estimate.mean) > mean for of in rivals)
+    return Interval(1 + above, best, worst)
 
 
 def _gap(group: Group, finished: Sequence[Group]) -> Interval | None:

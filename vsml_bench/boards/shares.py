@@ -23,9 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-import numpy as np
-
-_Z = 1.959963984540054
+Z = 1.959963984540054
 """The normal distribution's quantile that leaves out CONFIDENCE's half at either side."""
 FEW = 100
 """Of right or of wrong predictions over all lifetimes; the score interval counts below it."""
@@ -44,23 +42,22 @@ class Share:
         """Whether the mean is not taken for normal."""
         return min(self.right, 1 - self.right) * self.predictions < FEW
 
-    @property
-    def reach(self) -> tuple[float, float]:
+    def reach(self, z: float = Z) -> tuple[float, float]:
         """How far its part of the sum may lie lower and higher."""
-        low, high = wilson(self.right, self.predictions)
+        low, high = wilson(self.right, self.predictions, z)
         ends = (self.weight * (self.right - low), self.weight * (high - self.right))
         return ends if self.weight > 0 else (-ends[1], -ends[0])
 
 
-def reach(shares: Sequence[Share]) -> tuple[float, float]:
+def reach(shares: Sequence[Share], z: float = Z) -> tuple[float, float]:
     """How far the sum of weighted shares may lie lower and higher."""
-    lower, higher = np.sqrt(sum((np.square(share.reach) for share in shares), np.zeros(2)))
-    return float(lower), float(higher)
+    ends = [share.reach(z) for share in shares]
+    return sqrt(sum(low * low for low, _ in ends)), sqrt(sum(high * high for _, high in ends))
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The score interval of a share of `count`."""
-    square = _Z**2 / count
+def wilson(share: float, count: int, z: float = Z) -> tuple[float, float]:
+    """The score interval of a share of `count`; z: of its confidence, by default 95 %."""
+    square = z**2 / count
     middle = share + square / 2
-    half = _Z * sqrt(share * (1 - share) / count + square / (4 * count))
+    half = z * sqrt(share * (1 - share) / count + square / (4 * count))
     return (middle - half) / (1 + square), (middle + half) / (1 + square)

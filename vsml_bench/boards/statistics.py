@@ -29,20 +29,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.boards.shares import Share, reach, wilson
+from vsml_bench.boards.shares import Share, wilson
+from vsml_bench.boards.spread import POWER_80, Spread, Variance
 from vsml_bench.errors import VsmlBenchError
 
-CONFIDENCE = 0.95
 DECIMALS = 9
 """Of published numbers: coarser than the rounding noise between machines, finer than any need."""
-NOTHING = 1e-12
-"""Rounding alone makes a width of as much where there is none."""
 WINDOW = 100
 """Steps at either end of a lifetime that early and final accuracy look at."""
 
@@ -79,11 +77,27 @@ class Estimate(Interval):
 
 
 @dataclass(frozen=True)
-class _Variance:
-    """Part of the variance of a mean, and the (coefficient x mean square, df) behind it."""
+class Difference(Interval):
+    """What one learner's accuracy is above another's, and its 95 % interval."""
 
-    value: float
-    terms: tuple[tuple[float, int], ...]
+    spread: Spread
+
+    @cached_property
+    def p(self) -> float:
+        """The level at which the interval just reaches 0: below 0.05 where it leaves out 0."""
+        return self.spread.p(self.mean)
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference that as many seeds and lifetimes find decided in 80 % of all
+        repetitions; None where they tell nothing of the spread."""
+        reach = self.spread.reach()
+        return POWER_80 * sum(reach) / 2 if reach is not None and sum(reach) > 0 else None
+
+    def turned(self) -> Difference:
+        """The same seen from the other side."""
+        ends = (0.0 - self.mean, 0.0 - self.high, 0.0 - self.low)
+        return Difference(*ends, self.spread.turned())
 
 
 def published(value: float) -> float:
@@ -127,8 +141,9 @@ def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None)
     """
     scores = _checked(scores)
     seeds, lifetimes = scores.shape
-    parts = [_over_lifetimes(scores.mean(0)), _over_seeds([scores], [1.0])]
-    found = _interval(float(scores.mean()), parts, 0.0, _shares(scores, predictions))
+    seeded = [_over_seeds([scores], [1.0])]
+    spread = Spread([_over_lifetimes(scores.mean(0))], [seeded], _shares(scores, predictions))
+    found = _interval(float(scores.mean()), spread, 0.0)
     measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
     return Estimate(
         *(found.mean, found.low, found.high, seeds, lifetimes),
@@ -148,32 +163,34 @@ def mean_over_splits(splits: Splits, predictions: Sequence[int]) -> Interval:
     lifetimes = [_over_lifetimes(weight * scores.mean(0)) for scores in scored]
     mean = sum(weight * float(scores.mean()) for scores in scored)
     shares = _shares_over(splits, predictions, weight)
-    return _interval(mean, [*lifetimes, *_seeds_over(scored, weight)], 0.0, shares)
+    return _interval(mean, Spread(lifetimes, [_seeds_over(scored, weight)], shares), 0.0)
 
 
-def difference_over_splits(ours: Splits, theirs: Splits, predictions: Sequence[int]) -> Interval:
+def difference_over_splits(ours: Splits, theirs: Splits, predictions: Sequence[int]) -> Difference:
     """Our mean over splits minus theirs, on the same pinned lifetimes of each split; seeds are
     unrelated. ours, theirs, predictions: as in `mean_over_splits`, of the same splits."""
     weight = 1 / len(predictions)
-    mean, parts = 0.0, []
+    mean, lifetimes = 0.0, []
     for own, other in zip(ours, theirs, strict=True):
         means = [_checked(scores).mean(0) for scores in (own, other) if scores is not None]
         if own is not None and other is not None:
             _check_lifetimes(own, other)
             means = [means[0] - means[1]]
-        parts += [_over_lifetimes(weight * each) for each in means]
+        lifetimes += [_over_lifetimes(weight * each) for each in means]
         mean += weight * sum(
             sign * float(scores.mean())
             for sign, scores in ((1, own), (-1, other))
             if scores is not None
         )
-    for side in (ours, theirs):
-        parts += _seeds_over([scores for scores in side if scores is not None], weight)
+    seeds = [
+        _seeds_over([scores for scores in side if scores is not None], weight)
+        for side in (ours, theirs)
+    ]
     shares = _shares_over(ours, predictions, weight) + _shares_over(theirs, predictions, -weight)
-    return _interval(mean, parts, -1.0, shares)
+    return _difference(mean, Spread(lifetimes, seeds, shares))
 
 
-def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Interval:
+def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Difference:
     """Our accuracy minus theirs on the same pinned lifetimes.
 
     ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
@@ -182,9 +199,10 @@ def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> 
     """
     ours, theirs = _checked(ours), _checked(theirs)
     _check_lifetimes(ours, theirs)
-    between = ours.mean(0) - theirs.mean(0)
-    seeds = [_over_seeds([scores], [1.0]) for scores in (ours, theirs)]
-    return _difference(ours, theirs, [_over_lifetimes(between), *seeds], predictions)
+    lifetimes = [_over_lifetimes(ours.mean(0) - theirs.mean(0))]
+    seeds = [[_over_seeds([scores], [1.0])] for scores in (ours, theirs)]
+    spread = Spread(lifetimes, seeds, _shares_between(ours, theirs, predictions))
+    return _difference(float(ours.mean() - theirs.mean()), spread)
 
 
 def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -> Interval:
@@ -203,9 +221,9 @@ def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -
         share = wilson(0.0, changed.shape[1] * predictions)[1]
         return Interval(0.0, -share, share)
     differences: Scores = changed - unchanged
-    parts = [_over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])]
-    shares = [*_shares(changed, predictions), *_shares(unchanged, predictions, -1.0)]
-    return _interval(float(differences.mean()), parts, -1.0, shares)
+    lifetimes, seeds = _over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])
+    spread = Spread([lifetimes], [[seeds]], _shares_between(changed, unchanged, predictions))
+    return _interval(float(differences.mean()), spread, -1.0)
 
 
 def generalisation_gap(same_tasks: Scores, unseen: Scores, predictions: int | None) -> Interval:
@@ -218,20 +236,21 @@ def generalisation_gap(same_tasks: Scores, unseen: Scores, predictions: int | No
     same_tasks, unseen = _checked(same_tasks), _checked(unseen)
     _check_seeds(same_tasks, unseen)
     lifetimes = [_over_lifetimes(scores.mean(0)) for scores in (same_tasks, unseen)]
-    parts = [*lifetimes, _over_seeds([same_tasks, unseen], [1.0, -1.0])]
-    return _difference(same_tasks, unseen, parts, predictions)
+    seeds = _over_seeds([same_tasks, unseen], [1.0, -1.0])
+    spread = Spread(lifetimes, [[seeds]], _shares_between(same_tasks, unseen, predictions))
+    return _interval(float(same_tasks.mean() - unseen.mean()), spread, -1.0)
 
 
-def _over_lifetimes(means: npt.NDArray[np.float64]) -> _Variance:
+def _over_lifetimes(means: npt.NDArray[np.float64]) -> Variance:
     """What choosing other lifetimes would do to the mean of `means`, [lifetimes]: MS_b / (S L)."""
     lifetimes = len(means)
     if lifetimes == 1:
-        return _Variance(float("inf"), ())
+        return Variance(float("inf"), ())
     value = float(means.var(ddof=1)) / lifetimes
-    return _Variance(value, ((value, lifetimes - 1),))
+    return Variance(value, ((value, lifetimes - 1),))
 
 
-def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
+def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> Variance:
     """What other meta-train seeds would add to the weighted sum of the sides' means:
     max(0, MS_a - MS_e) / (S L); 0 for one seed.
 
@@ -239,7 +258,7 @@ def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
     """
     seeds = sides[0].shape[0]
     if seeds == 1 or any(side.shape[1] == 1 for side in sides):
-        return _Variance(0.0, ())
+        return Variance(0.0, ())
     weighted = list(zip(sides, weights, strict=True))
     means = sum(weight * side.mean(1) for side, weight in weighted)
     between = float(np.var(means, ddof=1)) / seeds
@@ -247,10 +266,10 @@ def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> _Variance:
         (w**2 * _residual(side), (seeds - 1) * (side.shape[1] - 1)) for side, w in weighted
     ]
     value = max(0.0, between - sum(residual for residual, _ in residuals))
-    return _Variance(value, ((between, seeds - 1), *residuals))
+    return Variance(value, ((between, seeds - 1), *residuals))
 
 
-def _seeds_over(scored: Sequence[Scores], weight: float) -> list[_Variance]:
+def _seeds_over(scored: Sequence[Scores], weight: float) -> list[Variance]:
     """What other meta-train seeds would add to a mean over splits."""
     if len({scores.shape[0] for scores in scored}) == 1:
         return [_over_seeds(scored, [weight] * len(scored))]
@@ -278,30 +297,20 @@ def _shares_over(splits: Splits, predictions: Sequence[int], weight: float) -> l
     return found
 
 
-def _difference(
-    ours: Scores, theirs: Scores, parts: Sequence[_Variance], predictions: int | None
-) -> Interval:
-    shares = [*_shares(ours, predictions), *_shares(theirs, predictions, -1.0)]
-    return _interval(float(ours.mean() - theirs.mean()), parts, -1.0, shares)
+def _shares_between(ours: Scores, theirs: Scores, predictions: int | None) -> list[Share]:
+    return [*_shares(ours, predictions), *_shares(theirs, predictions, -1.0)]
 
 
-def _interval(
-    mean: float, parts: Sequence[_Variance], lowest: float, shares: Sequence[Share]
-) -> Interval:
-    """By the variance that `parts` sum up to; wider where `shares` are of few predictions."""
-    variance = sum(part.value for part in parts)
-    if variance == float("inf"):
+def _difference(mean: float, spread: Spread) -> Difference:
+    found = _interval(mean, spread, -1.0)
+    return Difference(found.mean, found.low, found.high, spread)
+
+
+def _interval(mean: float, spread: Spread, lowest: float) -> Interval:
+    reach = spread.reach()
+    if reach is None:
         return Interval(mean, lowest, 1.0)
-    squares = sum(value**2 / df for part in parts for value, df in part.terms)
-    below = above = 0.0
-    if variance > 0 and squares > 0:
-        from scipy.special import stdtrit  # scipy.stats takes much longer to import
-
-        df = max(1.0, variance**2 / squares)
-        below = above = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * sqrt(variance)
-    if below < NOTHING or any(share.few for share in shares):
-        lower, higher = reach(shares)
-        below, above = max(below, lower), max(above, higher)
+    below, above = reach
     return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))
 
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from vsml_bench.boards.families import Family, Scored
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import (
-    Scores,
-    Splits,
-    difference_over_splits,
-    mean_over_splits,
-    published,
-)
+from vsml_bench.boards.statistics import published
 
 _Numbers: TypeAlias = "tuple[Any, Any, Any, Any, Any, Any]"
 """From `Summary.mean` to `rank_high`."""
@@ -35,8 +30,8 @@ class Summary:
     rank: int | None
     """Place by the mean."""
     rank_low: int | None
-    """The places that no decided difference of two means excludes. Each comparison stands at 95 %
-    by itself; there is no correction for their number."""
+    """The places that no decided difference of two means excludes; decided among all pairs of
+    learners, as `families` says."""
     rank_high: int | None
     mean_rank: float | None
     """A split without a score counts as its last place. It does depend on the other learners: two
@@ -47,51 +42,47 @@ class Summary:
     """Splits that anyone has a score on."""
 
 
-def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Summary, ...]:
-    """Best first. ranks: each group's on its split; None where it has no score."""
+def over_splits(groups: Sequence[Group]) -> Family[str]:
+    """All pairs of learners that have a score, by label, over the splits that anyone has one on."""
     named = labels(groups)
     finished = [group for group in groups if group.finished]
-    steps = {group.split: group.correct.shape[2] for group in finished}
+    splits = dict.fromkeys(group.split for group in finished)
+    found: dict[str, list[Group]] = {}
+    for group in finished:
+        found.setdefault(named[group.learner, group.kind], []).append(group)
+    steps = tuple({group.split: group.correct.shape[2] for group in finished}.values())
+    return Family({label: Scored.of(groups, splits, steps) for label, groups in found.items()})
+
+
+def summarise(
+    groups: Sequence[Group], ranks: Sequence[int | None], family: Family[str]
+) -> tuple[Summary, ...]:
+    """Best first. ranks: each group's on its split; None where it has no score. family:
+    `over_splits` of them."""
+    named = labels(groups)
+    splits = dict.fromkeys(group.split for group in groups if group.finished)
     places: dict[str, list[int]] = {}
-    for split in steps:
+    for split in splits:
         there = [(g, rank) for g, rank in zip(groups, ranks, strict=True) if g.split == split]
         for group, rank in there:
             places.setdefault(named[group.learner, group.kind], []).append(rank or len(there))
-    scores: dict[str, dict[str, Scores]] = {label: {} for label in named.values()}
-    for group in finished:
-        scores[named[group.learner, group.kind]][group.split] = group.scores
-    scored = {label: [of.get(split) for split in steps] for label, of in scores.items() if of}
-    found = [
-        Summary(
-            label,
-            *_mean_and_rank(label, scored, list(steps.values())),
-            mean_rank=sum(of) / len(of) if (of := places.get(label)) else None,
-            scored=len(scores[label]),
-            splits=len(steps),
-        )
-        for label in scores
-    ]
+    scored = {label: 0 for label in named.values()}
+    for group in groups:
+        scored[named[group.learner, group.kind]] += group.finished
+    means = {label: of.mean for label, of in family.members.items()}
+    above = [published(mean.mean) for mean in means.values()]
+    found = []
+    for label, count in scored.items():
+        numbers: _Numbers = (None,) * 6
+        if label in means:
+            of = means[label]
+            mean, low, high = (published(n) for n in (of.mean, of.low, of.high))
+            place = 1 + sum(other > mean for other in above)
+            numbers = (mean, low, high, place, *family.places(label))
+        ranked = places.get(label)
+        mean_rank = sum(ranked) / len(ranked) if ranked else None
+        found.append(Summary(label, *numbers, mean_rank, count, len(splits)))
     return tuple(sorted(found, key=_best_first))
-
-
-def _mean_and_rank(label: str, scored: Mapping[str, Splits], steps: Sequence[int]) -> _Numbers:
-    if label not in scored:
-        return (None,) * 6
-    means = {name: mean_over_splits(of, steps) for name, of in scored.items()}
-    mean, low, high = (
-        published(n) for n in (means[label].mean, means[label].low, means[label].high)
-    )
-    against = [
-        difference_over_splits(scored[label], rival, steps)
-        for name, rival in scored.items()
-        if name != label
-    ]
-    return (
-        *(mean, low, high),
-        1 + sum(published(other.mean) > mean for other in means.values()),
-        1 + sum(difference.decided and difference.mean < 0 for difference in against),
-        len(means) - sum(difference.decided and difference.mean > 0 for difference in against),
-    )
 
 
 def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from vsml_bench.errors import VsmlBenchError
 from vsml_bench.verbs.options import PATH, add_selection, selection
 
 
@@ -17,11 +15,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     cells = "folder of the cells (default: runs/SUITE, or published)"
     parser.add_argument("--results", **PATH, help=cells)
-    form = "markdown, csv, json, html (a page, as a file), or a plug-in's (default: %(default)s)"
+    form = (
+        "markdown, csv (a line per row), csv-wide (a line per learner), json, latex, html (a page, "
+    )
+    form += "as a file), or a plug-in's (default: %(default)s)"
     parser.add_argument("--format", default="markdown", help=form)
     same: dict[str, Any] = {"dest": "format", "action": "store_const", "const": "json"}
     parser.add_argument("--json", **same, help="the same as --format json")
-    kept = "also write board.md, .csv, .json and .html, and what a study draws"
+    kept = "also write a file of each format, and what a study draws"
     parser.add_argument("--write", action="store_true", help=kept)
     differs = "say how it differs from this board.json or 'published'"
     parser.add_argument("--compare", metavar="BOARD", **PATH, help=differs)
@@ -30,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """`leaderboard`: the board, printed and, with --write, kept."""
     from vsml_bench import api, paths, suites
-    from vsml_bench.boards.board import compare_boards, describe
     from vsml_bench.boards.formats import find_format, formats
+    from vsml_bench.boards.two_boards import compare_boards, describe, read_board
     from vsml_bench.storage import write_atomically
     from vsml_bench.studies import find_study
 
@@ -56,12 +57,6 @@ def run(options: argparse.Namespace) -> int:
         published = Path(options.compare)
         if options.compare == "published":
             published = paths.results() / board.suite / "board.json"
-        try:
-            theirs = json.loads(published.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise VsmlBenchError(
-                f"--compare: {published.name} of '{board.suite}' cannot be read as a board "
-                f"({error.__class__.__name__}); give the path of a board.json."
-            ) from error
-        print(describe(compare_boards(board, theirs)), file=sys.stderr)
+        theirs = read_board(published, f"--compare: {published.name} of '{board.suite}'")
+        print(describe(compare_boards(board.document(), theirs)), file=sys.stderr)
     return 0

@@ -25,17 +25,20 @@ class Curve:
     high: tuple[float, ...]
 
 
-def windows(steps: int) -> list[int]:
-    """Last examples of the windows, in even ratios from `FIRST` to the last step."""
+def windows(steps: int, width: int | None = None) -> list[int]:
+    """Last examples of the windows, in even ratios from `FIRST` to the last step; or of windows of
+    as many examples as `width`, the last one of what is left."""
+    if width is not None:
+        return [*range(width, steps, width), steps]
     ends = np.geomspace(min(FIRST, steps), steps, WINDOWS).round().astype(int)
     return [int(end) for end in np.unique(ends)]
 
 
-def curve(group: Group) -> Curve | None:
-    """None where there is no score, or where predictions are no stream."""
+def curve(group: Group, width: int | None = None) -> Curve | None:
+    """width: as in `windows`. None where there is no score, or where predictions are no stream."""
     if not group.finished or not group.stream:
         return None
-    ends = windows(group.correct.shape[2])
+    ends = windows(group.correct.shape[2], width)
     found = [
         statistics.estimate(
             statistics.lifetime_scores(group.correct[..., start:end]),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vsml_bench.boards.board import Board, Row
@@ -17,7 +18,6 @@ from vsml_bench.boards.page import pictures
 from vsml_bench.boards.page.curves import Curve, curve
 from vsml_bench.boards.page.missing import missing
 from vsml_bench.boards.page.origins import origins
-from vsml_bench.boards.page.pairs import OVERALL, Pair, pairs, smallest_detectable
 from vsml_bench.boards.page.standings import (
     Cost,
     away_splits,
@@ -26,6 +26,7 @@ from vsml_bench.boards.page.standings import (
     labels,
     standings,
 )
+from vsml_bench.boards.pairs import OVERALL, Pair, pairs
 
 if TYPE_CHECKING:
     import jinja2
@@ -107,7 +108,7 @@ def to_html(board: Board, published: bool = False) -> str:
             heads=heads,
             lines=lines,
             splits=splits,
-            detectable={s: smallest_detectable(found, s) for s in [OVERALL, *splits]},
+            detectable={s: _detectable(found, s) for s in [OVERALL, *splits]},
             learners=list(dict.fromkeys(named.values())),
             relations=list(dict.fromkeys(row.group.relation for row in board.rows)),
             families=sorted({line.family for line in lines}),
@@ -266,12 +267,19 @@ def _notes(board: Board, named: Mapping[int, str]) -> list[str]:
     return list(notes)
 
 
+def _detectable(found: Sequence[Pair], split: str) -> float | None:
+    """The smallest difference that half of all pairs would show."""
+    known = [pair.detectable for pair in found if pair.split == split and pair.detectable]
+    return median(known) if known else None
+
+
 def _plain_pair(pair: Pair) -> list[Any]:
-    """As a list, since there are hundreds of them."""
+    """As a list, since there are hundreds of them; the verdicts are those of the command line."""
     d = pair.difference
     numbers = [d.mean, d.low, d.high, pair.wins, pair.detectable]
     rounded = [None if n is None else round(n, 6) + 0.0 for n in numbers]
-    return [pair.first, pair.second, pair.split, *rounded, pair.lifetimes]
+    verdicts = [pair.verdict(), pair.turned().verdict()] if pair.split == OVERALL else []
+    return [pair.first, pair.second, pair.split, *rounded, pair.said, *verdicts]
 
 
 def _as_script(data: Mapping[str, Any]) -> str:

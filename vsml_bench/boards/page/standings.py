@@ -3,15 +3,16 @@ on data that it has never seen, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vsml_bench.boards import statistics, summary
+from vsml_bench.boards import summary
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.families import Family, scored
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import Interval, Scores
+from vsml_bench.boards.statistics import Interval
 
 HOME = ("same_tasks", "unseen_tasks")
 """Relations of splits whose tasks are like those of meta-training, the first that a board has."""
@@ -92,35 +93,6 @@ def away_splits(board: Board) -> tuple[str, ...]:
     return next((s for s in found if s), ()) or splits_like(board, ("same_tasks",))
 
 
-@dataclass(frozen=True)
-class Scored:
-    """One learner's scores on each of several splits, which count alike."""
-
-    splits: tuple[Scores, ...]
-    predictions: tuple[int, ...]
-    """In a lifetime of each split."""
-
-    @property
-    def mean(self) -> Interval:
-        """Accuracy over the splits."""
-        return statistics.mean_over_splits(self.splits, self.predictions)
-
-    def minus(self, other: Scored) -> Interval:
-        """The difference to another learner on the same splits and pinned lifetimes."""
-        return statistics.difference_over_splits(self.splits, other.splits, self.predictions)
-
-
-def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
-    """None where a split lacks a score."""
-    of = {group.split: group for group in groups if group.finished}
-    if not splits or not set(splits) <= of.keys():
-        return None
-    found = [of[split] for split in splits]
-    return Scored(
-        tuple(group.scores for group in found), tuple(group.correct.shape[2] for group in found)
-    )
-
-
 def standings(board: Board) -> list[Standing]:
     """All learners, best on data never seen first, those without such a score last."""
     groups = by_label(board)
@@ -129,15 +101,12 @@ def standings(board: Board) -> list[Standing]:
     placed = {label: found for label, found in scores.items() if found is not None}
     means = {label: found.mean.mean for label, found in placed.items()}
     order = sorted(placed, key=lambda label: (-means[label], label))
-    ties = _ties(order, placed)
+    family = Family(placed)
+    ties = _ties(order, family)
     found = []
     for label in [*order, *(label for label in groups if label not in placed)]:
         of = groups[label]
-        low = high = None
-        if label in placed:
-            against = [placed[label].minus(placed[other]) for other in order if other != label]
-            low = 1 + sum(d.decided and d.mean < 0 for d in against)
-            high = len(order) - sum(d.decided and d.mean > 0 for d in against)
+        low, high = family.places(label) if label in placed else (None, None)
         found.append(
             Standing(
                 label,
@@ -158,12 +127,12 @@ def _estimate(groups: Sequence[Group], splits: Sequence[str]) -> Interval | None
     return None if found is None else found.mean
 
 
-def _ties(order: Sequence[str], scores: Mapping[str, Scored]) -> dict[str, int]:
+def _ties(order: Sequence[str], family: Family[str]) -> dict[str, int]:
     """Label -> number of its group."""
     ties: dict[str, int] = {}
     leader, number = "", 0
     for label in order:
-        if not leader or scores[leader].minus(scores[label]).decided:
+        if not leader or family.decided(leader, label):
             leader, number = label, number + 1
         ties[label] = number
     return ties

@@ -1,28 +1,16 @@
-"""The forms that a board is written in: each is one function from the board to text.
-
-Other packages bring forms by entry points of the group `vsml_bench.formats`: the point's name is
-the form's, its value "package.module:NAME" of a `Format`.
-"""
+"""A board for reading: tables in Markdown."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
-from vsml_bench.boards.page.page import to_html
+from vsml_bench.boards.families import Family
+from vsml_bench.boards.formats.escaping import markdown
 from vsml_bench.boards.summary import Summary, labels
-from vsml_bench.errors import VsmlBenchError, closest
-from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-ENTRY_POINT_GROUP = "vsml_bench.formats"
 
 _Labels: TypeAlias = dict[tuple[str, str], str]
 
@@ -31,43 +19,13 @@ _MEANS = {
     "accuracy": "Accuracy in % over all queries of an episode",
 }
 _LEGEND = (
-    "{}, ± half the 95 % interval; **bold**: no "
-    "other learner on the split is better by a paired difference whose 95 % interval leaves out 0. "
-    "All splits: the mean over them, by which learners are ordered; a split without a score counts "
-    "as 0. Place: by that mean, and the places that no decided difference of two means excludes. "
-    "Mean rank: depends on which other learners there are."
+    "{}, ± half the 95 % interval; **bold**: no other learner on the split is decidedly better. "
+    "Decided: a paired difference at 5 %, by Holm's correction for all pairs of learners on the "
+    "split. All splits: the mean over them, by which learners are ordered; a split without a score "
+    "counts as 0. Place: by that mean, and the places that no decided difference of two means "
+    "excludes. Mean rank: depends on which other learners there are."
 )
 _ONE_SEED = "† one meta-train seed: the interval leaves out how results vary between seeds."
-
-
-@dataclass(frozen=True)
-class Format:
-    """A form that a board is written in."""
-
-    text: Callable[[Board], str]
-    ending: str
-    """Of its file, `board.ENDING`."""
-    printed: bool = True
-    """Whether it is for reading on a terminal or in a pipe; else the command line writes the file
-    and says where it is."""
-
-
-def to_frame(board: Board) -> pd.DataFrame:
-    """One line per row of the board, with the columns that CSV has."""
-    import pandas as pd
-
-    names = board.names("csv")
-    return pd.DataFrame([[row[name] for name in names] for row in board.rows], columns=names)
-
-
-def to_json(board: Board) -> str:
-    """`Board.document`, null where there is no number."""
-    return json.dumps(board.document(), indent=1, allow_nan=False) + "\n"
-
-
-def to_csv(board: Board) -> str:
-    """`to_frame` as CSV with a header line; an empty field where there is no number."""
-    return to_frame(board).to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(board: Board) -> str:
@@ -79,6 +37,7 @@ def to_markdown(board: Board) -> str:
     parts = [f"# Leaderboard: {board.suite}", _matrix(board, "mean", named), _LEGEND.format(means)]
     if any(row["seed_variance"] == "not measured" for row in board.rows):
         parts.append(_ONE_SEED)
+    parts += _detectable("of all splits", board.over_splits)
     for name, column in board.columns.items():
         if column.matrix and name != "mean":
             parts += [f"## {_title(column)}", _matrix(board, name, named)]
@@ -86,9 +45,10 @@ def to_markdown(board: Board) -> str:
         rows = [row for row in board.rows if row.group.split == split]
         if any(row.group.finished for row in rows):
             parts += [f"## {split} ({rows[0].group.relation})", _details(board, rows)]
+            parts += _detectable("", board.families[split])
     for section in board.sections:
         lines = [[_shown(value) for value in row] for row in section.rows]
-        parts += [f"## {section.title}", section.text, _table(section.headers, lines)]
+        parts += [f"## {section.title}", section.text, table(section.headers, lines)]
     parts += _section("Notes", _notes(board.rows))
     parts += _section(
         "Failed and missing", [_failure(row, named) for row in board.rows if row["status"] != "ok"]
@@ -129,7 +89,17 @@ def _matrix(board: Board, name: str, named: _Labels) -> str:
         "mean rank",
         *(f"{s} ({relations[s]})" for s in splits),
     )
-    return _table(heads, lines)
+    return table(heads, lines)
+
+
+def _detectable(what: str, family: Family[Any]) -> list[str]:
+    if family.detectable is None:
+        return []
+    of = f"difference {what}".strip()
+    return [
+        f"Smallest {of} that half of all pairs would show, each by itself, in 80 % of repetitions: "
+        f"{100 * family.detectable:.1f} points."
+    ]
 
 
 def _place(learner: Summary) -> str:
@@ -176,7 +146,7 @@ def _details(board: Board, rows: Sequence[Row]) -> str:
         headers += [column.bounds_title or f"95 % interval of the {title}"] if beside else []
         for line, row in zip(lines, rows, strict=True):
             line += _texts(row, name, column)
-    return _table(headers, lines)
+    return table(headers, lines)
 
 
 def _texts(row: Row, name: str, column: Column) -> list[str]:
@@ -224,7 +194,7 @@ def _notes(rows: Iterable[Row]) -> list[str]:
 def _section(title: str, items: Sequence[str]) -> list[str]:
     if not items:
         return []
-    return [f"## {title}", "\n".join(f"* {_one_line(item)}" for item in items)]
+    return [f"## {title}", "\n".join(f"* {markdown(item)}" for item in items)]
 
 
 def _label(row: Row, named: _Labels) -> str:
@@ -235,12 +205,13 @@ def _splits(board: Board) -> list[str]:
     return list(dict.fromkeys(row.group.split for row in board.rows))
 
 
-def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of texts, whatever signs they have."""
     from tabulate import tabulate
 
     table: str = tabulate(
-        [[_one_line(text) for text in line] for line in lines],
-        [_one_line(header) for header in headers],
+        [[markdown(text) for text in line] for line in lines],
+        [markdown(header) for header in headers],
         tablefmt="github",
         disable_numparse=True,
     )
@@ -251,33 +222,3 @@ def _shown(value: Value) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _one_line(text: str) -> str:
-    """Safe in a table and in a list: error texts have several lines, learners' names any sign."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-FORMATS: Mapping[str, Format] = {
-    "markdown": Format(to_markdown, "md"),
-    "csv": Format(to_csv, "csv"),
-    "json": Format(to_json, "json"),
-    "html": Format(to_html, "html", printed=False),
-}
-"""Name, as the command line knows it -> format."""
-
-
-def formats() -> dict[str, Format]:
-    """All formats by name: the shipped ones, then those of other packages.
-
-    Raises VsmlBenchError where two have the same name.
-    """
-    return with_installed(FORMATS, ENTRY_POINT_GROUP, "format", Format)
-
-
-def find_format(name: str) -> Format:
-    """The format of that name; VsmlBenchError naming the closest where there is none."""
-    known = formats()
-    if name not in known:
-        raise VsmlBenchError(f"unknown format '{name}'; {closest(name, known)}")
-    return known[name]

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.boards.factory import make_cell
-from vsml_bench.boards.board import Board, build_board, compare_boards, describe
+from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_json
+from vsml_bench.boards.two_boards import Change, compare_boards, describe
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell
 
@@ -24,9 +25,9 @@ def published(board: Board) -> dict[str, Any]:
 
 def test_a_board_equals_itself() -> None:
     board = board_of(make_cell(), make_cell(learner="sgd"))
-    found = compare_boards(board, published(board))
+    found = compare_boards(published(board), published(board))
     assert found.same_hash
-    assert (found.compared, found.largest_difference) == (2, 0.0)
+    assert found.compared == 2 and found.largest is not None and found.largest.difference == 0
     assert (found.only_in_ours, found.only_in_published, found.not_run) == ((), (), ())
     assert "the same scores throughout" in describe(found)
 
@@ -38,16 +39,15 @@ def test_the_largest_difference_and_where() -> None:
     theirs = board_of(
         make_cell(accuracies=[0.55, 0.55]), make_cell(learner="sgd", accuracies=[0.2, 0.2])
     )
-    found = compare_boards(ours, published(theirs))
-    assert found.largest_difference == pytest.approx(0.2)
-    assert found.largest_at == ("held-out", "sgd")
+    found = compare_boards(published(ours), published(theirs))
+    assert found.largest == Change("held-out", "sgd", 0.4, 0.2, apart=False)
     assert not found.same_hash
     assert "of 2 rows: 20 percentage points (sgd on held-out)" in describe(found)
 
 
 def test_equal_means_of_other_code_are_called_equal_means() -> None:
     ours = board_of(make_cell())
-    found = compare_boards(ours, {**published(ours), "board_hash": "other"})
+    found = compare_boards(published(ours), {**published(ours), "board_hash": "other"})
     assert "equal means in all 1 rows" in describe(found)
 
 
@@ -59,8 +59,8 @@ def test_rows_on_one_side_only_and_cells_that_could_not_be_run() -> None:
         make_cell("fashion", "sgd", status="crashed", reason="boom"),
     )
     theirs = board_of(make_cell("fashion", "vsml"), make_cell("fashion", "old"))
-    found = compare_boards(ours, published(theirs))
-    assert (found.compared, found.largest_difference, found.largest_at) == (0, None, None)
+    found = compare_boards(published(ours), published(theirs))
+    assert (found.compared, found.largest) == (0, None)
     assert found.only_in_ours == (("held-out", "mine"),)
     assert found.only_in_published == (("fashion", "old"),)
     assert {(n.split, n.learner, n.status) for n in found.not_run} == {
@@ -75,9 +75,17 @@ def test_rows_on_one_side_only_and_cells_that_could_not_be_run() -> None:
 
 
 def test_what_failed_there_and_works_here_is_only_here() -> None:
-    found = compare_boards(board_of(make_cell()), published(board_of(make_cell(status="timeout"))))
+    found = compare_boards(
+        published(board_of(make_cell())), published(board_of(make_cell(status="timeout")))
+    )
     assert found.only_in_ours == (("held-out", "vsml"),)
     assert found.only_in_published == ()
+
+
+def largest(ours: Board, theirs: Board) -> float:
+    found = compare_boards(published(ours), published(theirs)).largest
+    assert found is not None
+    return found.difference
 
 
 def test_rows_of_the_same_device_are_compared() -> None:
@@ -86,12 +94,12 @@ def test_rows_of_the_same_device_are_compared() -> None:
         make_cell(accuracies=[0.8, 0.8], device="GPU", processor="cuda"),
     )
     on_gpu = board_of(make_cell(accuracies=[0.8, 0.8], device="GPU", processor="cuda"))
-    assert compare_boards(on_gpu, published(theirs)).largest_difference == 0.0
+    assert largest(on_gpu, theirs) == 0.0
     for name in ("CPU", "a CPU of another model"):
         on_cpu = board_of(make_cell(accuracies=[0.2, 0.2], device=name))
-        assert compare_boards(on_cpu, published(theirs)).largest_difference == 0.0
+        assert largest(on_cpu, theirs) == 0.0
     on_another = board_of(make_cell(accuracies=[0.8, 0.8], device="new", processor="cuda"))
-    assert compare_boards(on_another, published(theirs)).compared == 1
+    assert compare_boards(published(on_another), published(theirs)).compared == 1
 
 
 @pytest.mark.parametrize(
@@ -108,10 +116,10 @@ def test_rows_of_the_same_device_are_compared() -> None:
 )
 def test_what_is_no_board_is_refused(broken: Any) -> None:
     with pytest.raises(VsmlBenchError, match="the published board"):
-        compare_boards(board_of(make_cell()), broken)
+        compare_boards(published(board_of(make_cell())), broken)
 
 
 def test_boards_of_different_suites_are_not_compared() -> None:
     ours = board_of(make_cell())
     with pytest.raises(VsmlBenchError, match="suite 'desk' cannot be compared with one of 'paper'"):
-        compare_boards(ours, {**published(ours), "suite": "paper"})
+        compare_boards(published(ours), {**published(ours), "suite": "paper"})

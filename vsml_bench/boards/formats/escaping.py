@@ -1,0 +1,43 @@
+r"""Names and reasons are anybody's: what makes them harmless in a table of each form."""
+
+from __future__ import annotations
+
+import re
+
+_FORMULA = re.compile(r"[=+\-@＝＋－＠]")
+_LATEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    # An asterisk or a bracket after the end of a row would be an option of that end.
+    **{c: f"{{{c}}}" for c in "[]*"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "`": r"{\char96}",
+}
+
+
+def plain(text: str) -> str:
+    """On one line, without signs that control a terminal or turn a text around; such a sign is
+    written as Python does."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def markdown(text: str) -> str:
+    """Safe in a table and in a list of Markdown."""
+    return plain(text).replace("|", "\\|").replace("<", "&lt;")
+
+
+def latex(text: str) -> str:
+    """Safe in a table of LaTeX. Letters that are not Latin stay; for them, use LuaLaTeX."""
+    return "".join(_LATEX.get(c, c) for c in plain(text)).replace("--", "-{}-")
+
+
+def field(text: str) -> str:
+    """Safe in a spreadsheet, which runs what begins like a formula."""
+    shown = plain(text)
+    return f"'{shown}" if _FORMULA.match(shown) else shown
