@@ -25,6 +25,7 @@ VERBS: Mapping[str, str] = {
     "run": "run a suite's cells",
     "leaderboard": "print a suite's board from its cells",
     "introspect": "draw how a learner learns, beside SGD and 1-NN",
+    "merge": "bring the results of several folders into one",
     "verify": "check stored cells and checkpoints against their hashes",
     "explain": "say what a split, suite, learner, cell or checkpoint is",
     "cite": "print how to cite the software and a board",
