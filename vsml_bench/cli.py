@@ -27,6 +27,7 @@ VERBS: Mapping[str, str] = {
     "introspect": "draw how a learner learns, beside SGD and 1-NN",
     "merge": "bring the results of several folders into one",
     "verify": "check stored cells and checkpoints against their hashes",
+    "submit": "make a folder of results for a pull request, or check some",
     "explain": "say what a split, suite, learner, cell or checkpoint is",
     "cite": "print how to cite the software and a board",
 }
