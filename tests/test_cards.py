@@ -155,3 +155,14 @@ def test_what_a_file_prints_or_leaves_running_is_no_matter(cache: Path, tmp_path
         assert [card.name for card in cards.find(str(mine))] == ["mine", "other"]
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_what_external_data_an_author_owns_up_to(asked: Asked, tmp_path: Path) -> None:
+    said = '    external_data = "words\\nof <b>"\n'
+    mine = write(tmp_path / "mine.py", MINE + said)
+    assert [card.external_data for card in cards.find(str(mine))] == ["words of <b>"] * 2
+    assert call("explain", f"{mine}:Mine:mine", "--json").json["external_data"] == "words of <b>"
+    mine.write_text(MINE)
+    assert call("explain", f"{mine}:Mine:mine", "--json").json["external_data"] is None
+    mine.write_text(MINE + '    external_data = ["words"]\n')
+    assert "external_data: expected a text" in refusal(call("explain", mine))

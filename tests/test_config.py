@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from vsml_bench.config import (
     NOT_STORED,
+    STORED_IF_SAID,
     as_plain,
     build,
     compact,
@@ -330,3 +331,15 @@ def test_fields_that_are_not_stored():
     assert replace(placed, {"name": "b"}, "x").place == "/somewhere"
     with pytest.raises(VsmlBenchError, match="unknown key 'place'"):
         build(Placed, {"name": "a", "place": "b"}, "x")
+
+
+@dataclass(frozen=True)
+class Said:
+    name: str = "a"
+    more: str = field(default="", metadata=STORED_IF_SAID)
+
+
+def test_fields_that_are_stored_where_they_say_something():
+    assert as_plain(Said()) == {"name": "a"} and build(Said, {"name": "a"}, "x") == Said()
+    said = Said(more="b")
+    assert as_plain(said) == {"name": "a", "more": "b"} and build(Said, as_plain(said), "x") == said

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vsml_bench import paths
-from vsml_bench.config import as_plain, build
+from vsml_bench.config import STORED_IF_SAID, as_plain, build
 from vsml_bench.errors import VsmlBenchError, closest, warn
 from vsml_bench.owners import sweep, temporary_folder
 from vsml_bench.plugins import is_place, missing_package, points
@@ -75,6 +75,7 @@ class Card:
     state_growth: int | None = None
     """How many more with each example."""
     doc: str = ""
+    external_data: str = field(default="", metadata=STORED_IF_SAID)
 
     def identity(self) -> dict[str, Any]:
         """What a result of this learner depends on."""

@@ -28,7 +28,9 @@ VERBS: Mapping[str, str] = {
     "leaderboard": "print a suite's board from its cells",
     "compare": "say which of two learners, or boards, is ahead, and whether that is decided",
     "introspect": "draw how a learner learns, beside SGD and 1-NN",
+    "merge": "bring the results of several folders into one",
     "verify": "check stored cells and checkpoints against their hashes",
+    "submit": "make a folder of results for a pull request, or check some",
     "explain": "say what a split, suite, learner, cell or checkpoint is",
     "cite": "print how to cite the software and a board",
 }

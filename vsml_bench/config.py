@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 NOT_STORED: Mapping[str, Any] = {"vsml_bench.stored": False}
 """Metadata of a dataclass field that files do not give, and that is neither stored nor hashed."""
+STORED_IF_SAID: Mapping[str, Any] = {"vsml_bench.if_said": True}
+"""Metadata of a dataclass field that is stored where it is not at its default, so that records from
+before there was the field stay what they are. Its default must never change."""
 _DEEPEST = 50
 """Levels of tables and lists that a file may have within each other."""
 _LARGEST = 2**63
@@ -305,7 +308,11 @@ def _plain(value: Any, defaults: bool = True) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = ((f, getattr(value, name)) for name, f in _fields(type(value)).items())
-        return {f.name: _plain(v, defaults) for f, v in fields if defaults or not _is_default(f, v)}
+        return {
+            f.name: _plain(v, defaults)
+            for f, v in fields
+            if (defaults and "vsml_bench.if_said" not in f.metadata) or not _is_default(f, v)
+        }
     if isinstance(value, Mapping):
         return {str(k): _plain(v, defaults) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

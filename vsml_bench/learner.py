@@ -78,6 +78,10 @@ class Learner(nn.Module, ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     """Packages that vsml-bench itself does not need -> how to install them. Import them where they
     are used, not at the top of the file: its cells are then `unavailable` without them."""
+    external_data: ClassVar[str] = ""
+    """What the author says that the code, or numbers in it, learned from besides the meta-train
+    side: "ImageNet-1k, through the weights of ResNet-18", say, or "none". "" says nothing. It is no
+    part of the learner's identity; boards show it as a note."""
     fast_code: ClassVar[str] = ""
     """Other code that does what this class writes, in less time: "module:function", or ":function"
     of the same file. The function is called with (learner, execution, steps), where the harness

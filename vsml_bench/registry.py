@@ -33,6 +33,7 @@ from vsml_bench.errors import (
     check_name,
     closest,
     costs_itself,
+    shortened,
 )
 from vsml_bench.learner import Learner
 from vsml_bench.plugins import (
@@ -47,6 +48,7 @@ from vsml_bench.plugins import (
     real,
     relative_files,
 )
+from vsml_bench.provenance import scrub
 from vsml_bench.storage import file_hash
 from vsml_bench.studies import studies
 
@@ -161,6 +163,16 @@ class LearnerEntry:
             ) from None
         return plain
 
+    def _external_data(self) -> str:
+        """On one line, which can be published; VsmlBenchError where it is no text."""
+        said: object = self.cls.external_data
+        if not isinstance(said, str):
+            raise VsmlBenchError(
+                f"learner '{self.name}' ({self.origin}): external_data: expected a text such as "
+                f"'none' or 'ImageNet-1k', found {type(said).__name__}."
+            )
+        return scrub(shortened(said))
+
     def card(self, sizes: Mapping[str, Any]) -> Card:
         """What it says of itself. sizes: what `probe` has found, after which all of the author's
         files that are imported late have been imported."""
@@ -183,6 +195,7 @@ class LearnerEntry:
             files=files,
             package=self.place.package,
             doc=inspect.getdoc(cls) or "",
+            external_data=self._external_data(),
             **{"fixed_shape": None, **sizes},
         )
 

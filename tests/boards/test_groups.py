@@ -190,3 +190,16 @@ def test_a_tampered_cell_is_listed_and_its_row_is_missing(tmp_path: Any) -> None
     assert [problem.file for problem in board.problems] == [path.name]
     assert path.name in to_markdown(board)
     assert path.name in to_json(board)
+
+
+def test_external_data_is_a_note_and_changes_no_key(tmp_path: Any) -> None:
+    plan = make_plan()
+    card = dataclasses.replace(plan.job.learner, external_data="ImageNet-1k | <b>")
+    told = dataclasses.replace(plan, job=dataclasses.replace(plan.job, learner=card))
+    assert told.key == plan.key
+    path = save_cell(tmp_path, run(told))
+    assert load_cells(tmp_path)[0] == [run(told)] and '"external_data"' in path.read_text()
+    assert '"external_data"' not in save_cell(tmp_path, run(plan)).read_text()
+    row = only_row(build_board("desk", [run(plan)], [told]))  # said after the run
+    assert row["note"] == "external data, says its author: ImageNet-1k | <b>"
+    assert only_row(build_board("desk", [run(plan)], [plan]))["note"] == ""

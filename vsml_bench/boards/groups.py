@@ -127,9 +127,11 @@ class Group:
 
     @property
     def note(self) -> str:
-        """What a reader must know, each note once, and of what versions the cells are if of
-        several."""
+        """What a reader must know, each note once, what else the learner learned from as far as
+        its author says, and of what versions the cells are if of several."""
         notes = dict.fromkeys(cell.provenance.note for cell in self.cells)
+        said = self.plans[0].job.learner.external_data
+        notes |= dict.fromkeys([f"external data, says its author: {said}"] if said else [])
         versions = [cell.provenance.versions for cell in self.cells]
         packages = sorted({package for of in versions for package in of})
         found = {name: sorted({of.get(name, "none") for of in versions}) for name in packages}

@@ -78,7 +78,9 @@ def test_and_audit(plan: Plan, setting: Setting, report: Callable[[float], None]
     cell = replace(found, plan=plan, identity={})  # whatever that process says of what it ran
     if cell.status != "ok":
         return cell
-    reason, note = _verdict(cell, plan, setting)
+    assert cell.outcomes is not None
+    due = min(MOST, math.ceil(SHARE * len(cell.outcomes.correct)))
+    reason, note = verdict(cell, plan, setting, due)
     contract = contract_note(plan.job.learner)
     notes = "; ".join(filter(None, (cell.provenance.note, contract, note)))
     provenance = replace(cell.provenance, note=notes)
@@ -87,14 +89,13 @@ def test_and_audit(plan: Plan, setting: Setting, report: Callable[[float], None]
     return replace(cell, provenance=provenance)
 
 
-def _verdict(cell: Cell, plan: Plan, setting: Setting) -> tuple[str, str]:
-    """What the cell is accused of, and what a reader of the board must know of its audit; "" for
-    nothing."""
+def verdict(cell: Cell, plan: Plan, setting: Setting, lifetimes: int) -> tuple[str, str]:
+    """What a cell that is ok is accused of, and what a reader of the board must know of its audit;
+    "" for nothing. lifetimes: of the cell, drawn at random, that are run again."""
     if setting.precision != "float32":
         return "", "not audited, since rounding is coarse"
     assert cell.outcomes is not None
-    count = len(cell.outcomes.correct)
-    chosen = random.SystemRandom().sample(range(count), min(MOST, math.ceil(SHARE * count)))
+    chosen = drawn(len(cell.outcomes.correct), lifetimes)
     then = Scores(cell.outcomes.correct[chosen], cell.outcomes.loss[chosen].astype(np.float64))
     now = _again(plan, setting, chosen, 0.0)
     if isinstance(now, Refusal):
@@ -110,6 +111,11 @@ def _verdict(cell: Cell, plan: Plan, setting: Setting) -> tuple[str, str]:
     if not differing:
         return "", "audit undecided: its outcomes hang on rounding"
     return _accusation(now, then, differing[0], chosen[differing[0]]), ""
+
+
+def drawn(count: int, lifetimes: int) -> list[int]:
+    """So many of `count` lifetimes, or all, as nobody can foresee."""
+    return random.SystemRandom().sample(range(count), min(count, lifetimes))
 
 
 @dataclass(frozen=True)

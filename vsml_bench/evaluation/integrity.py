@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,79 +46,92 @@ def stored(folder: Path) -> list[tuple[str, Path]]:
 def damaged(folder: Path) -> tuple[int, dict[str, str]]:
     """How many records are what was written and fit the others, and what is wrong with the rest, by
     their paths. Boards count where their cells are beside them."""
-    found = _Found()
+    cells: dict[Path, Cell] = {}
+    artifacts: dict[Path, Checkpoint] = {}
     bad: dict[Path, str] = {}
+    torn = False
     records = stored(folder)
     for kind, path in records:
         try:
             if kind == "cell":
-                found.cells[path] = load_cell(path)
+                cells[path] = load_cell(path)
             else:
-                found.artifacts[path] = load_artifact(path)
+                artifacts[path] = load_artifact(path)
         except VsmlBenchError as error:
             bad[path] = str(error)
-            found.torn |= kind == "artifact"
-    found.look_also_in(paths.results() / "checkpoints", paths.made())
-    for path, artifact in found.artifacts.items():
-        if reason := _chosen_wrongly(artifact):
-            bad[path] = reason
-    for path, cell in found.cells.items():
-        if reason := found.misfit(cell):
-            bad[path] = reason
-    boards = [path for path in sorted(folder.rglob("board.json")) if path.parent / "cells" in found]
+            torn |= kind == "artifact"
+    bad |= misfits(cells, artifacts, torn)
+    with_cells = {path.parent for path in cells}
+    found = sorted(folder.rglob("board.json"))
+    boards = [path for path in found if path.parent / "cells" in with_cells]
     for path in boards:
-        if reason := _miscounted(path, found.cells.values()):
+        if reason := _miscounted(path, cells.values()):
             bad[path] = reason
     named = {path.relative_to(folder).as_posix(): reason for path, reason in bad.items()}
     return len(records) + len(boards) - len(bad), named
 
 
-class _Found:
-    """What was read without a fault."""
+def misfits(
+    cells: Mapping[Path, Cell], artifacts: Mapping[Path, Checkpoint], torn: bool = False
+) -> dict[Path, str]:
+    """What of intact records does not follow from the rest of them.
 
-    def __init__(self) -> None:
-        self.cells: dict[Path, Cell] = {}
-        self.artifacts: dict[Path, Checkpoint] = {}
-        self.torn = False  # an artifact, so that cells of it miss none besides
-        self._seeds: dict[str, Any] = {}  # SHA-256 of an artifact, or its beginning -> seed
+    torn: whether there are artifacts besides that cannot be read, so that cells of these miss none.
+    """
+    bad = {path: reason for path, found in artifacts.items() if (reason := _chosen_wrongly(found))}
+    seeds = _Seeds(artifacts.values())
+    for path, cell in cells.items():
+        if reason := _misfit(cell, seeds, torn):
+            bad[path] = reason
+    return bad
 
-    def __contains__(self, folder: Path) -> bool:
-        return any(path.parent == folder for path in self.cells)
 
-    def look_also_in(self, *folders: Path) -> None:
-        """Checkpoints and tuning records there are not checked, but cells may be of them."""
-        known = list(self.artifacts.values())
-        for folder in folders:
+class _Seeds:
+    """Which meta-train seed the checkpoint or tuning record with a SHA-256 has."""
+
+    def __init__(self, artifacts: Iterable[Checkpoint]) -> None:
+        self._known: dict[str, Any] = {}  # by the beginning of the SHA-256
+        published = paths.results()
+        of_suites = sorted(published.glob("*/checkpoints"))
+        self._elsewhere = [published / "checkpoints", *of_suites, paths.made()]
+        for artifact in artifacts:
+            self._add(artifact)
+
+    def _add(self, artifact: Checkpoint) -> None:
+        seed = artifact.document["identity"]["seed"]
+        self._known[artifact.sha256[:16]] = seed
+        for line in artifact.document.get("adopted", ()):
+            self._known[line["formerly"]] = seed
+
+    def of(self, sha256: str) -> Any:
+        """None where it is nowhere. Checkpoints elsewhere are not checked, but cells may be of
+        them."""
+        while sha256[:16] not in self._known and self._elsewhere:
+            folder = self._elsewhere.pop(0)
             for _, path in stored(folder) if folder.is_dir() else ():
-                try:
-                    known.append(load_artifact(path))
-                except VsmlBenchError:  # somebody else's fault
-                    continue
-        for artifact in known:
-            seed = artifact.document["identity"]["seed"]
-            self._seeds[artifact.sha256[:16]] = seed
-            for line in artifact.document.get("adopted", ()):
-                self._seeds[line["formerly"]] = seed
+                with suppress(VsmlBenchError):  # somebody else's fault
+                    self._add(load_artifact(path))
+        return self._known.get(sha256[:16])
 
-    def misfit(self, cell: Cell) -> str:
-        """What of a cell does not follow from the rest; "" where all does."""
-        if cell.outcomes is None:
-            return ""
-        sha256, made = cell.provenance.checkpoint, cell.plan.job.makes_artifact
-        if sha256 is None or not made:
-            if sha256 is None and not made:
-                return _impossible(cell)
-            said, is_made = ("none" if sha256 is None else "one"), ("is" if made else "is not")
-            return f"it names {said} for a checkpoint, and its learner {is_made} made ready by any."
-        if sha256[:16] not in self._seeds:
-            return (
-                ""
-                if self.torn
-                else f"its checkpoint or tuning record (SHA-256 {sha256[:16]}) is not here."
-            )
-        if self._seeds[sha256[:16]] != cell.plan.job.seed:
-            return "its checkpoint or tuning record is that of another seed."
-        return _impossible(cell)
+
+def _misfit(cell: Cell, seeds: _Seeds, torn: bool) -> str:
+    """What of a cell does not follow from the rest; "" where all does."""
+    if cell.outcomes is None:
+        return ""
+    sha256, made = cell.provenance.checkpoint, cell.plan.job.makes_artifact
+    if sha256 is None or not made:
+        if sha256 is None and not made:
+            return _impossible(cell)
+        said, is_made = ("none" if sha256 is None else "one"), ("is" if made else "is not")
+        return f"it names {said} for a checkpoint, and its learner {is_made} made ready by any."
+    seed = seeds.of(sha256)
+    if seed is None:
+        return (
+            "" if torn else f"its checkpoint or tuning record (SHA-256 {sha256[:16]}) is not here."
+        )
+    if seed != cell.plan.job.seed:
+        return "its checkpoint or tuning record is that of another seed."
+    return _impossible(cell)
 
 
 def _impossible(cell: Cell) -> str:

@@ -84,7 +84,7 @@ class Beginning(Online):
 def replay_file(
     path: Path,
     setting: Setting,
-    lifetimes: int,
+    lifetimes: Sequence[int],
     steps: int | None,
     report: Callable[[float], None] = lambda share: None,
 ) -> Replay:
@@ -105,11 +105,11 @@ def replay_cell(
     plan: Plan,
     folders: tuple[Path, ...],
     root: Path | None,
-    lifetimes: int,
+    lifetimes: Sequence[int],
     steps: int | None = None,
 ) -> Replay:
-    """Runs the first `lifetimes` of a cell that is ok again, as `plan` says, which is the cell's
-    own or today's for its place.
+    """Runs these lifetimes of a cell that is ok again, as far as it has them, as `plan` says, which
+    is the cell's own or today's for its place.
 
     A cell of a GPU is run on a CPU where there is no GPU. All lifetimes of a cell in mixed
     precision are run. folders: of checkpoints. steps: run only so many of each lifetime, of a
@@ -127,33 +127,46 @@ def replay_cell(
     if seeds != provenance.seeds["meta_test"]:
         return Replay("cell", reason="its lifetimes have other seeds")
     if provenance.precision != "float32":
-        lifetimes = len(seeds)  # a product's rounding depends on how many run side by side
+        lifetimes = range(len(seeds))  # a product's rounding depends on how many run side by side
+    chosen = [lifetime for lifetime in lifetimes if lifetime < len(seeds)]
     protocol = plan.protocol.instance().fitted(found.sampler)
     if steps is not None and isinstance(protocol, Online):
         protocol = Beginning(min(steps, protocol.steps), protocol)
     scores = evaluate(
-        found.learner.learner, found.sampler, seeds[:lifetimes], protocol, execution, plan.job.seed
+        found.learner.learner,
+        found.sampler,
+        [seeds[lifetime] for lifetime in chosen],
+        protocol,
+        execution,
+        plan.job.seed,
     )
-    compared = _compared(scores, cell.outcomes)
+    of = cell.outcomes
+    replayed = _compared(scores, Outcomes(of.correct[chosen], of.loss[chosen]))
     differing = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if differing:
-        return replace(compared, reason=f"other data than then: {', '.join(differing)}")
-    return compared
+        return replace(replayed, reason=f"other data than then: {', '.join(differing)}")
+    return replayed
 
 
 def _compared(scores: Evaluation, outcomes: Outcomes) -> Replay:
-    """How far today's scores [E, T] are from the first E lifetimes and T steps of what is
-    stored."""
-    count, length = scores.correct.shape
-    loss = outcomes.loss[:count, :length].astype(np.float64)
-    today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0)).loss
-    off = np.abs(today.astype(np.float64) - loss)
-    differ = (scores.correct != outcomes.correct[:count, :length]).sum(1)
+    """How far today's scores are from what is stored of the same lifetimes."""
+    today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0))
+    found = compared(today, outcomes)
+    if not scores.refused:
+        return found
+    refused = "the learner's fast code gives something else than its written steps"
+    return replace(found, reason="; ".join(filter(None, (found.reason, refused))))
+
+
+def compared(now: Outcomes, then: Outcomes) -> Replay:
+    """How far outcomes [E, T] are from others of the same lifetimes, which may be longer."""
+    count, length = now.correct.shape
+    loss = then.loss[:, :length].astype(np.float64)
+    off = np.abs(now.loss.astype(np.float64) - loss)
+    differ = (now.correct != then.correct[:, :length]).sum(1)
     reasons = []
     if differ.max() > np.ceil(DECISIONS * length):
         reasons.append(f"{differ.sum()} of {differ.size * length} decisions differ")
-    if scores.refused:
-        reasons.append("the learner's fast code gives something else than its written steps")
     early = (off > LOSS * (1 + loss))[:, :FIRST].any()
     if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")

@@ -70,7 +70,7 @@ def replay(
             Task(
                 path,
                 REPLAY if today is None else ADOPT[kind],
-                (path, setting, lifetimes, steps if today is None else today.like(path)),
+                (path, setting, range(lifetimes), steps if today is None else today.like(path)),
                 None,
                 float(path.stat().st_size),
             )
@@ -127,7 +127,7 @@ def jobs_of(plans: Iterable[Plan]) -> list[Job]:
 def adopt_artifact(
     path: Path,
     setting: Setting,
-    lifetimes: int,
+    lifetimes: Sequence[int],
     jobs: Sequence[Job],
     report: Callable[[float], None] = lambda share: None,
 ) -> Replay:
@@ -192,7 +192,7 @@ def _agrees(old: Any, new: Any) -> bool:
 def adopt_cell(
     path: Path,
     setting: Setting,
-    lifetimes: int,
+    lifetimes: Sequence[int],
     plan: Plan | None,
     report: Callable[[float], None] = lambda share: None,
 ) -> Replay:

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
         origin = as_plain(cell.provenance)
         origin["seeds"] = {k: v for k, v in origin["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
-        shown = {**printing.place(cell.plan), **status, **cell.identity, **origin}
+        said = {"external_data": cell.plan.job.learner.external_data or None}
+        shown = {**printing.place(cell.plan), **status, **cell.identity, **said, **origin}
     elif what in suites.suite_names() or suites.is_suite_file(what):
         shown = as_plain(suites.find_suite(what))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         card = cards.find_one(what)
         of = printing.learner_row(card)
-        shown = {**of, "version": card.version, "config": card.config}
+        said = {"external_data": card.external_data or None}
+        shown = {**of, **said, "version": card.version, "config": card.config}
         text = card.doc
     if options.json and text:
         shown["doc"] = text

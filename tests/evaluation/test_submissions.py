@@ -1,0 +1,261 @@
+"""A submission says what was found; one that is not true is refused, whatever its seals say."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.asking import ask
+from tests.harness import LEARNER, Outcome, call, refusal, write
+from vsml_bench import cards
+from vsml_bench.evaluation.cell import load_cell, path_of, save_cell
+from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.submissions import gather
+from vsml_bench.evaluation.worker import test as run_without_audit
+from vsml_bench.storage import seal, unseal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).resolve().parents[2]
+HONEST = (
+    LEARNER
+    + """
+from helper import counted
+
+
+class Mine(Base):
+    variants = {"mine": Config("x")}
+    external_data = "ImageNet-1k, `through` <b>weights</b>"
+
+    def init_state(self, lifetimes, shape, generator):
+        return Count(torch.zeros(lifetimes), torch.zeros(lifetimes, shape.classes))
+
+    def observe(self, state, labels):
+        return state._replace(logits=state.logits + counted(labels, state.logits.shape[-1]))
+"""
+)
+HELPER = """
+from torch.nn.functional import one_hot
+
+
+def counted(labels, classes):
+    return one_hot(labels, classes)
+"""
+PEEKS = """
+    def unroll(self, state, inputs, labels):
+        logits, state = super().unroll(state, inputs, labels)
+        return logits + 9.0 * counted(labels, logits.shape[-1]), state
+"""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A learner, its results and its submission."""
+
+    learner: Path
+    results: Path
+    folder: Path
+    said: Outcome
+
+
+@pytest.fixture(scope="module")
+def submitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
+    place = tmp_path_factory.mktemp("author")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        patch.setattr(cards, "_ask", ask)
+        patch.chdir(place)
+        write(place / "work" / "helper.py", HELPER)
+        learner = write(place / "work" / "mine.py", HONEST)
+        run = ("run", "--suite", "smoke", "--learner", learner, "--out", place / "runs", "--quiet")
+        assert call(*run, "--jobs", 1, "--device", "cpu").code == 0
+        folder = place / "submissions" / "mine"
+        submit = ("submit", learner, "--suite", "smoke", "--results", place / "runs")
+        said = call(*submit, "--out", folder, "--jobs", 1, "--quiet")
+        yield Submitted(learner, place / "runs", folder, said)
+
+
+def check(folder: Path) -> tuple[int, Any]:
+    found = call("submit", "--check", folder, "--jobs", 1, "--json")
+    (report,) = json.loads(found.out)
+    return found.code, report
+
+
+def test_it_holds_all_that_is_needed_and_no_path_of_this_machine(submitted: Submitted) -> None:
+    assert submitted.said.code == 0, submitted.said
+    files = {path.relative_to(submitted.folder).as_posix() for path in _files(submitted.folder)}
+    cells = {f"cells/{path.name}" for path in (submitted.results / "cells").iterdir()}
+    own = {"learner/mine.py", "learner/helper.py", "submission.json", "SUMMARY.md"}
+    assert files == cells | own and len(cells) == 2
+    private = {str(submitted.learner.parents[1]), socket.gethostname(), getpass.getuser()}
+    for path in _files(submitted.folder):
+        text = path.read_text(encoding="utf-8")
+        assert not any(re.search(rf"\b{re.escape(p)}\b", text) for p in private - {"root"})
+    summary = (submitted.folder / "SUMMARY.md").read_text()
+    assert "`mine` in suite `smoke`: self-reported" in summary
+    assert "`ImageNet-1k, 'through' <b>weights</b>`" in summary, "code, which markup cannot leave"
+    assert "lifetimes of 2 of 2 cells" in summary
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_the_workflow_checks_it_by_the_commands_of_its_steps(
+    submitted: Submitted, tmp_path: Path
+) -> None:
+    """By the commands that the file has, in bash, as a runner does."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/submission.yml").read_text())
+    assert workflow[True].keys() == {"pull_request"} and workflow["permissions"] == {
+        "contents": "read"
+    }
+    (job,) = workflow["jobs"].values()
+    steps = [step["run"] for step in job["steps"] if "vsml-bench" in step.get("run", "")]
+    assert len(steps) == 1
+    program = f'#!/bin/sh\nexec "{sys.executable}" -m vsml_bench "$@"\n'
+    write(tmp_path / "bin" / "vsml-bench", program).chmod(0o755)
+    for step in steps:
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step],
+            cwd=submitted.folder.parents[1],
+            env={
+                **os.environ,
+                **job["env"],
+                "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        shown = (tmp_path / "summary.md").read_text()
+        assert (
+            re.search(r"`smoke`: replayed on \d{4}-\d\d-\d\d, \w+", shown) and shown in done.stdout
+        )
+
+
+@pytest.fixture
+def copied(submitted: Submitted, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(submitted.folder, tmp_path / "copy"))
+
+
+def test_cells_that_were_edited_and_sealed_again_are_found(copied: Path) -> None:
+    for path in (copied / "cells").iterdir():
+        cell = load_cell(path)
+        right = np.ones_like(cell.correct)
+        save_cell(
+            copied / "cells", replace(cell, outcomes=Outcomes(right, np.full(right.shape, 0.1)))
+        )
+    code, report = check(copied)
+    assert code == 1 and report["badge"] == "refused" and not report["faults"]
+    assert {rerun["how"] for rerun in report["reruns"] if rerun["fault"]} == {"audit", "replay"}
+    assert all(rerun["fault"] for rerun in report["reruns"])
+
+
+def test_a_learner_that_leaks_is_found(submitted: Submitted, tmp_path: Path) -> None:
+    """Its cells are what its code gives, by a harness that does not look."""
+    write(tmp_path / "work" / "helper.py", HELPER)
+    learner = write(tmp_path / "work" / "mine.py", HONEST + PEEKS)
+    said = call("submit", learner, "--suite", "smoke", "--out", tmp_path / "out", "--quiet")
+    assert "breaks the contract" in refusal(said) and "label leak" in said.out
+    assert not (tmp_path / "out").exists()
+    from vsml_bench import api
+
+    setting = Setting((tmp_path,), None, "cpu", "", ("", False))
+    for plan in api.plan("smoke", learners=[str(learner)]):
+        save_cell(tmp_path / "runs" / "cells", run_without_audit(plan, setting))
+    gather(str(learner), "smoke", tmp_path / "runs", tmp_path / "out")
+    code, report = check(tmp_path / "out")
+    assert code == 1 and report["badge"] == "refused"
+    failed = {f["check"] for f in report["contract"][0]["results"] if f["outcome"] == "failed"}
+    assert "label leak" in failed
+    faults = {rerun["how"]: rerun["fault"] for rerun in report["reruns"]}
+    assert "differs" in faults["audit"]
+
+
+def _without_a_cell(folder: Path) -> None:
+    next((folder / "cells").iterdir()).unlink()
+
+
+def _with_another_file(folder: Path) -> None:
+    write(folder / "learner" / "more.py", "")
+
+
+def _with_compiled_code(folder: Path) -> None:
+    write(folder / "learner" / "__pycache__" / "helper.cpython-311.pyc", "")
+
+
+def _with_a_link(folder: Path) -> None:
+    (folder / "cells" / "link").symlink_to("/")
+
+
+def _with_an_edited_file(folder: Path) -> None:
+    write(folder / "learner" / "helper.py", HELPER + "\n")
+
+
+def _with_another_cell(folder: Path) -> None:
+    cell = load_cell(next((folder / "cells").iterdir()))
+    other = replace(cell, plan=replace(cell.plan, lifetimes=5), identity={})
+    save_cell(folder / "cells", other)
+
+
+def _with_other_data_said(folder: Path) -> None:
+    document = unseal((folder / "submission.json").read_bytes(), "")
+    document["submission"]["variants"][0]["external_data"] = ""
+    (folder / "submission.json").write_bytes(seal(document))
+
+
+BROKEN = {
+    _without_a_cell: "is not here",
+    _with_another_file: "learner/more.py is not among the files",
+    _with_compiled_code: "is not among the files",
+    _with_a_link: "cells/link is a link",
+    _with_an_edited_file: "learner/helper.py is not the file that",
+    _with_another_cell: "is not what the suite plans today",
+    _with_other_data_said: "says something else of the learner",
+}
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=lambda change: change.__name__)
+def test_a_folder_that_is_not_what_it_says_is_refused(
+    change: Any, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vsml_bench.evaluation import examination
+
+    monkeypatch.setattr(examination, "contract_of", lambda reference: ())  # it takes its time
+    change(copied)
+    code, report = check(copied)
+    assert code == 1 and report["badge"] == "refused"
+    assert any(BROKEN[change] in fault for fault in report["faults"]), report["faults"]
+
+
+def test_what_cannot_be_submitted_is_said(submitted: Submitted, tmp_path: Path) -> None:
+    learner, submit = submitted.learner, ("submit", "--suite", "smoke")
+    said = refusal(call(*submit, learner, "--results", tmp_path, "--out", tmp_path / "o"))
+    assert f"vsml-bench run --suite smoke --learner {learner} --out {tmp_path}" in said
+    said = refusal(
+        call(*submit, learner, "--results", submitted.results, "--out", submitted.folder)
+    )
+    assert "is not empty" in said
+    assert "is no file of a learner" in refusal(call(*submit, "ridge"))
+    assert "one of both" in refusal(call("submit"))
+    assert "is no submission" in refusal(call("submit", "--check", tmp_path))
+    cell = load_cell(next((submitted.folder / "cells").iterdir()))
+    assert path_of(submitted.folder / "cells", cell).is_file()
