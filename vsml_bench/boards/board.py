@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench.boards.columns import Column, columns
-from vsml_bench.boards.groups import Group, Stale, data_hashes, gather
+from vsml_bench.boards.groups import Group, Stale, gather
+from vsml_bench.boards.robust_order import robust_order
 from vsml_bench.boards.summary import Summary, summarise
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, Problem
+from vsml_bench.evaluation.cell import Cell, Problem, data_hashes
 from vsml_bench.evaluation.outcomes import outcomes_hash
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.storage import canonical_json, sha256_hex
@@ -54,13 +55,13 @@ class Board:
     commits: tuple[str, ...]
     """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
     sections: tuple[Section, ...] = ()
-    """What the suite's study adds."""
+    """What the suite's study adds, and how robust the order of learners is."""
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "stale": [...],
         "problems": [...], "commits": [...]}; each row has a value for each column and for each end
-        of an interval, each learner the fields of `Summary`. The boards of studies have "sections"
-        as well, with the fields of `Section`."""
+        of an interval, each learner the fields of `Summary`. Boards of studies and of several
+        splits have "sections" as well, with the fields of `Section`."""
         names = self.names("json")
         document: dict[str, Any] = {
             "suite": self.suite,
@@ -101,17 +102,19 @@ def build_board(
     rows = [Row(group, _numbers(known, group, finished)) for group in groups]
     splits = list(dict.fromkeys(plan.split.name for plan in plans))
     rows.sort(key=lambda row: (splits.index(row.group.split), *_best_first(row)))
+    shown = [row.group for row in rows]
+    learners = summarise(shown, [row["rank"] for row in rows])
     current = list({id(cell): cell for group in groups for cell in group.cells}.values())
     return Board(
         suite,
         _hash(current),
         tuple(rows),
-        summarise([row.group for row in rows], [row["rank"] for row in rows]),
+        learners,
         known,
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
         tuple(sorted({cell.provenance.git_commit for cell in current} - {""})),
-        find_study(study).sections_of(finished),
+        (*find_study(study).sections_of(finished), *robust_order(shown, learners)),
     )
 
 

@@ -15,9 +15,11 @@ import numpy as np
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.changes import change_of
-from vsml_bench.boards.groups import Group, data_hashes
+from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import Interval
+from vsml_bench.boards.variances import Components, components
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import data_hashes
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
 
@@ -114,8 +116,10 @@ def _rank(group: Group, finished: Sequence[Group]) -> Interval:
     """Place by the mean, and the places that no decided paired difference excludes. Each
     comparison stands at 95 % by itself; there is no correction for their number."""
     rivals = [of for of in finished if of.split == group.split and of is not group]
-    steps = group.correct.shape[2]
-    against = [statistics.paired_difference(group.scores, of.scores, steps) for of in rivals]
+    against = [
+        statistics.paired_difference(group.scores, of.scores, (group.tested, of.tested))
+        for of in rivals
+    ]
     better = sum(difference.decided and difference.mean < 0 for difference in against)
     worse = sum(difference.decided and difference.mean > 0 for difference in against)
     mean, *others = (statistics.published(of.estimate.mean) for of in (group, *rivals))
@@ -131,12 +135,9 @@ def _gap(group: Group, finished: Sequence[Group]) -> Interval | None:
         return None
     # Should a suite have several, the choice must not depend on the order they come in.
     home = min(homes, key=lambda of: of.split)
-    steps = min(home.correct.shape[2], group.correct.shape[2])
-    return statistics.generalisation_gap(
-        statistics.lifetime_scores(home.correct[..., :steps]),
-        statistics.lifetime_scores(group.correct[..., :steps]),
-        steps,
-    )
+    steps = range(min(home.correct.shape[2], group.correct.shape[2]))
+    (own, of_own), (here, of_here) = home.part(steps), group.part(steps)
+    return statistics.generalisation_gap(own, here, (of_own, of_here))
 
 
 def _change(group: Group, finished: Sequence[Group]) -> Interval | None:
@@ -144,6 +145,17 @@ def _change(group: Group, finished: Sequence[Group]) -> Interval | None:
     what a learner loses that remembers the plain data from elsewhere."""
     change = change_of(group, finished)
     return change.difference if change else None
+
+
+def _varies(part: Callable[[Components], float], title: str, place: int) -> Column:
+    """A column of a part's share of the variance of one score, which is a seed on a lifetime; only
+    where several seeds tell parts apart."""
+
+    def share(group: Group, finished: Sequence[Group]) -> float | None:
+        found = components(group.scores)
+        return None if found is None else part(found)
+
+    return Column(share, title=title, unit="%", details=place)
 
 
 def _is_home(home: Group, group: Group) -> bool:
@@ -187,6 +199,11 @@ COLUMNS: Mapping[str, Column] = {
     "status": _always(lambda group: group.status),
     # Whether the interval covers the choice of the meta-train seed.
     "seed_variance": Column(lambda group, finished: group.estimate.seed_variance),
+    # Whether it covers the choice of the test examples.
+    "example_variance": Column(lambda group, finished: group.tested.example_variance),
+    "seed_share": _varies(lambda of: of.seeds, "variance: seeds", 72),
+    "lifetime_share": _varies(lambda of: of.lifetimes, "variance: lifetimes", 73),
+    "interaction_share": _varies(lambda of: of.interaction, "variance: interaction", 74),
     "early": Column(
         _mean_of(statistics.early), title="first 100", unit="%", title_of_episodes="", details=40
     ),

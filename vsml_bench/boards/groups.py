@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.boards import statistics
-from vsml_bench.boards.statistics import Estimate, Scores
+from vsml_bench.boards.examples import Tested, tests_of
+from vsml_bench.boards.statistics import Estimate
+from vsml_bench.boards.variances import Scores
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, content_hash
 from vsml_bench.evaluation.plan import Place, Plan
@@ -166,9 +168,21 @@ class Group:
         return statistics.lifetime_scores(self.correct)
 
     @cached_property
+    def tested(self) -> Tested:
+        """What the scores are of."""
+        return tests_of(self.cells, self.correct, range(self.correct.shape[2]))
+
+    def part(self, steps: range) -> tuple[Scores, Tested]:
+        """Accuracy over some steps of a lifetime, and what it is of."""
+        if len(steps) == self.correct.shape[2]:
+            return self.scores, self.tested
+        correct = self.correct[..., steps.start : steps.stop]
+        return statistics.lifetime_scores(correct), tests_of(self.cells, correct, steps)
+
+    @cached_property
     def estimate(self) -> Estimate:
         """Mean accuracy with its interval."""
-        return statistics.estimate(self.scores, self.has_meta_parameters, self.correct.shape[2])
+        return statistics.estimate(self.scores, self.has_meta_parameters, self.tested)
 
     def trace(self, name: str) -> npt.NDArray[np.float64]:
         """What the protocol measured besides [seeds, lifetimes, ...]."""
@@ -206,12 +220,6 @@ class Stale:
     seed: int
     key: str
     reason: str
-
-
-def data_hashes(cell: Cell, side: str) -> dict[str, str]:
-    """Content hashes of the data of a cell's "meta_train" or "meta_test" side."""
-    found = cell.provenance.data_hashes.items()
-    return {name: content for name, content in found if name.startswith(f"{side}/")}
 
 
 def gather(

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from vsml_bench.boards.examples import Tested
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import (
-    Scores,
+    Interval,
     Splits,
     difference_over_splits,
     mean_over_splits,
     published,
 )
 
+Groups: TypeAlias = "Sequence[Group | None]"
+"""One learner's groups on several splits, None where it has no score."""
 _Numbers: TypeAlias = "tuple[Any, Any, Any, Any, Any, Any]"
 """From `Summary.mean` to `rank_high`."""
 
@@ -51,40 +54,38 @@ def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Sum
     """Best first. ranks: each group's on its split; None where it has no score."""
     named = labels(groups)
     finished = [group for group in groups if group.finished]
-    steps = {group.split: group.correct.shape[2] for group in finished}
+    splits = list(dict.fromkeys(group.split for group in finished))
     places: dict[str, list[int]] = {}
-    for split in steps:
+    for split in splits:
         there = [(g, rank) for g, rank in zip(groups, ranks, strict=True) if g.split == split]
         for group, rank in there:
             places.setdefault(named[group.learner, group.kind], []).append(rank or len(there))
-    scores: dict[str, dict[str, Scores]] = {label: {} for label in named.values()}
+    scores: dict[str, dict[str, Group]] = {label: {} for label in named.values()}
     for group in finished:
-        scores[named[group.learner, group.kind]][group.split] = group.scores
-    scored = {label: [of.get(split) for split in steps] for label, of in scores.items() if of}
+        scores[named[group.learner, group.kind]][group.split] = group
+    scored = {label: [of.get(split) for split in splits] for label, of in scores.items() if of}
     found = [
         Summary(
             label,
-            *_mean_and_rank(label, scored, list(steps.values())),
+            *_mean_and_rank(label, scored),
             mean_rank=sum(of) / len(of) if (of := places.get(label)) else None,
             scored=len(scores[label]),
-            splits=len(steps),
+            splits=len(splits),
         )
         for label in scores
     ]
     return tuple(sorted(found, key=_best_first))
 
 
-def _mean_and_rank(label: str, scored: Mapping[str, Splits], steps: Sequence[int]) -> _Numbers:
+def _mean_and_rank(label: str, scored: Mapping[str, Groups]) -> _Numbers:
     if label not in scored:
         return (None,) * 6
-    means = {name: mean_over_splits(of, steps) for name, of in scored.items()}
+    means = {name: mean_of(of) for name, of in scored.items()}
     mean, low, high = (
         published(n) for n in (means[label].mean, means[label].low, means[label].high)
     )
     against = [
-        difference_over_splits(scored[label], rival, steps)
-        for name, rival in scored.items()
-        if name != label
+        difference_of(scored[label], rival) for name, rival in scored.items() if name != label
     ]
     return (
         *(mean, low, high),
@@ -92,6 +93,25 @@ def _mean_and_rank(label: str, scored: Mapping[str, Splits], steps: Sequence[int
         1 + sum(difference.decided and difference.mean < 0 for difference in against),
         len(means) - sum(difference.decided and difference.mean > 0 for difference in against),
     )
+
+
+def mean_of(groups: Groups) -> Interval:
+    """`mean_over_splits` of one learner's groups."""
+    return mean_over_splits(_scores(groups), [_tested(of) for of in groups])
+
+
+def difference_of(ours: Groups, theirs: Groups) -> Interval:
+    """`difference_over_splits` of the groups of two learners, split by split."""
+    of = [(_tested(own), _tested(other)) for own, other in zip(ours, theirs, strict=True)]
+    return difference_over_splits(_scores(ours), _scores(theirs), of)
+
+
+def _scores(groups: Groups) -> Splits:
+    return [None if group is None else group.scores for group in groups]
+
+
+def _tested(group: Group | None) -> Tested | None:
+    return None if group is None else group.tested
 
 
 def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.page.standings import Scored, away_splits, by_label, scored
-from vsml_bench.boards.statistics import Interval, Scores
+from vsml_bench.boards.statistics import Interval
+from vsml_bench.boards.variances import Scores
 
 OVERALL = ""
 """Stands for the splits with data never seen, which count alike."""

@@ -10,8 +10,10 @@ import numpy as np
 
 from vsml_bench.boards import statistics, summary
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.examples import Tested
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import Interval, Scores
+from vsml_bench.boards.statistics import Interval
+from vsml_bench.boards.variances import Scores
 
 HOME = ("same_tasks", "unseen_tasks")
 """Relations of splits whose tasks are like those of meta-training, the first that a board has."""
@@ -97,17 +99,18 @@ class Scored:
     """One learner's scores on each of several splits, which count alike."""
 
     splits: tuple[Scores, ...]
-    predictions: tuple[int, ...]
-    """In a lifetime of each split."""
+    tested: tuple[Tested, ...]
+    """What they are of."""
 
     @property
     def mean(self) -> Interval:
         """Accuracy over the splits."""
-        return statistics.mean_over_splits(self.splits, self.predictions)
+        return statistics.mean_over_splits(self.splits, self.tested)
 
     def minus(self, other: Scored) -> Interval:
         """The difference to another learner on the same splits and pinned lifetimes."""
-        return statistics.difference_over_splits(self.splits, other.splits, self.predictions)
+        of = list(zip(self.tested, other.tested, strict=True))
+        return statistics.difference_over_splits(self.splits, other.splits, of)
 
 
 def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
@@ -116,9 +119,7 @@ def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
     if not splits or not set(splits) <= of.keys():
         return None
     found = [of[split] for split in splits]
-    return Scored(
-        tuple(group.scores for group in found), tuple(group.correct.shape[2] for group in found)
-    )
+    return Scored(tuple(group.scores for group in found), tuple(group.tested for group in found))
 
 
 def standings(board: Board) -> list[Standing]:
