@@ -61,7 +61,9 @@ def make_plan(
     steps: int = 20,
 ) -> Plan:
     protocol = (
-        ProtocolCard("online", "online", 1, "cumulative_accuracy", True, {"steps": steps}, steps)
+        ProtocolCard(
+            *("online", "online", 1, "cumulative_accuracy", True, {"steps": steps}, steps, steps)
+        )
         if stream
         else ProtocolCard("few_shot", "few_shot", 1, "accuracy", False, {}, steps)
     )

@@ -29,7 +29,8 @@ class Change:
 def change_of(group: Group, finished: Sequence[Group]) -> Change | None:
     """What the change of the group's split does; None where the split is no changed form of
     another, or the same seeds have no score there."""
-    home = next((of for of in finished if _is_home(of, group)), None)
+    others = finished if group.unchanged else ()
+    home = next((of for of in others if _is_home(of, group)), None)
     if home is None:
         return None
     steps = range(min(home.correct.shape[2], group.correct.shape[2]))

@@ -117,7 +117,7 @@ def _rank(group: Group, finished: Sequence[Group]) -> Interval:
     comparison stands at 95 % by itself; there is no correction for their number."""
     rivals = [of for of in finished if of.split == group.split and of is not group]
     against = [
-        statistics.paired_difference(group.scores, of.scores, (group.tested, of.tested))
+        statistics.paired_difference(group.scores, of.scores, (group.basis, of.basis))
         for of in rivals
     ]
     better = sum(difference.decided and difference.mean < 0 for difference in against)
@@ -162,7 +162,8 @@ def _is_home(home: Group, group: Group) -> bool:
     """Whether `home` is the same learner on the tasks that it was meta-trained on."""
     return (
         home.relation == "same_tasks"
-        and (home.learner, home.kind) == (group.learner, group.kind)
+        and home.learner == group.learner
+        and home.kind == group.kind
         and home.seeds == group.seeds
         and home.cells[0].identity["meta_train"] == group.cells[0].identity["meta_train"]
         and data_hashes(home.cells[0], "meta_train") == data_hashes(group.cells[0], "meta_train")
@@ -200,7 +201,7 @@ COLUMNS: Mapping[str, Column] = {
     # Whether the interval covers the choice of the meta-train seed.
     "seed_variance": Column(lambda group, finished: group.estimate.seed_variance),
     # Whether it covers the choice of the test examples.
-    "example_variance": Column(lambda group, finished: group.tested.example_variance),
+    "example_variance": Column(lambda group, finished: group.basis.example_variance),
     "seed_share": _varies(lambda of: of.seeds, "variance: seeds", 72),
     "lifetime_share": _varies(lambda of: of.lifetimes, "variance: lifetimes", 73),
     "interaction_share": _varies(lambda of: of.interaction, "variance: interaction", 74),

@@ -90,7 +90,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class Basis:
     """What the scores of one learner on one split are made of. A number of predictions alone stands
     for one of which nothing else is known."""
 
@@ -104,12 +104,12 @@ class Tested:
     example_variance: ExampleVariance = "not measured"
 
 
-Of: TypeAlias = "Tested | int | None"
+Of: TypeAlias = "Basis | int | None"
 
 
-def tested(of: Of) -> Tested:
+def basis(of: Of) -> Basis:
     """A number or None as what it stands for."""
-    return of if isinstance(of, Tested) else Tested(of)
+    return of if isinstance(of, Basis) else Basis(of)
 
 
 def over_examples(parts: Iterable[tuple[float, Of]]) -> list[Variance]:
@@ -117,7 +117,7 @@ def over_examples(parts: Iterable[tuple[float, Of]]) -> list[Variance]:
     parts: weight, and what the mean is of."""
     sets: dict[str, list[tuple[float, Drawn]]] = {}
     for weight, of in parts:
-        drawn = tested(of).drawn
+        drawn = basis(of).drawn
         if drawn is not None:
             sets.setdefault(drawn.source, []).append((weight, drawn))
     return [_variance(of) for of in sets.values()]
@@ -132,7 +132,7 @@ def _variance(of: Sequence[tuple[float, Drawn]]) -> Variance:
     return Variance(value, ((value, of[0][1].distinct - 1),))
 
 
-def tests_of(cells: Sequence[Cell], correct: npt.NDArray[np.bool_], steps: range) -> Tested:
+def basis_of(cells: Sequence[Cell], correct: npt.NDArray[np.bool_], steps: range) -> Basis:
     """What outcomes of cells of one group are of. correct: of these steps, [seeds, lifetimes,
     len(steps)]."""
     first, protocol = cells[0], cells[0].plan.protocol
@@ -141,17 +141,17 @@ def tests_of(cells: Sequence[Cell], correct: npt.NDArray[np.bool_], steps: range
     lifetimes = (source, seeds, steps)
     count = shuffled(first)
     if count == 0:
-        return Tested(len(steps), lifetimes, None, "not applicable")
+        return Basis(len(steps), lifetimes, None, "not applicable")
     each_once = protocol.stream and protocol.predictions == protocol.examples
     if count is None or not each_once or len(seeds) != correct.shape[1] or len(seeds) == 1:
-        return Tested(len(steps), lifetimes)
+        return Basis(len(steps), lifetimes)
     examples = _examples(seeds, first.plan.split.meta_test.partition, count)
     right = np.count_nonzero(correct, axis=0) / correct.shape[0]
     deviations = ((right - right.mean(1, keepdims=True)) / right.size).ravel()
     chosen = examples[:, steps.start : steps.stop].ravel()
     sums = np.bincount(chosen, deviations, count).astype(np.float64)
     drawn = Drawn(source, lifetimes, len(seeds), sums, deviations)
-    return Tested(len(steps), lifetimes, drawn, "measured")
+    return Basis(len(steps), lifetimes, drawn, "measured")
 
 
 def shuffled(cell: Cell) -> int | None:

@@ -29,8 +29,8 @@ HEADERS = ("better", "worse", "without one split", "median", "mean rank", "norma
 
 
 def robust_order(groups: Sequence[Group], learners: Sequence[Summary]) -> tuple[Section, ...]:
-    """The section; none where fewer than two learners or splits have a score. learners: best
-    first."""
+    """The section; none with fewer than two learners that have a score, or splits that were run
+    on. learners: best first."""
     table = _table(groups)
     ordered = [learner for learner in learners if learner.mean is not None]
     if len(ordered) < 2 or next(iter(table.values())).size < 2:
@@ -76,10 +76,11 @@ def _stretched(table: Table) -> Table:
 
 
 def _table(groups: Sequence[Group]) -> Mapping[str, Table]:
-    """Label -> accuracy on each split that anyone has a score on."""
+    """Label -> accuracy on each split that anyone was run on."""
     named = labels(groups)
     finished = [group for group in groups if group.finished]
-    splits = {split: n for n, split in enumerate(dict.fromkeys(g.split for g in finished))}
+    tried = dict.fromkeys(group.split for group in groups if group.tried)
+    splits = {split: place for place, split in enumerate(tried)}
     table = {label: np.zeros(len(splits)) for label in named.values()}
     for group in finished:
         table[named[group.learner, group.kind]][splits[group.split]] = group.estimate.mean

@@ -38,7 +38,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vsml_bench.boards.examples import Of, Tested, over_examples, tested
+from vsml_bench.boards.examples import Basis, Of, basis, over_examples
 from vsml_bench.boards.shares import Share, reach, wilson
 from vsml_bench.boards.variances import Scores, Variance, over_lifetimes, over_seeds
 from vsml_bench.errors import VsmlBenchError
@@ -215,44 +215,44 @@ class _Side:
 
     @property
     def lifetimes(self) -> Hashable:
-        return tested(self.of).lifetimes
+        return basis(self.of).lifetimes
 
     @property
     def predictions(self) -> int:
         """Over all lifetimes; 0 where scores are no shares of predictions."""
-        return int(self.scores.shape[1]) * (tested(self.of).predictions or 0)
+        return int(self.scores.shape[1]) * (basis(self.of).predictions or 0)
 
     @property
     def unrelated(self) -> int:
         """The fewest predictions that tell as much, were all of an example alike."""
-        drawn = tested(self.of).drawn
+        drawn = basis(self.of).drawn
         return min(self.predictions, drawn.distinct) if drawn is not None else self.predictions
 
     @property
     def share(self) -> Share:
         """Of as many predictions of unlike examples as tell as much of the mean."""
         right, count = float(self.scores.mean()), float(self.predictions)
-        drawn, chance = tested(self.of).drawn, right * (1 - right)
+        drawn, chance = basis(self.of).drawn, right * (1 - right)
         if drawn is not None:
             alone = chance / count + max(0.0, drawn.covariance(drawn))
             count = min(count, max(self.unrelated, chance / alone if chance else 0.0))
         return Share(self.weight, right, count)
 
 
-def _named(of: Of, name: Hashable) -> Tested:
+def _named(of: Of, name: Hashable) -> Basis:
     """With a name for its lifetimes where they have none."""
-    found = tested(of)
+    found = basis(of)
     return found if found.lifetimes is not None else replace(found, lifetimes=name)
 
 
-def _paired(of: Both, name: Hashable) -> tuple[Tested, Tested]:
+def _paired(of: Both, name: Hashable) -> tuple[Basis, Basis]:
     """Both sides, whose lifetimes are the same."""
-    ours, theirs = (tested(each) for each in (of if isinstance(of, tuple) else (of, of)))
+    ours, theirs = (basis(each) for each in (of if isinstance(of, tuple) else (of, of)))
     name = next((each.lifetimes for each in (ours, theirs) if each.lifetimes is not None), name)
     return _named(ours, name), _named(theirs, name)
 
 
-def _two(ours: Scores, theirs: Scores, of: tuple[Tested, Tested]) -> list[_Side]:
+def _two(ours: Scores, theirs: Scores, of: tuple[Basis, Basis]) -> list[_Side]:
     return [_Side(ours, of[0]), _Side(theirs, of[1], -1.0)]
 
 

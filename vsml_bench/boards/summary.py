@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from vsml_bench.boards.examples import Tested
+from vsml_bench.boards.examples import Basis
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import (
     Interval,
@@ -24,7 +24,8 @@ _Numbers: TypeAlias = "tuple[Any, Any, Any, Any, Any, Any]"
 
 @dataclass(frozen=True)
 class Summary:
-    """One learner on one kind of device over all splits that anyone has a score on."""
+    """One learner on one kind of device over all splits that anyone was run on, with or without
+    success: else a failure on a split that nobody else has would leave it out of the mean."""
 
     label: str
     """The learner, with the kind of device where some split has it on several."""
@@ -47,14 +48,14 @@ class Summary:
     scored: int
     """Splits with a score."""
     splits: int
-    """Splits that anyone has a score on."""
+    """Splits that anyone was run on."""
 
 
 def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Summary, ...]:
     """Best first. ranks: each group's on its split; None where it has no score."""
     named = labels(groups)
     finished = [group for group in groups if group.finished]
-    splits = list(dict.fromkeys(group.split for group in finished))
+    splits = list(dict.fromkeys(group.split for group in groups if group.tried))
     places: dict[str, list[int]] = {}
     for split in splits:
         there = [(g, rank) for g, rank in zip(groups, ranks, strict=True) if g.split == split]
@@ -97,12 +98,12 @@ def _mean_and_rank(label: str, scored: Mapping[str, Groups]) -> _Numbers:
 
 def mean_of(groups: Groups) -> Interval:
     """`mean_over_splits` of one learner's groups."""
-    return mean_over_splits(_scores(groups), [_tested(of) for of in groups])
+    return mean_over_splits(_scores(groups), [_basis(of) for of in groups])
 
 
 def difference_of(ours: Groups, theirs: Groups) -> Interval:
     """`difference_over_splits` of the groups of two learners, split by split."""
-    of = [(_tested(own), _tested(other)) for own, other in zip(ours, theirs, strict=True)]
+    of = [(_basis(own), _basis(other)) for own, other in zip(ours, theirs, strict=True)]
     return difference_over_splits(_scores(ours), _scores(theirs), of)
 
 
@@ -110,8 +111,8 @@ def _scores(groups: Groups) -> Splits:
     return [None if group is None else group.scores for group in groups]
 
 
-def _tested(group: Group | None) -> Tested | None:
-    return None if group is None else group.tested
+def _basis(group: Group | None) -> Basis | None:
+    return None if group is None else group.basis
 
 
 def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vsml_bench.boards import statistics, summary
 from vsml_bench.boards.board import Board
-from vsml_bench.boards.examples import Tested
+from vsml_bench.boards.examples import Basis
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import Interval
 from vsml_bench.boards.variances import Scores
@@ -99,17 +99,17 @@ class Scored:
     """One learner's scores on each of several splits, which count alike."""
 
     splits: tuple[Scores, ...]
-    tested: tuple[Tested, ...]
+    basis: tuple[Basis, ...]
     """What they are of."""
 
     @property
     def mean(self) -> Interval:
         """Accuracy over the splits."""
-        return statistics.mean_over_splits(self.splits, self.tested)
+        return statistics.mean_over_splits(self.splits, self.basis)
 
     def minus(self, other: Scored) -> Interval:
         """The difference to another learner on the same splits and pinned lifetimes."""
-        of = list(zip(self.tested, other.tested, strict=True))
+        of = list(zip(self.basis, other.basis, strict=True))
         return statistics.difference_over_splits(self.splits, other.splits, of)
 
 
@@ -119,7 +119,7 @@ def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
     if not splits or not set(splits) <= of.keys():
         return None
     found = [of[split] for split in splits]
-    return Scored(tuple(group.scores for group in found), tuple(group.tested for group in found))
+    return Scored(tuple(group.scores for group in found), tuple(group.basis for group in found))
 
 
 def standings(board: Board) -> list[Standing]:

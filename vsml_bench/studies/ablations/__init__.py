@@ -77,5 +77,5 @@ def _row(of: Group, base: Group, value: str) -> tuple[Value, ...]:
     row: tuple[Value, ...] = (of.split, value, found.mean, found.low, found.high, last)
     if of is base:
         return (*row, None, None, None, found.seeds)
-    gained = statistics.paired_difference(of.scores, base.scores, (of.tested, base.tested))
+    gained = statistics.paired_difference(of.scores, base.scores, (of.basis, base.basis))
     return (*row, gained.mean, gained.low, gained.high, found.seeds)
