@@ -15,6 +15,7 @@ from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.meta_training.job import Job, ProtocolCard
 from vsml_bench.recipes import Phase, Recipe
+from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Split
 
@@ -60,7 +61,9 @@ def make_plan(
     steps: int = 20,
 ) -> Plan:
     protocol = (
-        ProtocolCard("online", "online", 1, "cumulative_accuracy", True, {"steps": steps}, steps)
+        ProtocolCard(
+            *("online", "online", 1, "cumulative_accuracy", True, {"steps": steps}, steps, steps)
+        )
         if stream
         else ProtocolCard("few_shot", "few_shot", 1, "accuracy", False, {}, steps)
     )
@@ -100,7 +103,7 @@ def run(
         "checkpoint": None,
         "tuned": {},
         "tuning_effort": {},
-        "seeds": {"meta_train": plan.job.seed, "meta_test": [1, 2, 3]},
+        "seeds": {"meta_train": plan.job.seed, "meta_test": lifetime_seeds(3, plan.split.name)},
         "git_commit": "abc",
         "git_dirty": True,
         "versions": {"python": "3.11"},

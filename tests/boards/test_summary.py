@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+import dataclasses
+from itertools import product
+
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.boards.factory import make_cell
+from tests.boards.factory import make_cell, make_plan, only_row
 from vsml_bench.boards.board import build_board
+from vsml_bench.boards.groups import WORST_FIRST
 from vsml_bench.boards.summary import Summary
+from vsml_bench.evaluation.cell import Cell, Status
 
 SPLITS = ("x", "y")
 Means = dict[str, dict[str, float]]
@@ -47,6 +52,14 @@ def test_what_is_not_decided_shares_places() -> None:
     assert {(of.rank, of.rank_low, of.rank_high) for of in found.values()} == {(1, 1, 2)}
 
 
+def test_a_split_that_all_fail_on_counts() -> None:
+    found = summaries({"a": {"x": 0.9}, "b": {"x": 0.4}})
+    assert [(of.mean, of.scored, of.splits) for of in found.values()] == [
+        (0.45, 1, 2),
+        (0.2, 1, 2),
+    ]
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.dictionaries(
@@ -62,3 +75,46 @@ def test_no_other_learner_moves_two(means: Means, data: st.DataObject) -> None:
     alone = summaries({name: means[name] for name in sorted(pair)})
     apart = alone[min(pair)].mean != alone[max(pair)].mean
     assert [name for name in found if name in pair] == list(alone) or not apart
+
+
+FAILURES = [status for status in WORST_FIRST if status != "ok"]
+
+
+@st.composite
+def records(draw: st.DrawFn) -> list[Cell]:
+    """Of three learners with two seeds each on two splits; some failed, some were never run."""
+    found = []
+    for learner, split, seed in product("abc", SPLITS, (0, 1)):
+        status = draw(st.sampled_from(("ok", "ok", "ok", "missing", *FAILURES)))
+        hits = draw(st.lists(st.integers(0, 20), min_size=3, max_size=3))
+        if status != "missing":
+            found.append(make_cell(split, learner, seed, [h / 20 for h in hits], status=status))
+    return found
+
+
+@settings(deadline=None, max_examples=60)
+@given(records(), st.sampled_from(FAILURES), st.data())
+def test_a_learner_never_gains_by_failing(
+    cells: list[Cell], failure: Status, data: st.DataObject
+) -> None:
+    """One of its cells fails, and all else stays: it gets no better place, mean or rank, neither
+    over the splits nor on this one. Where data lack for the only one that has a score on a split,
+    the mean is over fewer splits, for everyone."""
+    here = [place for place, cell in enumerate(cells) if cell.status == "ok"]
+    assume(here)
+    place = data.draw(st.sampled_from(here))
+    failed = dataclasses.replace(cells[place], status=failure, reason="it failed", outcomes=None)
+    plans = [make_plan(s, of, seed) for of, s, seed in product("abc", SPLITS, (0, 1))]
+    before, after = (
+        build_board("desk", of, plans)
+        for of in (cells, [*cells[:place], failed, *cells[place + 1 :]])
+    )
+    name, split = failed.plan.learner, failed.plan.split.name
+    then, now = (next(of for of in board.learners if of.label == name) for board in (before, after))
+    assert (now.rank or 9) >= (then.rank or 9)
+    assert (now.mean_rank or 9) >= (then.mean_rank or 9)
+    assert now.scored <= then.scored
+    if failure != "unavailable":
+        assert (now.mean or 0) <= (then.mean or 0)
+    row = only_row(after, learner=name, split=split)
+    assert row["mean"] is row["rank"] is None

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from vsml_bench.boards.columns import Column, columns
 from vsml_bench.boards.families import Family, Finished, Member
-from vsml_bench.boards.groups import Group, Stale, data_hashes, gather
+from vsml_bench.boards.groups import Group, Stale, gather
+from vsml_bench.boards.robust_order import robust_order
 from vsml_bench.boards.statistics import published
 from vsml_bench.boards.summary import Summary, over_splits, summarise
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, Problem
+from vsml_bench.evaluation.cell import Cell, Problem, data_hashes
 from vsml_bench.evaluation.outcomes import outcomes_hash
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.storage import canonical_json, sha256_hex
@@ -50,7 +51,7 @@ class Board:
     commits: tuple[str, ...]
     """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
     sections: tuple[Section, ...]
-    """What the suite's study adds."""
+    """What the suite's study adds, and how robust the order of learners is."""
     families: Mapping[str, Family[Member]] = field(compare=False)
     """Split -> all pairs of learners that have a score on it."""
     over_splits: Family[str] = field(compare=False)
@@ -60,8 +61,8 @@ class Board:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "detectable":
         {"over_splits", "by_split": {...}}, "stale": [...], "problems": [...], "commits": [...]};
         each row has a value for each column and for each end of an interval, each learner the
-        fields of `Summary`; see `Family.detectable`. The boards of studies have "sections" as well,
-        with the fields of `Section`."""
+        fields of `Summary`; see `Family.detectable`. Boards of studies and of several splits have
+        "sections" as well, with the fields of `Section`."""
         names = self.names("json")
         document: dict[str, Any] = {
             "suite": self.suite,
@@ -107,17 +108,19 @@ def build_board(
     splits = list(dict.fromkeys(plan.split.name for plan in plans))
     rows.sort(key=lambda row: (splits.index(row.group.split), *_best_first(row)))
     over = over_splits(groups)
+    shown = [row.group for row in rows]
+    learners = summarise(shown, [row["rank"] for row in rows], over)
     current = list({id(cell): cell for group in groups for cell in group.cells}.values())
     return Board(
         suite,
         _hash(current),
         tuple(rows),
-        summarise([row.group for row in rows], [row["rank"] for row in rows], over),
+        learners,
         known,
         tuple(stale),
         tuple(sorted(problems, key=lambda problem: (problem.file, problem.reason))),
         tuple(sorted({cell.provenance.git_commit for cell in current} - {""})),
-        find_study(study).sections_of(finished),
+        (*find_study(study).sections_of(finished), *robust_order(shown, learners)),
         finished.families,
         over,
     )

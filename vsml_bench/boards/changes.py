@@ -29,17 +29,17 @@ class Change:
 def change_of(group: Group, finished: Sequence[Group]) -> Change | None:
     """What the change of the group's split does; None where the split is no changed form of
     another, or the same seeds have no score there."""
-    home = next((of for of in finished if _is_home(of, group)), None)
+    others = finished if group.unchanged else ()
+    home = next((of for of in others if _is_home(of, group)), None)
     if home is None:
         return None
-    steps = min(home.correct.shape[2], group.correct.shape[2])
-    before, after = (statistics.lifetime_scores(of.correct[..., :steps]) for of in (home, group))
+    steps = range(min(home.correct.shape[2], group.correct.shape[2]))
+    (before, of_before), (after, of_after) = home.part(steps), group.part(steps)
     paired = home.lifetime_seeds == group.lifetime_seeds
     # A generalisation gap is such a difference too: seeds are paired, lifetimes are not.
     between = statistics.paired_change if paired else statistics.generalisation_gap
-    return Change(
-        home, float(before.mean()), float(after.mean()), between(after, before, steps), paired
-    )
+    difference = between(after, before, (of_after, of_before))
+    return Change(home, float(before.mean()), float(after.mean()), difference, paired)
 
 
 def _is_home(home: Group, group: Group) -> bool:

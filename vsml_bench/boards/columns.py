@@ -16,9 +16,11 @@ import numpy as np
 from vsml_bench.boards import statistics
 from vsml_bench.boards.changes import change_of
 from vsml_bench.boards.families import Finished, member
-from vsml_bench.boards.groups import Group, data_hashes
+from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import Interval
+from vsml_bench.boards.variances import Components, components
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import data_hashes
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
 
@@ -129,12 +131,9 @@ def _gap(group: Group, finished: Sequence[Group]) -> Interval | None:
         return None
     # Should a suite have several, the choice must not depend on the order they come in.
     home = min(homes, key=lambda of: of.split)
-    steps = min(home.correct.shape[2], group.correct.shape[2])
-    return statistics.generalisation_gap(
-        statistics.lifetime_scores(home.correct[..., :steps]),
-        statistics.lifetime_scores(group.correct[..., :steps]),
-        steps,
-    )
+    steps = range(min(home.correct.shape[2], group.correct.shape[2]))
+    (own, of_own), (here, of_here) = home.part(steps), group.part(steps)
+    return statistics.generalisation_gap(own, here, (of_own, of_here))
 
 
 def _change(group: Group, finished: Sequence[Group]) -> Interval | None:
@@ -144,11 +143,23 @@ def _change(group: Group, finished: Sequence[Group]) -> Interval | None:
     return change.difference if change else None
 
 
+def _varies(part: Callable[[Components], float], title: str, place: int) -> Column:
+    """A column of a part's share of the variance of one score, which is a seed on a lifetime; only
+    where several seeds tell parts apart."""
+
+    def share(group: Group, finished: Sequence[Group]) -> float | None:
+        found = components(group.scores)
+        return None if found is None else part(found)
+
+    return Column(share, title=title, unit="%", details=place)
+
+
 def _is_home(home: Group, group: Group) -> bool:
     """Whether `home` is the same learner on the tasks that it was meta-trained on."""
     return (
         home.relation == "same_tasks"
-        and (home.learner, home.kind) == (group.learner, group.kind)
+        and home.learner == group.learner
+        and home.kind == group.kind
         and home.seeds == group.seeds
         and home.cells[0].identity["meta_train"] == group.cells[0].identity["meta_train"]
         and data_hashes(home.cells[0], "meta_train") == data_hashes(group.cells[0], "meta_train")
@@ -185,6 +196,11 @@ COLUMNS: Mapping[str, Column] = {
     "status": _always(lambda group: group.status),
     # Whether the interval covers the choice of the meta-train seed.
     "seed_variance": Column(lambda group, finished: group.estimate.seed_variance),
+    # Whether it covers the choice of the test examples.
+    "example_variance": Column(lambda group, finished: group.basis.example_variance),
+    "seed_share": _varies(lambda of: of.seeds, "variance: seeds", 72),
+    "lifetime_share": _varies(lambda of: of.lifetimes, "variance: lifetimes", 73),
+    "interaction_share": _varies(lambda of: of.interaction, "variance: interaction", 74),
     "early": Column(
         _mean_of(statistics.early), title="first 100", unit="%", title_of_episodes="", details=40
     ),

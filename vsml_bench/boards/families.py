@@ -23,6 +23,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 
 from vsml_bench.boards import statistics
+from vsml_bench.boards.examples import Of
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.spread import CONFIDENCE
 from vsml_bench.boards.statistics import Difference, Interval, Splits
@@ -37,22 +38,26 @@ class Scored:
     """One learner's scores on each of several splits, which count alike."""
 
     splits: Splits
-    predictions: tuple[int, ...]
-    """In a lifetime of each split."""
+    basis: tuple[Of, ...]
+    """What each split's scores are of."""
     seeded: bool
     """Whether it has meta-parameters, so that other meta-train seeds may do otherwise."""
 
     @classmethod
-    def of(cls, groups: Sequence[Group], splits: Iterable[str], steps: Sequence[int]) -> Scored:
+    def of(cls, groups: Sequence[Group], splits: Iterable[str]) -> Scored:
         """Of one learner's groups; a split on which it has no score counts as 0."""
         found = {group.split: group for group in groups if group.finished}
-        scores = [found[split].scores if split in found else None for split in splits]
-        return cls(scores, tuple(steps), any(of.has_meta_parameters for of in found.values()))
+        each = [found.get(split) for split in splits]
+        return cls(
+            [group.scores if group is not None else None for group in each],
+            tuple(group.basis if group is not None else None for group in each),
+            any(group.has_meta_parameters for group in found.values()),
+        )
 
     @property
     def mean(self) -> Interval:
         """Accuracy over the splits."""
-        return statistics.mean_over_splits(self.splits, self.predictions)
+        return statistics.mean_over_splits(self.splits, self.basis)
 
     @property
     def seeds(self) -> int:
@@ -66,7 +71,8 @@ class Scored:
 
     def minus(self, other: Scored) -> Difference:
         """The difference to another learner on the same splits and pinned lifetimes."""
-        return statistics.difference_over_splits(self.splits, other.splits, self.predictions)
+        of = list(zip(self.basis, other.basis, strict=True))
+        return statistics.difference_over_splits(self.splits, other.splits, of)
 
 
 def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
@@ -74,7 +80,7 @@ def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:
     of = {group.split: group for group in groups if group.finished}
     if not splits or not set(splits) <= of.keys():
         return None
-    return Scored.of(groups, splits, [of[split].correct.shape[2] for split in splits])
+    return Scored.of(groups, splits)
 
 
 class Family(Generic[K]):
@@ -130,10 +136,7 @@ class Finished(tuple[Group, ...]):
 def on_split(groups: Iterable[Group], split: str) -> Family[Member]:
     """All pairs of those of the groups that have a score on the split."""
     found = {member(of): of for of in groups if of.split == split and of.finished}
-    scores = {
-        of: Scored.of([group], [split], [group.correct.shape[2]]) for of, group in found.items()
-    }
-    return Family(scores)
+    return Family({of: Scored.of([group], [split]) for of, group in found.items()})
 
 
 def member(group: Group) -> Member:

@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.boards import statistics
-from vsml_bench.boards.statistics import Estimate, Scores
+from vsml_bench.boards.examples import Basis, basis_of
+from vsml_bench.boards.statistics import Estimate
+from vsml_bench.boards.variances import Scores
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, content_hash
 from vsml_bench.evaluation.plan import Place, Plan
@@ -102,6 +104,11 @@ class Group:
         return self.status in ("ok", "partial")
 
     @property
+    def tried(self) -> bool:
+        """Whether a seed was run, with or without success; not where data or a package lacked."""
+        return any(cell.status != "unavailable" for cell in self.cells)
+
+    @property
     def ok(self) -> tuple[Cell, ...]:
         """The cells that have a score."""
         return tuple(cell for cell in self.cells if cell.status == "ok")
@@ -168,9 +175,21 @@ class Group:
         return statistics.lifetime_scores(self.correct)
 
     @cached_property
+    def basis(self) -> Basis:
+        """What the scores are of."""
+        return basis_of(self.cells, self.correct, range(self.correct.shape[2]))
+
+    def part(self, steps: range) -> tuple[Scores, Basis]:
+        """Accuracy over some steps of a lifetime, and what it is of."""
+        if len(steps) == self.correct.shape[2]:
+            return self.scores, self.basis
+        correct = self.correct[..., steps.start : steps.stop]
+        return statistics.lifetime_scores(correct), basis_of(self.cells, correct, steps)
+
+    @cached_property
     def estimate(self) -> Estimate:
         """Mean accuracy with its interval."""
-        return statistics.estimate(self.scores, self.has_meta_parameters, self.correct.shape[2])
+        return statistics.estimate(self.scores, self.has_meta_parameters, self.basis)
 
     def trace(self, name: str) -> npt.NDArray[np.float64]:
         """What the protocol measured besides [seeds, lifetimes, ...]."""
@@ -208,12 +227,6 @@ class Stale:
     seed: int
     key: str
     reason: str
-
-
-def data_hashes(cell: Cell, side: str) -> dict[str, str]:
-    """Content hashes of the data of a cell's "meta_train" or "meta_test" side."""
-    found = cell.provenance.data_hashes.items()
-    return {name: content for name, content in found if name.startswith(f"{side}/")}
 
 
 def gather(

@@ -14,7 +14,8 @@ from vsml_bench.boards.families import Family, member, scored
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.page.standings import away_splits, by_label
 from vsml_bench.boards.spread import CONFIDENCE, More, needed
-from vsml_bench.boards.statistics import Difference, Scores
+from vsml_bench.boards.statistics import Difference
+from vsml_bench.boards.variances import Scores
 
 K = TypeVar("K", bound=Hashable)
 

@@ -9,7 +9,8 @@ interval is widened to hold the score interval of a share p of n = L steps predi
 
 and for a sum of such shares with weights w, as in differences (w = 1, -1), the one recovered from
 their ends l and u: the sum minus and plus the root of the sum of squares of the parts w (p - l) and
-w (u - p), the two exchanged where w < 0. Seeds meet the same examples, so they add nothing to n.
+w (u - p), the two exchanged where w < 0. Seeds meet the same examples, so they add nothing to n;
+nor do lifetimes, where they share examples and these are right or wrong in all of them alike.
 Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA
 22(158), 1927; Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", Statistical
 Science 16(2), 2001; Newcombe, "Interval estimation for the difference between independent
@@ -35,7 +36,8 @@ class Share:
 
     weight: float
     right: float
-    predictions: int
+    predictions: float
+    """Unrelated ones."""
 
     @property
     def few(self) -> bool:
@@ -55,7 +57,7 @@ def reach(shares: Sequence[Share], z: float = Z) -> tuple[float, float]:
     return sqrt(sum(low * low for low, _ in ends)), sqrt(sum(high * high for _, high in ends))
 
 
-def wilson(share: float, count: int, z: float = Z) -> tuple[float, float]:
+def wilson(share: float, count: float, z: float = Z) -> tuple[float, float]:
     """The score interval of a share of `count`; z: of its confidence, by default 95 %."""
     square = z**2 / count
     middle = share + square / 2

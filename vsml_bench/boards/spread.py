@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import erfc, inf, sqrt
 
 from vsml_bench.boards.shares import Share, reach
+from vsml_bench.boards.variances import Variance
 
 CONFIDENCE = 0.95
 NOTHING = 1e-12
@@ -18,14 +19,6 @@ POWER_80 = 1.43
 of all repetitions."""
 _MOST = 1_000
 """More seeds than this, or more times the lifetimes, nobody runs."""
-
-
-@dataclass(frozen=True)
-class Variance:
-    """Part of the variance of a mean, and the (coefficient x mean square, df) behind it."""
-
-    value: float
-    terms: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
-"""Means with honest intervals: two levels of chance, which meta-train seed and which lifetimes.
+"""Means with honest intervals: which meta-train seed, which lifetimes and which test examples.
 
 The lifetimes of a split are pinned, so every seed of every learner meets the same ones: seeds and
 lifetimes are **crossed**. With S seeds, L lifetimes and x[s, l] the accuracy over one lifetime,
 
     x[s, l] = mu + a[s] + b[l] + e[s, l]          (crossed random effects, one observation a cell)
 
-the mean squares MS_a (seeds), MS_b (lifetimes) and MS_e (residual) estimate L var(a) + var(e),
-S var(b) + var(e) and var(e), and the variance of the grand mean is
+and the mean squares MS_a, MS_b and MS_e of `variances`, the variance of the grand mean is
 
     V = var(a)/S + var(b)/L + var(e)/(S L),   estimated by   (MS_b + max(0, MS_a - MS_e)) / (S L).
+
+That holds for the test examples that there are, which lifetimes draw again and again. Where it is
+known which ones each had, V also has what `examples` says of another choice of them. In a sum over
+splits, lifetimes and examples that several have in common count as such.
 
 The 95 % interval is mean +- t(0.975, df) sqrt(V) with Satterthwaite's degrees of freedom
 
@@ -17,7 +20,7 @@ The 95 % interval is mean +- t(0.975, df) sqrt(V) with Satterthwaite's degrees o
 Sources: Searle, Casella & McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite, "An
 approximate distribution of estimates of variance components", Biometrics 2(6), 1946.
 
-With one seed, V = MS_b / L and df = L - 1. That is all there is to know of a learner without
+With one seed, V lacks the seeds' part. That is all there is to know of a learner without
 meta-parameters; for the others the interval is too narrow, and is marked so. With one lifetime
 nothing is known of the spread, and the interval is everything that is possible.
 
@@ -27,16 +30,18 @@ and intervals are widened as `shares` says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from vsml_bench.boards.examples import Basis, Of, basis, over_examples
 from vsml_bench.boards.shares import Share, wilson
-from vsml_bench.boards.spread import POWER_80, Spread, Variance
+from vsml_bench.boards.spread import POWER_80, Spread
+from vsml_bench.boards.variances import Scores, Variance, over_lifetimes, over_seeds
 from vsml_bench.errors import VsmlBenchError
 
 DECIMALS = 9
@@ -44,12 +49,12 @@ DECIMALS = 9
 WINDOW = 100
 """Steps at either end of a lifetime that early and final accuracy look at."""
 
-Scores: TypeAlias = npt.NDArray[np.float64]
-"""Accuracy over each lifetime, [seeds, lifetimes]."""
 Splits: TypeAlias = "Sequence[Scores | None]"
 """One learner's scores on each split of several, None where it has none."""
 SeedVariance: TypeAlias = Literal["measured", "not measured", "not applicable"]
 """not applicable: the learner has no meta-parameters, so there is no meta-train seed."""
+Both: TypeAlias = "int | tuple[Of, Of] | None"
+"""What the scores of two sides are of; a number or None stands for both."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +138,15 @@ def final(correct: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return correct[..., -WINDOW:]
 
 
-def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None) -> Estimate:
+def estimate(scores: Scores, has_meta_parameters: bool, of: Of) -> Estimate:
     """Mean and interval of one learner's accuracy.
 
-    scores: [seeds, lifetimes]. predictions: in each lifetime; None where scores are something else
-    in [0, 1] than shares of predictions that are right.
+    scores: [seeds, lifetimes]. of: what they are of, or the number of predictions in each lifetime;
+    None where scores are something else in [0, 1] than shares of predictions that are right.
     """
-    scores = _checked(scores)
-    seeds, lifetimes = scores.shape
-    seeded = [_over_seeds([scores], [1.0])]
-    spread = Spread([_over_lifetimes(scores.mean(0))], [seeded], _shares(scores, predictions))
-    found = _interval(float(scores.mean()), spread, 0.0)
+    side = _Side(scores, of)
+    found = _total([side], [[over_seeds([side.scores])]], 0.0)
+    seeds, lifetimes = side.scores.shape
     measured: SeedVariance = "not measured" if has_meta_parameters else "not applicable"
     return Estimate(
         *(found.mean, found.low, found.high, seeds, lifetimes),
@@ -151,167 +154,169 @@ def estimate(scores: Scores, has_meta_parameters: bool, predictions: int | None)
     )
 
 
-def mean_over_splits(splits: Splits, predictions: Sequence[int]) -> Interval:
+def mean_over_splits(splits: Splits, of: Sequence[Of]) -> Interval:
     """Accuracy of one learner, all splits alike; one without a score counts as 0, so that failing
-    never pays. predictions: in a lifetime of each split.
+    never pays. of: what each split's scores are of, as in `estimate`.
 
-    Lifetimes of the splits are unrelated. Row s is taken for the same meta-train seed in all of
-    them, so that what a good seed gains on each adds up, where all have as many.
+    Row s is taken for the same meta-train seed in all of them, so that what a good seed gains on
+    each adds up, where all have as many.
     """
-    weight = 1 / len(splits)
-    scored = [_checked(scores) for scores in splits if scores is not None]
-    lifetimes = [_over_lifetimes(weight * scores.mean(0)) for scores in scored]
-    mean = sum(weight * float(scores.mean()) for scores in scored)
-    shares = _shares_over(splits, predictions, weight)
-    return _interval(mean, Spread(lifetimes, [_seeds_over(scored, weight)], shares), 0.0)
+    named = [_named(each, split) for split, each in enumerate(of)]
+    sides = _sides(splits, named, 1 / len(splits))
+    return _total(sides, [_seeds_over(sides)], 0.0)
 
 
-def difference_over_splits(ours: Splits, theirs: Splits, predictions: Sequence[int]) -> Difference:
+def difference_over_splits(ours: Splits, theirs: Splits, of: Sequence[Both]) -> Difference:
     """Our mean over splits minus theirs, on the same pinned lifetimes of each split; seeds are
-    unrelated. ours, theirs, predictions: as in `mean_over_splits`, of the same splits."""
-    weight = 1 / len(predictions)
-    mean, lifetimes = 0.0, []
+    unrelated. ours, theirs: as in `mean_over_splits`, of the same splits. of: what each split's
+    scores are of, as in `paired_difference`."""
     for own, other in zip(ours, theirs, strict=True):
-        means = [_checked(scores).mean(0) for scores in (own, other) if scores is not None]
         if own is not None and other is not None:
             _check_lifetimes(own, other)
-            means = [means[0] - means[1]]
-        lifetimes += [_over_lifetimes(weight * each) for each in means]
-        mean += weight * sum(
-            sign * float(scores.mean())
-            for sign, scores in ((1, own), (-1, other))
-            if scores is not None
-        )
-    seeds = [
-        _seeds_over([scores for scores in side if scores is not None], weight)
-        for side in (ours, theirs)
+    pairs = [_paired(each, split) for split, each in enumerate(of)]
+    both = [
+        _sides(scores, [pair[place] for pair in pairs], weight / len(of))
+        for place, (scores, weight) in enumerate([(ours, 1), (theirs, -1)])
     ]
-    shares = _shares_over(ours, predictions, weight) + _shares_over(theirs, predictions, -weight)
-    return _difference(mean, Spread(lifetimes, seeds, shares))
+    return _total([*both[0], *both[1]], [_seeds_over(sides) for sides in both], -1.0)
 
 
-def paired_difference(ours: Scores, theirs: Scores, predictions: int | None) -> Difference:
+def paired_difference(ours: Scores, theirs: Scores, of: Both) -> Difference:
     """Our accuracy minus theirs on the same pinned lifetimes.
 
     ours, theirs: [seeds, lifetimes]; lifetime l is the same stream in both, seeds are unrelated.
-    Pairing cancels what makes a lifetime easy for everyone: the lifetimes' part of the variance is
-    that of the difference of the two means per lifetime. predictions: as in `estimate`.
+    Pairing cancels what makes a lifetime, or an example, easy for everyone: the lifetimes' part of
+    the variance is that of the difference of the two means per lifetime. of: what the scores of
+    either side are of, as in `estimate`.
     """
-    ours, theirs = _checked(ours), _checked(theirs)
-    _check_lifetimes(ours, theirs)
-    lifetimes = [_over_lifetimes(ours.mean(0) - theirs.mean(0))]
-    seeds = [[_over_seeds([scores], [1.0])] for scores in (ours, theirs)]
-    spread = Spread(lifetimes, seeds, _shares_between(ours, theirs, predictions))
-    return _difference(float(ours.mean() - theirs.mean()), spread)
+    return difference_over_splits([ours], [theirs], [of])
 
 
-def paired_change(changed: Scores, unchanged: Scores, predictions: int | None) -> Interval:
+def paired_change(changed: Scores, unchanged: Scores, of: Both) -> Interval:
     """Accuracy under a change minus that without it, of one learner on the same pinned lifetimes.
 
     changed, unchanged: [seeds, lifetimes]; x[s, l] is the same meta-trained learner on the same
     lifetime in both, but for the change. The differences are crossed effects of their own, so that
     the interval is `estimate`'s. Where all scores are equal, no prediction seems to have changed,
-    and the interval has what share of them might yet. predictions: as in `estimate`. Raises
+    and the interval has what share of them might yet. of: as in `paired_difference`. Raises
     VsmlBenchError for unequal seeds or lifetimes.
     """
-    changed, unchanged = _checked(changed), _checked(unchanged)
-    _check_seeds(changed, unchanged)
-    _check_lifetimes(changed, unchanged)
-    if predictions is not None and changed.shape[1] > 1 and (changed == unchanged).all():
-        share = wilson(0.0, changed.shape[1] * predictions)[1]
+    sides = _two(changed, unchanged, _paired(of, 0))
+    _check_seeds(*(side.scores for side in sides))
+    _check_lifetimes(*(side.scores for side in sides))
+    after, before = sides
+    if after.predictions and after.scores.shape[1] > 1 and (after.scores == before.scores).all():
+        share = wilson(0.0, after.unrelated)[1]
         return Interval(0.0, -share, share)
-    differences: Scores = changed - unchanged
-    lifetimes, seeds = _over_lifetimes(differences.mean(0)), _over_seeds([differences], [1.0])
-    spread = Spread([lifetimes], [[seeds]], _shares_between(changed, unchanged, predictions))
-    return _interval(float(differences.mean()), spread, -1.0)
+    return _total(sides, [[over_seeds([after.scores - before.scores])]], -1.0)
 
 
-def generalisation_gap(same_tasks: Scores, unseen: Scores, predictions: int | None) -> Interval:
+def generalisation_gap(same_tasks: Scores, unseen: Scores, of: Both) -> Interval:
     """Accuracy on the meta-train side's own tasks minus that on the meta-test side.
 
     same_tasks, unseen: [seeds, lifetimes] of the same learner; row s is the same meta-trained
-    learner in both, the lifetimes are unrelated. predictions: as in `estimate`. Raises
-    VsmlBenchError for unequal seeds.
+    learner in both, the lifetimes are unrelated unless `of` says that they are the same. of: as in
+    `paired_difference`. Raises VsmlBenchError for unequal seeds.
     """
-    same_tasks, unseen = _checked(same_tasks), _checked(unseen)
-    _check_seeds(same_tasks, unseen)
-    lifetimes = [_over_lifetimes(scores.mean(0)) for scores in (same_tasks, unseen)]
-    seeds = _over_seeds([same_tasks, unseen], [1.0, -1.0])
-    spread = Spread(lifetimes, [[seeds]], _shares_between(same_tasks, unseen, predictions))
-    return _interval(float(same_tasks.mean() - unseen.mean()), spread, -1.0)
+    home, away = of if isinstance(of, tuple) else (of, of)
+    sides = _two(same_tasks, unseen, (_named(home, 0), _named(away, 1)))
+    _check_seeds(*(side.scores for side in sides))
+    return _total(sides, [_seeds_over(sides)], -1.0)
 
 
-def _over_lifetimes(means: npt.NDArray[np.float64]) -> Variance:
-    """What choosing other lifetimes would do to the mean of `means`, [lifetimes]: MS_b / (S L)."""
-    lifetimes = len(means)
-    if lifetimes == 1:
-        return Variance(float("inf"), ())
-    value = float(means.var(ddof=1)) / lifetimes
-    return Variance(value, ((value, lifetimes - 1),))
+@dataclass(frozen=True)
+class _Side:
+    """One of the means in a weighted sum."""
+
+    scores: Scores
+    of: Of
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", _checked(self.scores))
+
+    @property
+    def lifetimes(self) -> Hashable:
+        return basis(self.of).lifetimes
+
+    @property
+    def predictions(self) -> int:
+        """Over all lifetimes; 0 where scores are no shares of predictions."""
+        return int(self.scores.shape[1]) * (basis(self.of).predictions or 0)
+
+    @property
+    def unrelated(self) -> int:
+        """The fewest predictions that tell as much, were all of an example alike."""
+        drawn = basis(self.of).drawn
+        return min(self.predictions, drawn.distinct) if drawn is not None else self.predictions
+
+    @property
+    def share(self) -> Share:
+        """Of as many predictions of unlike examples as tell as much of the mean."""
+        right, count = float(self.scores.mean()), float(self.predictions)
+        drawn, chance = basis(self.of).drawn, right * (1 - right)
+        if drawn is not None:
+            alone = chance / count + max(0.0, drawn.covariance(drawn))
+            count = min(count, max(self.unrelated, chance / alone if chance else 0.0))
+        return Share(self.weight, right, count)
 
 
-def _over_seeds(sides: Sequence[Scores], weights: Sequence[float]) -> Variance:
-    """What other meta-train seeds would add to the weighted sum of the sides' means:
-    max(0, MS_a - MS_e) / (S L); 0 for one seed.
-
-    sides: of the same seeds and other lifetimes, so that residuals add up.
-    """
-    seeds = sides[0].shape[0]
-    if seeds == 1 or any(side.shape[1] == 1 for side in sides):
-        return Variance(0.0, ())
-    weighted = list(zip(sides, weights, strict=True))
-    means = sum(weight * side.mean(1) for side, weight in weighted)
-    between = float(np.var(means, ddof=1)) / seeds
-    residuals = [
-        (w**2 * _residual(side), (seeds - 1) * (side.shape[1] - 1)) for side, w in weighted
-    ]
-    value = max(0.0, between - sum(residual for residual, _ in residuals))
-    return Variance(value, ((between, seeds - 1), *residuals))
+def _named(of: Of, name: Hashable) -> Basis:
+    """With a name for its lifetimes where they have none."""
+    found = basis(of)
+    return found if found.lifetimes is not None else replace(found, lifetimes=name)
 
 
-def _seeds_over(scored: Sequence[Scores], weight: float) -> list[Variance]:
-    """What other meta-train seeds would add to a mean over splits."""
-    if len({scores.shape[0] for scores in scored}) == 1:
-        return [_over_seeds(scored, [weight] * len(scored))]
-    return [_over_seeds([scores], [weight]) for scores in scored]
+def _paired(of: Both, name: Hashable) -> tuple[Basis, Basis]:
+    """Both sides, whose lifetimes are the same."""
+    ours, theirs = (basis(each) for each in (of if isinstance(of, tuple) else (of, of)))
+    name = next((each.lifetimes for each in (ours, theirs) if each.lifetimes is not None), name)
+    return _named(ours, name), _named(theirs, name)
 
 
-def _residual(scores: Scores) -> float:
-    """MS_e / (S L)."""
-    seeds, lifetimes = scores.shape
-    rest = scores - scores.mean(1, keepdims=True) - scores.mean(0, keepdims=True) + scores.mean()
-    return float((rest**2).sum() / ((seeds - 1) * (lifetimes - 1) * seeds * lifetimes))
+def _two(ours: Scores, theirs: Scores, of: tuple[Basis, Basis]) -> list[_Side]:
+    return [_Side(ours, of[0]), _Side(theirs, of[1], -1.0)]
 
 
-def _shares(scores: Scores, predictions: int | None, weight: float = 1.0) -> list[Share]:
-    """One, or none where scores are no shares of `predictions` that are right."""
-    if predictions is None:
-        return []
-    return [Share(weight, float(scores.mean()), scores.shape[1] * predictions)]
+def _sides(splits: Splits, of: Sequence[Of], weight: float) -> list[_Side]:
+    """Those that have scores."""
+    found = zip(splits, of, strict=True)
+    return [_Side(scores, each, weight) for scores, each in found if scores is not None]
 
 
-def _shares_over(splits: Splits, predictions: Sequence[int], weight: float) -> list[Share]:
-    found = []
-    for scores, count in zip(splits, predictions, strict=True):
-        found += [] if scores is None else _shares(scores, count, weight)
-    return found
+def _together(sides: Sequence[_Side], part: Callable[[Scores], Scores]) -> list[Scores]:
+    """The weighted parts of the sides' scores, summed where lifetimes are the same."""
+    sums: dict[Hashable, Scores] = {}
+    for side in sides:
+        own = side.weight * part(side.scores)
+        sums[side.lifetimes] = sums[side.lifetimes] + own if side.lifetimes in sums else own
+    return list(sums.values())
 
 
-def _shares_between(ours: Scores, theirs: Scores, predictions: int | None) -> list[Share]:
-    return [*_shares(ours, predictions), *_shares(theirs, predictions, -1.0)]
+def _seeds_over(sides: Sequence[_Side]) -> list[Variance]:
+    """What other meta-train seeds would add to a sum of means of one learner."""
+    if len({side.scores.shape[0] for side in sides}) == 1:
+        return [over_seeds(_together(sides, lambda scores: scores))]
+    return [over_seeds([side.weight * side.scores]) for side in sides]
 
 
-def _difference(mean: float, spread: Spread) -> Difference:
-    found = _interval(mean, spread, -1.0)
-    return Difference(found.mean, found.low, found.high, spread)
-
-
-def _interval(mean: float, spread: Spread, lowest: float) -> Interval:
+def _total(
+    sides: Sequence[_Side], seeds: Sequence[Sequence[Variance]], lowest: float
+) -> Difference:
+    """By the variance that lifetimes, seeds and examples sum up to; wider where there are few
+    predictions."""
+    mean = float(sum(side.weight * float(side.scores.mean()) for side in sides))
+    spread = Spread(
+        [over_lifetimes(means) for means in _together(sides, lambda scores: scores.mean(0))],
+        seeds,
+        [side.share for side in sides if side.predictions],
+        over_examples([(side.weight, side.of) for side in sides]),
+    )
     reach = spread.reach()
     if reach is None:
-        return Interval(mean, lowest, 1.0)
+        return Difference(mean, lowest, 1.0, spread)
     below, above = reach
-    return Interval(mean, max(lowest, mean - below), min(1.0, mean + above))
+    return Difference(mean, max(lowest, mean - below), min(1.0, mean + above), spread)
 
 
 def _checked(scores: Scores) -> Scores:

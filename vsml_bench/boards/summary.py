@@ -16,7 +16,8 @@ _Numbers: TypeAlias = "tuple[Any, Any, Any, Any, Any, Any]"
 
 @dataclass(frozen=True)
 class Summary:
-    """One learner on one kind of device over all splits that anyone has a score on."""
+    """One learner on one kind of device over all splits that anyone was run on, with or without
+    success: else a failure on a split that nobody else has would leave it out of the mean."""
 
     label: str
     """The learner, with the kind of device where some split has it on several."""
@@ -39,19 +40,18 @@ class Summary:
     scored: int
     """Splits with a score."""
     splits: int
-    """Splits that anyone has a score on."""
+    """Splits that anyone was run on."""
 
 
 def over_splits(groups: Sequence[Group]) -> Family[str]:
     """All pairs of learners that have a score, by label, over the splits that anyone has one on."""
     named = labels(groups)
     finished = [group for group in groups if group.finished]
-    splits = dict.fromkeys(group.split for group in finished)
+    splits = tried(groups)
     found: dict[str, list[Group]] = {}
     for group in finished:
         found.setdefault(named[group.learner, group.kind], []).append(group)
-    steps = tuple({group.split: group.correct.shape[2] for group in finished}.values())
-    return Family({label: Scored.of(groups, splits, steps) for label, groups in found.items()})
+    return Family({label: Scored.of(groups, splits) for label, groups in found.items()})
 
 
 def summarise(
@@ -60,7 +60,7 @@ def summarise(
     """Best first. ranks: each group's on its split; None where it has no score. family:
     `over_splits` of them."""
     named = labels(groups)
-    splits = dict.fromkeys(group.split for group in groups if group.finished)
+    splits = tried(groups)
     places: dict[str, list[int]] = {}
     for split in splits:
         there = [(g, rank) for g, rank in zip(groups, ranks, strict=True) if g.split == split]
@@ -83,6 +83,11 @@ def summarise(
         mean_rank = sum(ranked) / len(ranked) if ranked else None
         found.append(Summary(label, *numbers, mean_rank, count, len(splits)))
     return tuple(sorted(found, key=_best_first))
+
+
+def tried(groups: Sequence[Group]) -> list[str]:
+    """Splits that anyone was run on."""
+    return list(dict.fromkeys(group.split for group in groups if group.tried))
 
 
 def labels(groups: Sequence[Group]) -> dict[tuple[str, str], str]:

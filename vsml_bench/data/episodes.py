@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vsml_bench.data import transforms
+from vsml_bench.data import orders, transforms
 from vsml_bench.data.dataset import Dataset, Subset
 from vsml_bench.data.datasets import load
 from vsml_bench.data.distributions import task_identity
@@ -113,6 +113,13 @@ class EpisodeSampler:
         self.content_hashes = {dataset.name: dataset.content_hash for dataset in loaded}
         self._only: int | None = None
 
+    @property
+    def shuffled(self) -> int | None:
+        """How many stored examples there are of which every lifetime has as many as it is long, in
+        a random order (`orders.whole`); 0 where examples are made anew, None where a lifetime
+        chooses among classes or datasets."""
+        return self._streams[0].shuffled if len(self._streams) == 1 else None
+
     def by_classes(self) -> list[EpisodeSampler]:
         """Samplers that have these tasks between them, each with one number of classes, the most
         last: just this one, or one for each dataset where their classes differ."""
@@ -182,7 +189,7 @@ class EpisodeSampler:
 
         distribution = self.distribution
         side = (distribution.partition, self.subset)
-        stream_generator = _philox(derive_seed(seed, "stream", *side))
+        stream_generator = orders.of_lifetime(seed, *side)
         if distribution.diversity:
             index = self._task(derive_seed(seed, "task", *side))
             task_seed = derive_seed(index, "task", task_identity(distribution))
@@ -193,14 +200,14 @@ class EpisodeSampler:
             which = which if self._only is None else self._only
         if self.fixed_episodes is not None:
             which = seed % len(self._streams)
-        task = _philox(task_seed)
+        task = orders.philox(task_seed)
         # These draws keep their order for ever: it is what pins meta-test lifetimes.
         shares = task.random(2)
         stream = self._streams[which]
         inputs, labels = draw(stream, task, stream_generator)
         if distribution.switch:
             half = len(labels) // 2
-            anew = _philox(derive_seed(task_seed, "switch"))
+            anew = orders.philox(derive_seed(task_seed, "switch"))
             # All examples both times: the size of a matrix product may change its last bit.
             before = self._transformed(inputs, labels, stream, shares, task)
             after = self._transformed(inputs, labels, stream, anew.random(2), anew)
@@ -213,7 +220,7 @@ class EpisodeSampler:
             inputs = inputs * factor
         observed = labels
         if distribution.label_noise:
-            noise = _philox(derive_seed(seed, "label noise", *side)).random((len(labels), 2))
+            noise = orders.philox(derive_seed(seed, "label noise", *side)).random((len(labels), 2))
             observed = transforms.wrong_labels(
                 labels, stream.shape.classes, distribution.label_noise, noise
             )
@@ -256,10 +263,6 @@ def _episodes(dataset: Dataset) -> list[str | None]:
     if dataset.examples is None or not dataset.is_fixed_list:
         return [None]
     return [*sorted(set(dataset.examples.groups))]
-
-
-def _philox(seed: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(seed))
 
 
 def _check(distribution: TaskDistribution) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vsml_bench.data import transforms
+from vsml_bench.data import orders, transforms
 from vsml_bench.data.dataset import Dataset, Subset, subset_rows
 from vsml_bench.data.source import Examples
 from vsml_bench.errors import VsmlBenchError
@@ -31,6 +31,8 @@ class DatasetStream(ABC):
     dataset: Dataset
     shape: Shape
     max_steps: int | None = None
+    shuffled: int | None = None
+    """See `EpisodeSampler.shuffled`."""
 
     @abstractmethod
     def draw(
@@ -61,6 +63,8 @@ class DatasetStream(ABC):
 
 class GeneratedStream(DatasetStream):
     """Examples made at the size that is asked for."""
+
+    shuffled = 0
 
     def __init__(self, dataset: Dataset, distribution: TaskDistribution) -> None:
         assert dataset.generator is not None
@@ -135,6 +139,8 @@ class StoredStream(DatasetStream):
         self._rows, self._turns = np.tile(rows, turns), np.repeat(np.arange(turns), len(rows))
         self._labels = examples.labels[self._rows] + dataset.classes * self._turns
         self._support = None if examples.support is None else examples.support[self._rows]
+        if classes is None and episode is None and not distribution.late_class and turns == 1:
+            self.shuffled = len(rows)
         present, counts = np.unique(self._labels, return_counts=True)
         if classes is not None and classes > len(present):
             raise VsmlBenchError(
@@ -162,7 +168,7 @@ class StoredStream(DatasetStream):
     ) -> tuple[Tensor, NDArray[np.int64]]:
         """See `DatasetStream.draw`."""
         if self._subset_of_classes is None:
-            kept, order = self._present, stream.permutation(len(self._rows))
+            kept, order = self._present, orders.whole(stream, len(self._rows))
         else:
             kept = np.sort(task.permutation(self._present)[: self._subset_of_classes])
             candidates = np.flatnonzero(np.isin(self._labels, kept))

@@ -150,6 +150,12 @@ class Problem:
     """One sentence: what is wrong and what to do."""
 
 
+def data_hashes(cell: Cell, side: str) -> dict[str, str]:
+    """Content hashes of the data of a cell's "meta_train" or "meta_test" side."""
+    found = cell.provenance.data_hashes.items()
+    return {name: content for name, content in found if name.startswith(f"{side}/")}
+
+
 def manner(processor: str, precision: str) -> str:
     """How a cell is run: kind of device and precision, with what is usual left out, so "", "cuda",
     "bfloat16" or "cuda-bfloat16"."""

@@ -215,7 +215,11 @@ def _provenance(
         checkpoint=learner.sha256 if learner is not None else None,
         tuned=learner.tuned if learner is not None else {},
         tuning_effort=effort,
-        seeds={"meta_train": plan.job.seed, "meta_test": found.seeds if found is not None else []},
+        seeds={
+            "meta_train": plan.job.seed,
+            "meta_test": found.seeds if found is not None else [],
+            "shuffled": found.sampler.shuffled if found is not None else None,
+        },
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),

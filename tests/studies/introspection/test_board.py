@@ -67,7 +67,7 @@ def test_curves_are_estimates_of_the_traces() -> None:
     found = curves(BOTH)
     level = only(found, learner="vsml", trace=CONFIDENCE)
     scores = np.array([[0.5, 0.51, 0.52], [0.6, 0.61, 0.62]])
-    expected = estimate(scores, has_meta_parameters=True, predictions=None)
+    expected = estimate(scores, has_meta_parameters=True, of=None)
     assert level.at == tuple(range(1, OCCURRENCES + 1)) and level.part == "level"
     assert level.points[0] is not None
     assert level.points[0].mean == pytest.approx(expected.mean, abs=1e-6)

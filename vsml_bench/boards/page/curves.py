@@ -39,13 +39,7 @@ def curve(group: Group, width: int | None = None) -> Curve | None:
     if not group.finished or not group.stream:
         return None
     ends = windows(group.correct.shape[2], width)
-    found = [
-        statistics.estimate(
-            statistics.lifetime_scores(group.correct[..., start:end]),
-            group.has_meta_parameters,
-            end - start,
-        )
-        for start, end in zip([0, *ends], ends, strict=False)
-    ]
+    parts = [group.part(range(*part)) for part in zip([0, *ends], ends, strict=False)]
+    found = [statistics.estimate(of[0], group.has_meta_parameters, of[1]) for of in parts]
     numbers = [[round(getattr(e, name), 4) for e in found] for name in ("mean", "low", "high")]
     return Curve(tuple(ends), *(tuple(each) for each in numbers))

@@ -72,10 +72,10 @@ def sections(finished: Sequence[Group]) -> list[Section]:
 
 
 def _row(of: Group, base: Group, value: str) -> tuple[Value, ...]:
-    found, steps = of.estimate, of.correct.shape[2]
+    found = of.estimate
     last = float(statistics.lifetime_scores(statistics.final(of.correct)).mean())
     row: tuple[Value, ...] = (of.split, value, found.mean, found.low, found.high, last)
     if of is base:
         return (*row, None, None, None, found.seeds)
-    gained = statistics.paired_difference(of.scores, base.scores, steps)
+    gained = statistics.paired_difference(of.scores, base.scores, (of.basis, base.basis))
     return (*row, gained.mean, gained.low, gained.high, found.seeds)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.statistics import Scores, estimate
+from vsml_bench.boards.statistics import estimate
+from vsml_bench.boards.variances import Scores
 from vsml_bench.studies import Section, Value
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,

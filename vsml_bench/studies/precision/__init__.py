@@ -35,7 +35,7 @@ def sections(finished: Sequence[Group]) -> list[Section]:
 
 def _row(of: Group, full: Group) -> tuple[Value, ...]:
     ours, theirs = (side.scores for side in (of, full))
-    change = statistics.paired_change(ours, theirs, of.correct.shape[2])
+    change = statistics.paired_change(ours, theirs, (of.basis, full.basis))
     scores = (float(theirs.mean()), float(ours.mean()), change.mean, change.low, change.high)
     return (of.split, of.learner, of.device, *scores, len(of.cells))
 
