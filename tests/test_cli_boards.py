@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+import vsml_bench
 from tests.conftest import Finished
 from tests.harness import call, refusal, write_split, write_suite
+from vsml_bench.errors import VsmlBenchError
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -72,7 +74,7 @@ def test_write(finished: Finished, tmp_path: Path) -> None:
     call(*command)
     assert not list(out.glob("board.*"))
     assert call(*command, "--write").code == 0
-    endings = ["csv", "html", "json", "md"]
+    endings = ["csv", "html", "json", "md", "tex", "wide.csv"]
     assert sorted(p.name for p in out.glob("board.*")) == [f"board.{e}" for e in endings]
     assert json.loads((out / "board.json").read_text()) == board(finished)
     assert (out / "board.csv").read_text().strip() == call(*command, "--format", "csv").out.strip()
@@ -125,6 +127,69 @@ def test_compare(finished: Finished, tmp_path: Path) -> None:
 def refusal_after_output(outcome: Any) -> str:
     assert outcome.out.startswith("#") or "|" in outcome.out, "the board itself is still printed"
     return refusal(outcome)
+
+
+def test_two_learners(finished: Finished, tmp_path: Path) -> None:
+    """From cells that are there; a file stands for its learner, and nothing is run."""
+    rows = {(r["split"], r["learner"]): r["mean"] for r in board(finished)["rows"]}
+    options = ["--suite", finished.suite, "--results", finished.folder]
+    forth = call("compare", "nearest-mean", "chance", *options, "--json")
+    assert forth.code == 0 and forth.json["better"] and forth.json["ahead"] == "nearest-mean"
+    for line in forth.json["splits"]:
+        expected = rows[line["split"], "nearest-mean"] - rows[line["split"], "chance"]
+        assert line["difference"] == pytest.approx(expected, abs=1e-8)
+    back = call("compare", "chance", "nearest-mean", *options)
+    assert back.code == 1 and back.out.startswith("# chance against nearest-mean: tiny\n")
+    assert call("compare", "nearest-mean", "chance", *options, "--require", "better").code == 0
+    meeting = finished.suite.parent / "meeting.py"
+    (reader,) = {r["learner"] for r in board(finished)["rows"]} & {"reader"}
+    one = call("compare", f"{meeting}:Meeting:{reader}", "chance", *options, "--json").json
+    assert (one["first"], one["second"]) == ("reader", "chance")
+    assert "stands for several; name one of: reader, writer" in refusal(
+        call("compare", meeting, "chance", *options)
+    )
+    said = refusal(call("compare", "majority", "chance", *options))
+    assert "run it with `vsml-bench run --suite tiny --learner majority`" in said
+    assert "did you mean 'chance'" in refusal(call("compare", "chanse", "vsml", *options))
+    assert "--suite" in refusal(call("compare", "chance", "vsml"))
+    assert "is no board" in refusal(call("compare", "chance", tmp_path, *options))
+
+
+def test_notebooks_get_frames(finished: Finished) -> None:
+    frame = vsml_bench.compare(str(finished.suite), "nearest-mean", "vsml", finished.folder)
+    assert frame["split"].tolist()[-1] == "all with data never seen" and len(frame) == 3
+    assert frame.attrs["verdict"].startswith("nearest-mean against vsml on data never seen: ")
+    curves = vsml_bench.curves(str(finished.suite), finished.folder, window=1, learners=["chance"])
+    of = curves[curves["split"] == "digits-held-out"]
+    assert of["last"].tolist() == of["first"].tolist() == [*range(1, 31)]
+    (row,) = (
+        r
+        for r in board(finished, "--learner", "chance")["rows"]
+        if r["split"] == of["split"].iloc[0]
+    )
+    assert of["accuracy"].mean() == pytest.approx(row["mean"], abs=1e-4)
+    with pytest.raises(VsmlBenchError, match=r"first: expected a name .* found 3; write it into"):
+        vsml_bench.compare("tiny", 3, "vsml")  # type: ignore[arg-type]
+    with pytest.raises(VsmlBenchError, match="window: expected a whole number"):
+        vsml_bench.curves("tiny", window=0.5)  # type: ignore[arg-type]
+    assert {"compare", "curves"} <= set(dir(vsml_bench))
+
+
+def test_two_boards(finished: Finished, tmp_path: Path) -> None:
+    theirs = board(finished)
+    paths = [tmp_path / name for name in ("a.json", "b.json")]
+    row = next(r for r in theirs["rows"] if r["learner"] == "nearest-mean" and r["mean"])
+    for path in paths:
+        path.write_text(json.dumps(theirs))
+        row["mean"], row["ci_low"], row["ci_high"] = 1.0, 1.0, 1.0
+        theirs["board_hash"] = "0" * 64
+    worse, better = call("compare", *paths), call("compare", *paths[::-1], "--require", "better")
+    assert (worse.code, better.code) == (1, 0)
+    assert f"| {row['split']}" in worse.out and "apart" in worse.out
+    same = call("compare", finished.folder, paths[0], "--suite", finished.suite, "--json")
+    assert same.code == 0 and same.json["verdict"].startswith("the same scores throughout")
+    assert "--suite" in refusal(call("compare", finished.folder, paths[0]))
+    assert "cannot be read" in refusal(call("compare", tmp_path / "none.json", paths[0]))
 
 
 def test_default_folders(finished: Finished) -> None:

@@ -12,7 +12,17 @@ import pytest
 from tests.boards.factory import RECIPE, make_cell, make_plan, run
 from tests.harness import install
 from vsml_bench.boards.board import Board, build_board
-from vsml_bench.boards.formats import find_format, formats, to_csv, to_frame, to_json, to_markdown
+from vsml_bench.boards.formats import (
+    FORMATS,
+    find_format,
+    formats,
+    to_csv,
+    to_frame,
+    to_json,
+    to_markdown,
+    to_wide_csv,
+    to_wide_frame,
+)
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Problem
 
@@ -58,7 +68,7 @@ def table(markdown: str, below: str) -> list[list[str]]:
 def test_json(board: Board) -> None:
     document = json.loads(to_json(board))
     assert set(document) == {
-        *("suite", "board_hash", "rows", "learners", "stale", "problems", "commits")
+        *("suite", "board_hash", "rows", "learners", "detectable", "stale", "problems", "commits")
     }
     assert (document["suite"], document["board_hash"]) == ("desk", board.board_hash)
     needed = "split relation learner metric mean ci_low ci_high seeds lifetimes steps status"
@@ -70,6 +80,12 @@ def test_json(board: Board) -> None:
     assert document["stale"][0]["reason"] == "different from today's: learner.version"
     assert document["problems"] == [{"file": "bad.json", "reason": "bad.json was changed."}]
     assert document["commits"] == ["abc"]
+    pair = board.families["home"].difference(("vsml", "cpu"), ("sgd", "cpu"))
+    found = document["detectable"]["by_split"]
+    assert pair.detectable is not None and set(found) == {"home", "held-out"}
+    assert found == {"home": pytest.approx(pair.detectable), "held-out": None}, "of one learner"
+    detectable = f"each by itself, in 80 % of repetitions: {100 * pair.detectable:.1f} points."
+    assert detectable in to_markdown(board).split("## home")[1].split("## held-out")[0]
 
 
 def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> None:
@@ -110,6 +126,19 @@ def test_csv(board: Board) -> None:
     assert by_place["home", "vsml"]["mean"] == "0.8"
     assert by_place["away", "sgd"]["mean"] == ""
     assert pd.read_csv(io.StringIO(text)).shape == to_frame(board).shape
+
+
+def test_wide_has_a_line_per_learner_and_the_numbers_of_long(board: Board) -> None:
+    wide, long = to_wide_frame(board), to_frame(board)
+    assert wide["learner"].tolist() == [of.label for of in board.learners] == ["vsml", "sgd"]
+    assert wide["all splits mean"].tolist() == [of.mean for of in board.learners]
+    for row in long.to_dict("records"):
+        (line,) = wide[wide["learner"] == row["learner"]].to_dict("records")
+        for name in ("mean", "ci_low", "ci_high", "rank_low", "rank_high", "status"):
+            found, expected = line[f"{row['split']} {name}"], row[name]
+            assert found == expected or (pd.isna(found) and pd.isna(expected)), (row, name)
+    again = pd.read_csv(io.StringIO(to_wide_csv(board)))
+    assert again.columns.tolist() == wide.columns.tolist() and len(again) == 2
 
 
 def test_the_matrix_shows_every_learner_and_split(board: Board) -> None:
@@ -214,7 +243,7 @@ def test_a_format_of_another_package(
     monkeypatch.syspath_prepend(
         install(tmp_path / "one", "strange_format", FORMAT, formats=f"text = {where}")
     )
-    assert list(formats()) == ["markdown", "csv", "json", "html", "text"]
+    assert list(formats()) == [*FORMATS, "text"]
     assert find_format("text").ending == "txt"
     assert find_format("text").text(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
     monkeypatch.syspath_prepend(install(tmp_path / "two", "other", "", formats=f"json = {where}"))

@@ -74,4 +74,4 @@ def _document(given: str, options: argparse.Namespace) -> Mapping[str, Any]:
     if options.suite is None:
         raise VsmlBenchError(f"--suite: name the suite whose cells are in the folder '{given}'.")
     selection = {"splits": options.split, "seeds": options.seed}
-    return api.stored_board(options.suite, given, **selection).document()
+    return api.board(options.suite, given, **selection).document()

@@ -28,8 +28,9 @@ def plain(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Safe in a table and in a list of Markdown."""
-    return plain(text).replace("|", "\\|").replace("<", "&lt;")
+    """Safe in a table and in a list of Markdown: neither a cell, nor HTML, nor a link."""
+    escaped = re.sub(r"([\\|\[])", r"\\\1", plain(text))
+    return escaped.replace("<", "&lt;")
 
 
 def latex(text: str) -> str:
