@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import glob
 import json
-import os
 import re
+import shlex
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ import yaml  # type: ignore[import-untyped]
 
 from tests.asking import ask
 from tests.harness import LEARNER, Outcome, call, refusal, write
-from vsml_bench import cards
+from vsml_bench import api, cards
+from vsml_bench.evaluation import examination
 from vsml_bench.evaluation.cell import load_cell, path_of, save_cell
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.runner import Setting
@@ -82,12 +82,18 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
         patch.chdir(place)
         write(place / "work" / "helper.py", HELPER)
         learner = write(place / "work" / "mine.py", HONEST)
-        run = ("run", "--suite", "smoke", "--learner", learner, "--out", place / "runs", "--quiet")
-        assert call(*run, "--jobs", 1, "--device", "cpu").code == 0
+        results(learner, place / "runs")
         folder = place / "submissions" / "mine"
         submit = ("submit", learner, "--suite", "smoke", "--results", place / "runs")
         said = call(*submit, "--out", folder, "--jobs", 1, "--quiet")
         yield Submitted(learner, place / "runs", folder, said)
+
+
+def results(learner: Path, folder: Path) -> None:
+    """What the learner's code gives, by a harness that does not look."""
+    setting = Setting((folder,), None, "cpu", "", ("", False))
+    for plan in api.plan("smoke", learners=[str(learner)]):
+        save_cell(folder / "cells", run_without_audit(plan, setting))
 
 
 def check(folder: Path) -> tuple[int, Any]:
@@ -117,38 +123,26 @@ def _files(folder: Path) -> list[Path]:
 
 
 def test_the_workflow_checks_it_by_the_commands_of_its_steps(
-    submitted: Submitted, tmp_path: Path
+    submitted: Submitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the commands that the file has, in bash, as a runner does."""
+    """In this process, as bash would: patterns are expanded, and a pipe only keeps what is said."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/submission.yml").read_text())
-    assert workflow[True].keys() == {"pull_request"} and workflow["permissions"] == {
-        "contents": "read"
-    }
+    assert workflow[True].keys() == {"pull_request"}, "no secrets for a stranger's code"
+    assert workflow["permissions"] == {"contents": "read"}
     (job,) = workflow["jobs"].values()
-    steps = [step["run"] for step in job["steps"] if "vsml-bench" in step.get("run", "")]
-    assert len(steps) == 1
-    program = f'#!/bin/sh\nexec "{sys.executable}" -m vsml_bench "$@"\n'
-    write(tmp_path / "bin" / "vsml-bench", program).chmod(0o755)
-    for step in steps:
-        done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step],
-            cwd=submitted.folder.parents[1],
-            env={
-                **os.environ,
-                **job["env"],
-                "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-                "PYTHONPATH": str(ROOT),
-                "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done
-        shown = (tmp_path / "summary.md").read_text()
-        assert (
-            re.search(r"`smoke`: replayed on \d{4}-\d\d-\d\d, \w+", shown) and shown in done.stdout
-        )
+    assert job["defaults"]["run"]["shell"] == "bash", "which sets pipefail"
+    lines = [line for step in job["steps"] for line in step.get("run", "").splitlines()]
+    commands = [line for line in lines if line.startswith("vsml-bench ")]
+    assert commands
+    monkeypatch.chdir(submitted.folder.parents[1])
+    for command in commands:
+        words = shlex.split(command)
+        assert words[words.index("|") :] == ["|", "tee", "-a", "$GITHUB_STEP_SUMMARY"]
+        words = words[1 : words.index("|")]
+        expanded = [path for word in words for path in (sorted(glob.glob(word)) or [word])]
+        done = call(*expanded, "--jobs", 1)
+        assert done.code == 0, done
+        assert re.search(r"`smoke`: replayed on \d{4}-\d\d-\d\d, \w+", done.out)
 
 
 @pytest.fixture
@@ -156,6 +150,13 @@ def copied(submitted: Submitted, tmp_path: Path) -> Path:
     return Path(shutil.copytree(submitted.folder, tmp_path / "copy"))
 
 
+@pytest.fixture
+def not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract, which takes its time."""
+    monkeypatch.setattr(examination, "contract_of", lambda reference: ())
+
+
+@pytest.mark.usefixtures("not_checked")
 def test_cells_that_were_edited_and_sealed_again_are_found(copied: Path) -> None:
     for path in (copied / "cells").iterdir():
         cell = load_cell(path)
@@ -169,18 +170,17 @@ def test_cells_that_were_edited_and_sealed_again_are_found(copied: Path) -> None
     assert all(rerun["fault"] for rerun in report["reruns"])
 
 
-def test_a_learner_that_leaks_is_found(submitted: Submitted, tmp_path: Path) -> None:
-    """Its cells are what its code gives, by a harness that does not look."""
+def test_a_learner_that_leaks_is_found(
+    submitted: Submitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "work" / "helper.py", HELPER)
     learner = write(tmp_path / "work" / "mine.py", HONEST + PEEKS)
+    contract = examination.contract_of(str(learner))
+    monkeypatch.setattr(examination, "contract_of", lambda reference: contract)  # once is enough
     said = call("submit", learner, "--suite", "smoke", "--out", tmp_path / "out", "--quiet")
     assert "breaks the contract" in refusal(said) and "label leak" in said.out
     assert not (tmp_path / "out").exists()
-    from vsml_bench import api
-
-    setting = Setting((tmp_path,), None, "cpu", "", ("", False))
-    for plan in api.plan("smoke", learners=[str(learner)]):
-        save_cell(tmp_path / "runs" / "cells", run_without_audit(plan, setting))
+    results(learner, tmp_path / "runs")
     gather(str(learner), "smoke", tmp_path / "runs", tmp_path / "out")
     code, report = check(tmp_path / "out")
     assert code == 1 and report["badge"] == "refused"
@@ -233,13 +233,9 @@ BROKEN = {
 }
 
 
+@pytest.mark.usefixtures("not_checked")
 @pytest.mark.parametrize("change", BROKEN, ids=lambda change: change.__name__)
-def test_a_folder_that_is_not_what_it_says_is_refused(
-    change: Any, copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vsml_bench.evaluation import examination
-
-    monkeypatch.setattr(examination, "contract_of", lambda reference: ())  # it takes its time
+def test_a_folder_that_is_not_what_it_says_is_refused(change: Any, copied: Path) -> None:
     change(copied)
     code, report = check(copied)
     assert code == 1 and report["badge"] == "refused"

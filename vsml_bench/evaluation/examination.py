@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from vsml_bench.evaluation.submissions import (
     variants_of,
 )
 from vsml_bench.evaluation.tasks import Failure, Task
-from vsml_bench.meta_training.job import Job, artifact_path
+from vsml_bench.meta_training.job import Job
 from vsml_bench.provenance import git_state, scrub
 from vsml_bench.storage import file_hash, write_atomically
 from vsml_bench.suites import find_suite
@@ -164,19 +165,14 @@ def _examined(
     bad = damaged(folder)[1]
     faults += [f"{file}: {scrub(reason)}" for file, reason in bad.items()]
     cells = {path: load_cell(path) for kind, path in stored(folder) if kind == "cell" and not bad}
-    counts: dict[str, int] = {}
-    for cell in cells.values():
-        counts[cell.status] = counts.get(cell.status, 0) + 1
+    made = {} if bad else _jobs(folder, plans)
     faults += [] if bad else _unplanned(cells, plans)
+    faults += [f"{path.name} is of nothing planned." for path, job in made.items() if job is None]
+    counts = Counter(cell.status for cell in cells.values())
     report = replace(report, faults=tuple(faults), cells=dict(sorted(counts.items())))
-    if bad:
+    if faults:  # no need to run a stranger's code any more
         return report
-    work = [*_of_cells(cells, plans), *_of_artifacts(folder, plans)]
-    if any(of is None for _, _, of in work):
-        stray = next(path for _, path, of in work if of is None)
-        return replace(
-            report, faults=(*report.faults, f"{stray.name} is of nothing that is planned.")
-        )
+    work = [*_of_cells(cells, plans), *(("replay", path, job) for path, job in made.items())]
     setting = Setting(
         folders=(folder / "checkpoints", *published_folders(submission.suite)),
         root=root,
@@ -251,20 +247,19 @@ def _of_cells(
     """How each is run again, and as what: today's plan, not what the cell says of itself."""
     keys = {plan.key: plan for plan in plans}
     for path, cell in cells.items():
-        if cell.status == "ok" and cell.key in keys:
+        if cell.status == "ok":
             yield "audit", path, keys[cell.key]
             yield "replay", path, keys[cell.key]
 
 
-def _of_artifacts(
-    folder: Path, plans: Sequence[Plan]
-) -> Iterator[tuple[str, Path, Plan | Job | None]]:
-    """None for one that no planned learner is of."""
+def _jobs(folder: Path, plans: Sequence[Plan]) -> dict[Path, Job | None]:
+    """What each checkpoint and tuning record is of; None where nothing like it is planned."""
     jobs = [job for plan in plans for job in (plan.job.start, plan.job) if job is not None]
-    places = {artifact_path(folder / "checkpoints", job): job for job in jobs}
-    for kind, path in stored(folder):
-        if kind == "artifact":
-            yield "replay", path, places.get(path)
+    return {
+        path: next((job for job in jobs if path.name.startswith(job.name)), None)
+        for kind, path in stored(folder)
+        if kind == "artifact"
+    }
 
 
 def _rerun(folder: Path, tasks: Sequence[Task], executor: Executor) -> list[Rerun]:

@@ -161,10 +161,15 @@ def published_folders(suite: str) -> tuple[Path, ...]:
 
 
 def _artifacts(jobs: Iterable[Job], folders: Sequence[Path]) -> list[Path]:
-    """What made these learners ready, and those that they start from."""
+    """What made these learners ready, and those that they start from. There may be several of one
+    tuning (`merging`)."""
     found: dict[Path, None] = {}
     for job in jobs:
         for each in filter(None, (job.start, job)):
             artifact = find_artifact(each, folders)
-            found |= {artifact: None} if artifact is not None else {}
+            if artifact is not None:
+                alike = artifact.parent.glob(f"{each.name}*{artifact.suffix}")
+                found |= dict.fromkeys(
+                    path for path in sorted(alike) if ".partial." not in path.name
+                )
     return list(found)
