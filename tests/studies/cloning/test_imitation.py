@@ -192,30 +192,26 @@ def test_meta_training_goes_on_from_a_clone(tmp_path: Path) -> None:
 def test_what_it_goes_on_from_is_trained_by_one_of_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = job(RECIPE)
+    start = job(Recipe((Phase(2, lifetime=2, learning_rate=1e-2),), 2, validation_lifetimes=1))
     claim = Claim(artifact_path(tmp_path, start))
     assert claim.take()
-    waits = threading.Event()
-    monkeypatch.setattr(time, "sleep", lambda seconds: waits.set())
-    training = Training(
-        Job(start.learner, NO_TASKS, 3, RECIPE, start=start),
-        RECIPE,
-        tmp_path,
-        decide("cpu", 1),
-        None,
-        "",
-        compiling=False,
-    )
+    waits, made = threading.Event(), threading.Event()
+    monkeypatch.setattr(time, "sleep", lambda seconds: [waits.set(), made.wait()])
+    later = dataclasses.replace(start, start=start, seed=4)
+    assert later.recipe is not None
+    cpu = decide("cpu", 1)
+    training = Training(later, later.recipe, tmp_path, cpu, None, "", compiling=False)
     thread = threading.Thread(target=training.begin, args=((), False))
     thread.start()
     while thread.is_alive() and not waits.is_set():
         thread.join(0.01)
     assert waits.is_set()
-    made = meta_train(start, tmp_path, decide("cpu", 1), progress=False)
+    checkpoint = load_checkpoint(meta_train(start, tmp_path, cpu, progress=False))
     claim.release()
+    made.set()
     thread.join()
     assert training.progress.begun_by is not None
-    assert training.progress.begun_by["checkpoint"] == load_checkpoint(made).sha256
+    assert training.progress.begun_by["checkpoint"] == checkpoint.sha256
 
 
 def test_without_a_compiler_it_runs_as_it_is_written(
