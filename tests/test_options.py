@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from tests.conftest import Finished
 from tests.harness import call, refusal, write_suite
 from vsml_bench.cli import build_parser
+from vsml_bench.verbs.options import COUNT, PATH, SEED
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -41,6 +44,45 @@ def test_device_cuda(tmp_path: Path) -> None:
     assert rows["rows"][0]["device"] == torch.cuda.get_device_name()
 
 
+def actions() -> Iterator[tuple[list[str], argparse.Action]]:
+    """The verb, or the two, and each of its arguments."""
+    parsers: list[tuple[list[str], Any]] = [([], build_parser())]
+    while parsers:
+        verbs, parser = parsers.pop()
+        for action in parser._actions:
+            yield verbs, action
+            if isinstance(action.choices, dict):
+                parsers += [([*verbs, name], of) for name, of in action.choices.items()]
+
+
+NUMBERS = [(verbs, a) for verbs, a in actions() if a.type in (SEED["type"], COUNT["type"])]
+PATHS = [(verbs, action) for verbs, action in actions() if action.type is PATH["type"]]
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "٣", "+1", " 1", "1.0", "0x1", "-1", "9" * 19, "1\n"])
+def test_a_number_is_plain_digits(text: str) -> None:
+    assert len(NUMBERS) >= 9 and {a.type for _, a in actions() if a.type} == {
+        *(SEED["type"], COUNT["type"], PATH["type"])
+    }
+    for verbs, action in NUMBERS:
+        said = refusal(call(*verbs, f"{action.option_strings[0]}={text}"))
+        assert "expected a whole number from" in said, (verbs, action.dest)
+
+
+def test_a_count_is_at_least_one_and_a_seed_may_be_zero() -> None:
+    assert [SEED["type"](text) for text in ("0", "007", "9" * 18)] == [0, 7, 10**18 - 1]
+    with pytest.raises(argparse.ArgumentTypeError, match="from 1 on, found '0'"):
+        COUNT["type"]("0")
+
+
+def test_a_path_that_is_empty_is_refused() -> None:
+    """It is what a shell makes of a variable that is not set."""
+    assert len(PATHS) > 20
+    for verbs, action in PATHS:
+        given = [f"{action.option_strings[0]}="] if action.option_strings else [""]
+        assert "expected a name or a path" in refusal(call(*verbs, *given)), (verbs, action.dest)
+
+
 def test_every_option_is_used_in_a_test() -> None:
     """A new option fails here until some test calls the command line with it."""
     used = {
@@ -49,13 +91,7 @@ def test_every_option_is_used_in_a_test() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    offered: set[str] = set()
-    parsers: list[Any] = [build_parser()]
-    while parsers:
-        parser = parsers.pop()
-        for action in parser._actions:
-            offered |= {option for option in action.option_strings if option.startswith("--")}
-            if isinstance(action.choices, dict):
-                parsers += action.choices.values()
+    options = (option for _, action in actions() for option in action.option_strings)
+    offered = {option for option in options if option.startswith("--")}
     assert "--policy" in offered
     assert offered - used == set()

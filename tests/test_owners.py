@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -99,6 +100,37 @@ def test_what_living_processes_and_people_own_is_not_swept(tmp_path: Path) -> No
     sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept_, alive.path.name}
     sweep(tmp_path / "absent")
+
+
+KILLED = """
+import os
+from vsml_bench.owners import temporary_folder
+
+with temporary_folder() as folder:
+    (folder / "file").touch()
+    print(folder.name, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_temporary_folder_goes_with_its_process_or_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    others = {"vsml-bench-0", "vsml-bench-kernel-x", f"vsml-bench-{elsewhere()}.0123"}
+    for name in others:
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / killed.stdout.strip() / "file").is_file() and killed.returncode == -9
+    with owners.temporary_folder() as folder, owners.temporary_folder() as second:
+        assert {path.name for path in tmp_path.iterdir()} == {folder.name, second.name, *others}
+    assert {path.name for path in tmp_path.iterdir()} == others
 
 
 def test_owners_name_neither_host_nor_user() -> None:

@@ -26,7 +26,7 @@ TOUCHED_EVERY = 30.0
 """Seconds between two signs of life."""
 ABANDONED = 600.0
 """Age in seconds of files whose owner is on another machine, or unknown, and gives no signs."""
-_TEMPORARY = "vsml-bench-"
+_OWNED = "vsml-bench-"
 
 
 def own() -> str:
@@ -62,14 +62,19 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def new_temporary_folder() -> Path:
+def new_temporary_folder(longest: int = 1_000) -> Path:
     """A folder of this process's among the temporary ones of the system. Those of processes of this
-    machine that are gone are removed."""
-    place = Path(tempfile.gettempdir())
-    for path in place.glob(f"{_TEMPORARY}{_machine()}-*"):
-        if is_abandoned(path, path.name[len(_TEMPORARY) :]):
+    machine that are gone are removed.
+
+    longest: characters of a path; where the usual place is deeper, the folder is in /tmp.
+    """
+    places = dict.fromkeys((tempfile.gettempdir(), "/tmp"))
+    for path in (path for place in places for path in Path(place).glob(f"{_OWNED}{_machine()}-*")):
+        if is_abandoned(path, path.name[len(_OWNED) :]):
             shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{own()}.", dir=place))
+    prefix = f"{_OWNED}{own()}."
+    fitting = (place for place in places if len(f"{place}/{prefix}12345678") <= longest)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=next(fitting, "/tmp")))
 
 
 @contextlib.contextmanager

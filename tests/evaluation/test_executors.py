@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,6 +21,7 @@ import pytest
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.executors import LocalExecutor
 from vsml_bench.evaluation.tasks import Failure, Task
+from vsml_bench.orphans import STARTED_BY
 
 Report = Callable[[float], None]
 
@@ -241,6 +245,29 @@ def test_children_end_with_the_task() -> None:
     (children,) = run([task(leaves_children)], 1).values()
     assert len(children) == 2
     assert not any(psutil.pid_exists(child) for child in children)
+
+
+def test_what_else_the_program_forks_is_left_alone() -> None:
+    other = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(10_000,))
+    other.start()
+    try:
+        assert run([task(leaves_children), task(fine)], 2)["fine 1"] == "FINE"
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="not Linux")
+def test_a_server_whose_parent_is_gone_does_not_begin() -> None:
+    program = "import sys, vsml_bench.evaluation.server; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, STARTED_BY: "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_tasks_no_processes() -> None:

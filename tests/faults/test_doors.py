@@ -250,8 +250,7 @@ print(vsml_bench.run(sys.argv[1], jobs=1, progress=False).failed)
 def test_a_script_without_a_guard_beside_a_file_called_like_a_module(tmp_path: Path) -> None:
     """Neither do processes that are started run it again, nor is enum.py imported."""
     suite = write(tmp_path / "here/t.toml", SUITE)
-    if sys.version_info >= (3, 11):  # Python 3.10 cannot leave the working folder out
-        write(tmp_path / "here/enum.py", "raise SystemExit('not meant to be imported')\n")
+    write(tmp_path / "here/enum.py", "raise SystemExit('not meant to be imported')\n")
     script = write(tmp_path / "elsewhere/script.py", SCRIPT)
     done = subprocess.run(
         [sys.executable, str(script), str(suite)],

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from vsml_bench.evaluation.runner import RunReport
 from vsml_bench.evaluation.sharing import Elsewhere
 from vsml_bench.evaluation.tasks import Task
 from vsml_bench.meta_training.checkpoint import load_checkpoint, save_checkpoint
+from vsml_bench.owners import new_temporary_folder
 from vsml_bench.vsml.fast import library
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -224,25 +226,36 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_and_what_they_started_end_with_the_run(tmp_path: Path) -> None:
+def test_workers_and_what_they_started_end_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next process removes what they had in folders for temporary files."""
     script = write(tmp_path / "sleeper.py", SLEEPER)
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     runs = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        (tmp_path / f"t{number}").mkdir()
         pipe = tmp_path / number.name
         os.mkfifo(pipe)
         command = [sys.executable, str(script), str(pipe)]
         runs[pipe] = subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path / f"t{number}")},
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup
         )
     for pipe, run in runs.items():
         processes = [psutil.Process(int(pid)) for pid in pipe.read_text().split()]
         assert len(processes) == 2
-        run.send_signal(getattr(signal, pipe.name))
-        assert run.wait() == -getattr(signal, pipe.name)
+        number = getattr(signal, pipe.name)
+        run.send_signal(number)
+        assert run.wait() == -number
         assert not psutil.wait_procs(processes, 120)[1]
+        temporary = tmp_path / f"t{number}"
+        assert any(temporary.glob("vsml-bench-*"))
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        own = new_temporary_folder()
+        assert [path for path in temporary.iterdir() if "inductor" not in path.name] == [own]
+        assert not list(Path("/tmp").glob(f"vsml-bench-*-{run.pid}-*"))
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])

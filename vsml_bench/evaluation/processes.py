@@ -103,7 +103,7 @@ def _lives(pid: int | None) -> bool:
 @lru_cache(maxsize=1)
 def _place(pid: int) -> Path:
     """A folder that lasts as long as that process, which is this one."""
-    folder = new_temporary_folder()
+    folder = new_temporary_folder(LONGEST_PLACE)
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     util.Finalize(None, remove, exitpriority=-101)  # after Python's own folder inside of it
     return folder
@@ -132,8 +132,7 @@ def _in(folder: Path) -> Iterator[None]:
         if path is not None:  # may name folders of the working folder
             found = [os.path.abspath(part) for part in path.split(os.pathsep) if part]
             os.environ["PYTHONPATH"] = os.pathsep.join(found)
-        if len(str(folder)) <= LONGEST_PLACE:
-            tempfile.tempdir = str(folder)
+        tempfile.tempdir = str(folder)
         os.chdir(folder)
         yield
     finally:

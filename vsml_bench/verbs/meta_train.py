@@ -21,7 +21,7 @@ from vsml_bench.verbs.options import (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     split = "whose meta-train side is trained on, where the recipe is for tasks"
-    parser.add_argument("--split", default="", **PATH, help=split)
+    parser.add_argument("--split", **PATH, help=split)
     parser.add_argument("--learner", required=True, **PATH, help=LEARNER)
     parser.add_argument("--seed", **SEED, default=0)
     parser.add_argument("--suite", **PATH, help="use this suite's protocol and recipe")
@@ -47,8 +47,9 @@ def run(options: argparse.Namespace) -> int:
     recipe = assignments(options.recipe)
     if options.engine:
         recipe["engine"] = options.engine
-    given = ("split", "learner", "seed", "suite", "out", "data_root", "device", "threads")
+    given = ("learner", "seed", "suite", "out", "data_root", "device", "threads")
     path = api.meta_train(
+        options.split or "",
         **named(options, *given),
         recipe=recipe,
         overrides=assignments(options.set),

@@ -29,11 +29,18 @@ def whole_number(least: int) -> Callable[[str], int]:
     return read
 
 
+def _path(text: str) -> str:
+    """A name or a path; "" is what a shell makes of a variable that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name or a path, found ''")
+    return paths.expanded(text)
+
+
 SEED: Mapping[str, Any] = {"type": whole_number(0)}
 COUNT: Mapping[str, Any] = {"type": whole_number(1)}
 LEARNER = "a name, or path/to/file.py:ClassName"
 ASSIGNMENT: Mapping[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
-PATH: Mapping[str, Any] = {"type": paths.expanded}
+PATH: Mapping[str, Any] = {"type": _path}
 REPEATED: Mapping[str, Any] = {"action": "append", "default": [], **PATH}
 SHARED: Mapping[str, Mapping[str, Any]] = {
     "--data-root": {**PATH, "help": "folder in torchvision's layout (default: $VSML_BENCH_DATA)"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import decide
 from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.meta_training.checkpoint import load_checkpoint
-from vsml_bench.meta_training.job import NO_TASKS, Job
-from vsml_bench.meta_training.loop import meta_train
+from vsml_bench.meta_training.job import NO_TASKS, Job, artifact_path
+from vsml_bench.meta_training.loop import Training, meta_train
+from vsml_bench.owners import Claim
 from vsml_bench.registry import find_learner
 from vsml_bench.studies.cloning import imitation as module
 from vsml_bench.studies.cloning.imitation import (
@@ -184,6 +187,31 @@ def test_meta_training_goes_on_from_a_clone(tmp_path: Path) -> None:
     for name, tensor in clone.tensors.items():
         moved = (found.tensors[name] - tensor).abs().max()
         assert 0 < moved <= 2.1e-3, name  # two steps of Adam, each at most the learning rate
+
+
+def test_what_it_goes_on_from_is_trained_by_one_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = job(Recipe((Phase(2, lifetime=2, learning_rate=1e-2),), 2, validation_lifetimes=1))
+    claim = Claim(artifact_path(tmp_path, start))
+    assert claim.take()
+    waits, made = threading.Event(), threading.Event()
+    monkeypatch.setattr(time, "sleep", lambda seconds: [waits.set(), made.wait()])
+    later = dataclasses.replace(start, start=start, seed=4)
+    assert later.recipe is not None
+    cpu = decide("cpu", 1)
+    training = Training(later, later.recipe, tmp_path, cpu, None, "", compiling=False)
+    thread = threading.Thread(target=training.begin, args=((), False))
+    thread.start()
+    while thread.is_alive() and not waits.is_set():
+        thread.join(0.01)
+    assert waits.is_set()
+    checkpoint = load_checkpoint(meta_train(start, tmp_path, cpu, progress=False))
+    claim.release()
+    made.set()
+    thread.join()
+    assert training.progress.begun_by is not None
+    assert training.progress.begun_by["checkpoint"] == checkpoint.sha256
 
 
 def test_without_a_compiler_it_runs_as_it_is_written(
