@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -65,6 +67,19 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
             raise VsmlBenchError(f"'{pair}' is not an assignment; write key=value.")
         values[key.strip()] = read_toml_value(text)
     return values
+
+
+def duration(text: str) -> float:
+    """Seconds of "90s", "30m", "2h" or "1h30m"; VsmlBenchError for anything else."""
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip())
+    try:
+        found = [float(part or 0) for part in parts.groups()] if parts and text.strip() else []
+    except ValueError:  # of several points
+        found = []
+    seconds = sum(number * unit for number, unit in zip(found, (3600, 60, 1), strict=False))
+    if not 0 < seconds < math.inf:
+        raise VsmlBenchError(f"'{text}' is no time; write one such as 90s, 30m, 2h or 1h30m.")
+    return seconds
 
 
 def named(options: argparse.Namespace, *names: str) -> dict[str, Any]:
