@@ -140,13 +140,16 @@ def spending(found: Spending, as_json: bool) -> None:
         }
         for step in found.steps
     ]
-    print(tabulate(table, headers="keys") if table else "Nothing that fits narrows an interval.")
+    cheapest = _rounded(found.cheapest, 60.0)
+    least = f"; the cheapest step takes {cheapest} core minutes" if cheapest else ""
+    print(tabulate(table, headers="keys") if table else f"Nothing that fits narrows one{least}.")
     print()
     for label, before in found.before.items():
         if found.steps and before != found.after[label]:
             shown = f"{100 * before:.2f} to {100 * found.after[label]:.2f}"
             print(f"{label}: half of the interval, in percentage points: {shown} expected.")
-    print(f"All of it: {_rounded(found.seconds, 60.0)} core minutes.")
+    if found.steps:
+        print(f"All of it: {_rounded(found.seconds, 60.0)} core minutes.")
     for learner, reason in found.left_out.items():
         print(f"Left out, some or all of {learner}: {reason}")
     for command in found.commands:

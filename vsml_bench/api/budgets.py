@@ -13,7 +13,7 @@ import numpy as np
 from vsml_bench import cards, paths
 from vsml_bench.api.planning import cost_model, made_before, plan, results_folder
 from vsml_bench.boards import statistics
-from vsml_bench.boards.budget import Step, Widths, choose
+from vsml_bench.boards.budget import Step, Widths, candidates, choose
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
@@ -38,6 +38,8 @@ class Spending:
     steps: tuple[Step, ...]
     seconds: float
     """Of one core, all steps together."""
+    cheapest: float | None
+    """Seconds of the cheapest step that there is; None where there is none."""
     commands: tuple[str, ...]
     left_out: dict[str, str]
     """Learner -> why cells of it were not thought of."""
@@ -113,6 +115,7 @@ def worth_running(
         after={label: widths.half_width(of, after) for label, of in labels.items()},
         steps=tuple(steps),
         seconds=round(sum(step.seconds for step in steps), 1),
+        cheapest=min(map(price, candidates(possible, widths.now)), default=None),
         commands=_commands(suite, selection.get("splits") or (), steps, possible, planned),
         left_out=left_out,
     )

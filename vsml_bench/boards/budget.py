@@ -212,7 +212,7 @@ def choose(
     width = sum(widths.half_width(sides, counts) for sides in comparisons)
     while True:
         best: tuple[float, float, float, list[Plan]] | None = None
-        for plans in _candidates(left, counts):
+        for plans in candidates(left, counts):
             cost = seconds_of([*bought, *plans]) - seconds_of(bought)
             if spent + cost > budget:
                 continue
@@ -231,7 +231,7 @@ def choose(
         steps.append(Step(plans[0].learner, plans[0].job.seed, splits, round(cost, 1), width))
 
 
-def _candidates(left: Sequence[Plan], counts: Counts) -> list[list[Plan]]:
+def candidates(left: Sequence[Plan], counts: Counts) -> list[list[Plan]]:
     """The next seed of each learner, and the first one on each split that has none."""
     by_learner: dict[str, dict[int, list[Plan]]] = {}
     for plan in left:
