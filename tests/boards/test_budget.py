@@ -119,7 +119,7 @@ def test_times(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "30", "30x", "m", "1.2.3h", "-5m", "0s", "m30", "9" * 400]
+    "text", ["", " ", "30", "30x", "m", "1.2.3h", "-5m", "0s", "m30", "٣m", "9" * 400 + "h"]
 )
 def test_no_times(text: str) -> None:
     with pytest.raises(VsmlBenchError, match="is no time; write one such as 90s, 30m"):
