@@ -14,6 +14,7 @@ from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
 
 if TYPE_CHECKING:
+    from vsml_bench.api.budgets import Spending
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
     from vsml_bench.evaluation.plan import Plan
@@ -122,6 +123,37 @@ def prices(found: Sequence[Price]) -> None:
     print(f"Meta-training and tuning: {_total(making, 3600.0, 'hours', False)}.")
     for reason in dict.fromkeys(reason for price in found for reason in price.reasons):
         print(f"Unavailable: {reason}")
+
+
+def spending(found: Spending, as_json: bool) -> None:
+    """Prints which cells are worth a budget."""
+    if as_json:
+        print(json.dumps(as_plain(found), indent=2))
+        return
+    table = [
+        {
+            "learner": step.learner,
+            "seed": step.seed,
+            "splits": len(step.splits),
+            "core minutes": _rounded(step.seconds, 60.0),
+            "sum of half-widths after it": f"{100 * step.width:.2f}",
+        }
+        for step in found.steps
+    ]
+    cheapest = _rounded(found.cheapest, 60.0)
+    least = f"; the cheapest step takes {cheapest} core minutes" if cheapest else ""
+    print(tabulate(table, headers="keys") if table else f"Nothing that fits narrows one{least}.")
+    print()
+    for label, before in found.before.items():
+        if found.steps and before != found.after[label]:
+            shown = f"{100 * before:.2f} to {100 * found.after[label]:.2f}"
+            print(f"{label}: half of the interval, in percentage points: {shown} expected.")
+    if found.steps:
+        print(f"All of it: {_rounded(found.seconds, 60.0)} core minutes.")
+    for learner, reason in found.left_out.items():
+        print(f"Left out, some or all of {learner}: {reason}")
+    for command in found.commands:
+        print(f"  {command}")
 
 
 def _total(seconds: Sequence[float | None], unit: float, name: str, partly: bool) -> str:

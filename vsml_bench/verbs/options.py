@@ -92,6 +92,19 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def duration(text: str) -> float:
+    """Seconds of "90s", "30m", "2h" or "1h30m"; VsmlBenchError for anything else."""
+    parts = re.fullmatch(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?", text.strip())
+    try:
+        found = [float(part or 0) for part in parts.groups()] if parts and text.strip() else []
+    except ValueError:  # of several points
+        found = []
+    seconds = sum(number * unit for number, unit in zip(found, (3600, 60, 1), strict=False))
+    if not 0 < seconds < float("inf"):
+        raise VsmlBenchError(f"'{text}' is no time; write one such as 90s, 30m, 2h or 1h30m.")
+    return seconds
+
+
 def named(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """These options, by name."""
     return {name: getattr(options, name) for name in names}

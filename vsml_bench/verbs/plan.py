@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from vsml_bench.verbs.options import add_selection, add_shared, selection
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.verbs.options import PATH, add_selection, add_shared, duration, selection
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes."""
     add_selection(parser)
     add_shared(parser, "--data-root", "--json")
+    within = "say which cells narrow intervals most within this time of one core, such as 30m"
+    parser.add_argument("--budget", type=duration, metavar="TIME", help=within)
+    pair = "with --budget: the interval of the difference of these two learners"
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), default=[], **PATH, help=pair)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,6 +25,14 @@ def run(options: argparse.Namespace) -> int:
     from vsml_bench.data import datasets
     from vsml_bench.evaluation.prices import prices
 
+    if options.compare and options.budget is None:
+        raise VsmlBenchError("--compare: says what a budget is spent on; add --budget.")
+    if options.budget is not None:
+        from vsml_bench.api.budgets import worth_running
+
+        chosen = (options.suite, options.budget, options.compare, options.data_root)
+        printing.spending(worth_running(*chosen, **selection(options)), options.json)
+        return 0
     plans = api.plan(options.suite, **selection(options))
     own = api.results_folder(options.suite, None)
     folders = (own / "checkpoints", *api.made_before(options.suite))
