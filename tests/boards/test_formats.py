@@ -68,7 +68,8 @@ def table(markdown: str, below: str) -> list[list[str]]:
 def test_json(board: Board) -> None:
     document = json.loads(to_json(board))
     assert set(document) == {
-        *("suite", "board_hash", "rows", "learners", "detectable", "stale", "problems", "commits")
+        *("suite", "board_hash", "rows", "learners", "detectable", "stale", "problems", "commits"),
+        "sections",
     }
     assert (document["suite"], document["board_hash"]) == ("desk", board.board_hash)
     needed = "split relation learner metric mean ci_low ci_high seeds lifetimes steps status"

@@ -199,7 +199,7 @@ class Overflowing(VSML):
         (["--recipe", "lifetims=1"], "did you mean 'lifetimes'"),
         (["--recipe", "lifetimes"], "write key=value"),
         (["--set", "tick=1"], "did you mean 'ticks'"),
-        (["--threads", "0"], "at least 1 thread"),
+        (["--threads", "0"], "a whole number from 1 on"),
         (["--suite", "smok"], "unknown suite 'smok'"),
     ],
 )

@@ -102,8 +102,7 @@ class Spread:
         left = 1 - gone * min(1.0, found / residuals) / found if gone and found else 1.0
         parts = [_lifetimes_with(part, left, lifetimes) for part in self.lifetimes]
         shares = [
-            replace(share, predictions=round(share.predictions * lifetimes))
-            for share in self.shares
+            replace(share, predictions=share.predictions * lifetimes) for share in self.shares
         ]
         return Spread(parts, sides, shares, self.examples)
 

@@ -148,11 +148,11 @@ def _difference(one: Cell, other: Cell) -> str:
     if one.status in RETRIED and other.status in RETRIED:
         return ""
     if one.status != other.status:
-        return f"one is {one.status}, the other {other.status}"
+        return "one is {}, the other {}".format(*sorted((one.status, other.status)))
     if one.outcomes is None or other.outcomes is None or one.outcomes == other.outcomes:
         return ""
     first, second = one.provenance, other.provenance
-    devices = " and ".join(dict.fromkeys((first.hardware, second.hardware)))
+    devices = " and ".join(sorted({first.hardware, second.hardware}))
     if first.seeds.get("meta_test") != second.seeds.get("meta_test"):
         return "their lifetimes have other seeds"
     if first.data_hashes != second.data_hashes:

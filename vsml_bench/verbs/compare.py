@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.verbs.options import PATH, REPEATED, add_shared
+from vsml_bench.verbs.options import PATH, REPEATED, SEED, add_shared
 
 _WHAT = "a learner (a name, or path/to/file.py:ClassName), or a board (board.json, or a folder)"
 
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", **PATH, help="another one")
     parser.add_argument("--suite", **PATH, help="a name, or a TOML file")
     parser.add_argument("--split", **REPEATED, help="only this split of the suite (repeatable)")
-    parser.add_argument("--seed", **{**REPEATED, "type": int}, help="(repeatable)")
+    parser.add_argument("--seed", **{**REPEATED, **SEED}, help="(repeatable)")
     cells = "folder of the cells (default: runs/SUITE and, beside it, what is published)"
     parser.add_argument("--results", **PATH, help=cells)
     require = (

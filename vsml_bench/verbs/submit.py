@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.verbs.options import PATH, add_shared
+from vsml_bench.verbs.options import COUNT, PATH, add_shared
 
 if TYPE_CHECKING:
     from vsml_bench.evaluation.examination import Report
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     check = "check these folders instead, and believe none of their numbers"
     parser.add_argument("--check", nargs="+", metavar="FOLDER", default=[], **PATH, help=check)
     again = "lifetimes of each cell to audit and to replay, drawn at random (default: %(default)s)"
-    parser.add_argument("--replay", type=int, default=2, metavar="N", help=again)
+    parser.add_argument("--replay", **COUNT, default=2, metavar="N", help=again)
 
 
 def run(options: argparse.Namespace) -> int:
