@@ -31,7 +31,6 @@ class Spread:
     """What other meta-train seeds would add, side by side. The first term of each is the mean
     square between seeds, the others are the residuals, which are part of `lifetimes` too."""
     shares: Sequence[Share]
-
     examples: Sequence[Variance] = ()
     """What choosing other test examples would do."""
 

@@ -64,9 +64,11 @@ class TwoLearners:
         """In one sentence."""
         if self.overall is not None:
             return self.overall.verdict()
+        more = len(self.lacking) - 1
+        others = f" and {more} more" if more else ""
         return (
-            f"{self.first} against {self.second}: no verdict on data never seen, for which both "
-            f"need a score on each such split ({'; '.join(self.lacking)})."
+            f"{self.first} against {self.second}: no verdict on data never seen, since scores are "
+            f"missing ({self.lacking[0]}{others})."
         )
 
     def document(self) -> dict[str, Any]:
