@@ -14,7 +14,7 @@ import torch
 from tests.conftest import Finished
 from tests.harness import call, refusal, write_suite
 from vsml_bench.cli import build_parser
-from vsml_bench.verbs.options import COUNT, PATH, SEED
+from vsml_bench.verbs.options import COUNT, PATH, SEED, duration
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -62,7 +62,7 @@ PATHS = [(verbs, action) for verbs, action in actions() if action.type is PATH["
 @pytest.mark.parametrize("text", ["", "1_0", "٣", "+1", " 1", "1.0", "0x1", "-1", "9" * 19, "1\n"])
 def test_a_number_is_plain_digits(text: str) -> None:
     assert len(NUMBERS) >= 9 and {a.type for _, a in actions() if a.type} == {
-        *(SEED["type"], COUNT["type"], PATH["type"])
+        *(SEED["type"], COUNT["type"], PATH["type"], duration)
     }
     for verbs, action in NUMBERS:
         said = refusal(call(*verbs, f"{action.option_strings[0]}={text}"))
@@ -79,7 +79,8 @@ def test_a_path_that_is_empty_is_refused() -> None:
     """It is what a shell makes of a variable that is not set."""
     assert len(PATHS) > 20
     for verbs, action in PATHS:
-        given = [f"{action.option_strings[0]}="] if action.option_strings else [""]
+        several = action.nargs if isinstance(action.nargs, int) else 1
+        given = [*action.option_strings[:1], *[""] * several]
         assert "expected a name or a path" in refusal(call(*verbs, *given)), (verbs, action.dest)
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.boards.factory import RECIPE, make_plan
 from tests.harness import call, refusal
 from vsml_bench.boards.budget import Measured, Step, Widths, choose
-from vsml_bench.boards.statistics import Scores, difference_over_splits, mean_over_splits
+from vsml_bench.boards.statistics import difference_over_splits, mean_over_splits
+from vsml_bench.boards.variances import Scores
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.verbs.options import duration

@@ -14,6 +14,7 @@ from vsml_bench import cards, paths
 from vsml_bench.api.planning import cost_model, made_before, plan, results_folder
 from vsml_bench.boards import statistics
 from vsml_bench.boards.budget import Step, Widths, candidates, choose
+from vsml_bench.boards.variances import Scores
 from vsml_bench.data import datasets
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
@@ -152,16 +153,14 @@ def _unpriced(each: Plan, costs: CostModel, folders: Sequence[Path]) -> str:
     return ""
 
 
-def _scores(
-    plans: Iterable[Plan], stored: Mapping[str, Cell]
-) -> dict[str, dict[str, statistics.Scores]]:
+def _scores(plans: Iterable[Plan], stored: Mapping[str, Cell]) -> dict[str, dict[str, Scores]]:
     """Of the seeds that have a score, learner by learner and split by split."""
     cells: dict[tuple[str, str], dict[int, Cell]] = {}
     for each in plans:
         cell = stored.get(each.key)
         if cell is not None and cell.status == "ok":
             cells.setdefault((each.learner, each.split.name), {})[each.job.seed] = cell
-    found: dict[str, dict[str, statistics.Scores]] = {}
+    found: dict[str, dict[str, Scores]] = {}
     for (learner, split), of in cells.items():
         correct = [of[seed].correct for seed in sorted(of)]
         if len({one.shape for one in correct}) == 1:

@@ -9,9 +9,11 @@ split k, w = 1 / splits, S seeds and L lifetimes, a mean over splits has
 and a difference of two learners the sum of both seeds' parts, with b_k of their paired difference.
 The half-width is t(0.975, df(S)) sqrt(V(S)), with Satterthwaite's degrees of freedom as they will
 be. Components are estimated from stored cells; at today's numbers of seeds that gives today's
-interval. What is not known is taken from the others: components of a learner with one seed are the
-median of those that have several, and one seed counts as if it left one degree of freedom. An
-accuracy that was never measured may be anything in [0, 1], and has the variance 1/12 of that.
+interval, but for what the choice of test examples adds, which no more seeds narrow.
+
+What is not known is taken from the others: components of a learner with one seed are the median of
+those that have several, and one seed counts as if it left one degree of freedom. An accuracy that
+was never measured may be anything in [0, 1], and has the variance 1/12 of that.
 
 The cells are then chosen one step after the other, a seed of one learner on all splits that lack it
 (or the first seed on one split), each time the step with the largest gain for its seconds.
@@ -27,7 +29,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vsml_bench.boards.statistics import CONFIDENCE, Scores
+from vsml_bench.boards.spread import CONFIDENCE
+from vsml_bench.boards.variances import Scores
 from vsml_bench.evaluation.plan import Plan
 
 NOTHING_KNOWN = 1 / 12
