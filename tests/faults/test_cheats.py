@@ -113,6 +113,17 @@ class Cheat(Counts):
             )
         return super().predict(state, inputs)
 """,
+    "peeks-and-hangs-on-rounding": """
+class Cheat(Counts):
+    # Its honest answers depend on the last bits of the inputs, and hide what it peeks at.
+    variants = {"peeks-and-hangs-on-rounding": Config("")}
+    def predict(self, state, inputs):
+        bits = inputs.flatten(1).abs().sum(1).view(torch.int32).long()
+        return 9.0 * one_hot(bits % state.logits.shape[-1], state.logits.shape[-1]), state
+    def unroll(self, state, inputs, labels):
+        logits, state = super().unroll(state, inputs, labels)
+        return 9.0 * one_hot(labels, logits.shape[-1]), state
+""",
     "answers-itself": """
 class Yes(torch.Tensor):
     def argmax(self, *rest):
@@ -128,8 +139,22 @@ class Cheat(Counts):
 """,
 }
 """Name -> a learner of that name, which is right where it should not be able to be."""
-HONEST = ("chance", "ridge", "1-nn", "counts")
-COUNTS = HEAD + 'class Honest(Counts):\n    variants = {"counts": Config("")}\n'
+HONEST = ("chance", "ridge", "1-nn", "counts", "hangs-on-rounding")
+COUNTS = (
+    HEAD
+    + """
+class Honest(Counts):
+    variants = {"counts": Config("")}
+
+
+class HangsOnRounding(Counts):
+    # Answers by the last bits of the inputs, which are others where many lifetimes are run.
+    variants = {"hangs-on-rounding": Config("")}
+    def predict(self, state, inputs):
+        bits = (inputs * (1 + 1e-6 * len(inputs))).flatten(1).abs().sum(1).view(torch.int32).long()
+        return 9.0 * one_hot(bits % state.logits.shape[-1], state.logits.shape[-1]), state
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +170,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, quick_cards: None) -> Ran:
     files: list[Any] = [
         write(folder / f"{name.replace('-', '_')}.py", HEAD + text) for name, text in CHEATS.items()
     ]
-    files += [*HONEST[:-1], write(folder / "counts.py", COUNTS)]
+    files += [*HONEST[:3], write(folder / "counts.py", COUNTS)]
     suite = write_suite(folder / "s.toml", ["digits-held-out"], files, lifetimes=3, steps=320)
     call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
     found = call("leaderboard", "--suite", suite, "--results", folder / "out", "--format=json")
@@ -166,6 +191,7 @@ def test_a_cheat_has_no_score_and_is_called_one(name: str, ran: Ran) -> None:
 @pytest.mark.parametrize("name", HONEST)
 def test_the_honest_are_not_accused(name: str, ran: Ran) -> None:
     assert ran.cells[name].status == "ok" and ran.rows[name]["mean"] is not None
+    assert ("undecided" in ran.cells[name].provenance.note) == (name == "hangs-on-rounding")
 
 
 WRONG = ("MixesLifetimes", "RemembersInAnAttribute", "WritesIntoItsState", "DrawsFromElsewhere")

@@ -196,7 +196,12 @@ def test_what_it_goes_on_from_is_trained_by_one_of_several(
     claim = Claim(artifact_path(tmp_path, start))
     assert claim.take()
     waits, made = threading.Event(), threading.Event()
-    monkeypatch.setattr(time, "sleep", lambda seconds: [waits.set(), made.wait()])
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        made.wait()
+
+    monkeypatch.setattr(time, "sleep", sleep)
     later = dataclasses.replace(start, start=start, seed=4)
     assert later.recipe is not None
     cpu = decide("cpu", 1)
