@@ -10,7 +10,10 @@ import pytest
 
 from tests.contract.test_wrong_learners import FAULTS
 from tests.harness import LEARNER, call, write, write_split, write_suite
-from vsml_bench.evaluation.cell import Cell, load_cells
+from vsml_bench import api
+from vsml_bench.evaluation import worker
+from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
+from vsml_bench.evaluation.runner import Setting
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
 
@@ -192,6 +195,25 @@ def test_a_cheat_has_no_score_and_is_called_one(name: str, ran: Ran) -> None:
 def test_the_honest_are_not_accused(name: str, ran: Ran) -> None:
     assert ran.cells[name].status == "ok" and ran.rows[name]["mean"] is not None
     assert ("undecided" in ran.cells[name].provenance.note) == (name == "hangs-on-rounding")
+
+
+@pytest.mark.parametrize(("name", "steps"), [("peeks", 60), ("peeks", None), ("counts", 60)])
+def test_verify_audits_what_replays(name: str, steps: int | None, tmp_path: Path) -> None:
+    """As a cell of one's own would be kept, which `run` does not audit."""
+    text = HEAD + CHEATS["peeks"] if name == "peeks" else COUNTS
+    write(Path("mine.py"), text)
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["mine.py"], lifetimes=2)
+    plan = next(plan for plan in api.plan(str(suite)) if plan.learner == name)
+    setting = Setting((tmp_path,), None, "cpu", "", ("", False))
+    save_cell(tmp_path / "out" / "cells", worker.test(plan, setting))
+    shorter = ["--steps", steps] if steps else []
+    found = call("verify", tmp_path / "out", "--replay", 1, *shorter, "--jobs", 1, "--json")
+    (report,) = found.json["replayed"]
+    assert report["difference"] < 1e-3 and not report["impossible"]
+    if name == "peeks":
+        assert found.code == 1 and "differs from step 0 on" in report["reason"]
+    else:
+        assert found.code == 0 and report["audit"] == "passed"
 
 
 WRONG = ("MixesLifetimes", "RemembersInAnAttribute", "WritesIntoItsState", "DrawsFromElsewhere")
