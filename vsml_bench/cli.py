@@ -120,6 +120,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vsml-bench",
         description="Does this learner really learn to learn, and does it carry over?",
+        epilog='To complete names with TAB: eval "$(register-python-argcomplete vsml-bench)"',
     )
     parser.add_argument("--version", action="version", version=f"vsml-bench {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

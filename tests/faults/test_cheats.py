@@ -10,7 +10,10 @@ import pytest
 
 from tests.contract.test_wrong_learners import FAULTS
 from tests.harness import LEARNER, call, write, write_split, write_suite
-from vsml_bench.evaluation.cell import Cell, load_cells
+from vsml_bench import api
+from vsml_bench.evaluation import worker
+from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
+from vsml_bench.evaluation.runner import Setting
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread", "quick_cards")
 
@@ -113,6 +116,17 @@ class Cheat(Counts):
             )
         return super().predict(state, inputs)
 """,
+    "peeks-and-hangs-on-rounding": """
+class Cheat(Counts):
+    # Its honest answers depend on the last bits of the inputs, and hide what it peeks at.
+    variants = {"peeks-and-hangs-on-rounding": Config("")}
+    def predict(self, state, inputs):
+        bits = inputs.flatten(1).abs().sum(1).view(torch.int32).long()
+        return 9.0 * one_hot(bits % state.logits.shape[-1], state.logits.shape[-1]), state
+    def unroll(self, state, inputs, labels):
+        logits, state = super().unroll(state, inputs, labels)
+        return 9.0 * one_hot(labels, logits.shape[-1]), state
+""",
     "answers-itself": """
 class Yes(torch.Tensor):
     def argmax(self, *rest):
@@ -128,8 +142,22 @@ class Cheat(Counts):
 """,
 }
 """Name -> a learner of that name, which is right where it should not be able to be."""
-HONEST = ("chance", "ridge", "1-nn", "counts")
-COUNTS = HEAD + 'class Honest(Counts):\n    variants = {"counts": Config("")}\n'
+HONEST = ("chance", "ridge", "1-nn", "counts", "hangs-on-rounding")
+COUNTS = (
+    HEAD
+    + """
+class Honest(Counts):
+    variants = {"counts": Config("")}
+
+
+class HangsOnRounding(Counts):
+    # Answers by the last bits of the inputs, which are others where many lifetimes are run.
+    variants = {"hangs-on-rounding": Config("")}
+    def predict(self, state, inputs):
+        bits = (inputs * (1 + 1e-6 * len(inputs))).flatten(1).abs().sum(1).view(torch.int32).long()
+        return 9.0 * one_hot(bits % state.logits.shape[-1], state.logits.shape[-1]), state
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +173,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, quick_cards: None) -> Ran:
     files: list[Any] = [
         write(folder / f"{name.replace('-', '_')}.py", HEAD + text) for name, text in CHEATS.items()
     ]
-    files += [*HONEST[:-1], write(folder / "counts.py", COUNTS)]
+    files += [*HONEST[:3], write(folder / "counts.py", COUNTS)]
     suite = write_suite(folder / "s.toml", ["digits-held-out"], files, lifetimes=3, steps=320)
     call("run", "--suite", suite, "--out", folder / "out", "--jobs", 2, "--json")
     found = call("leaderboard", "--suite", suite, "--results", folder / "out", "--format=json")
@@ -166,6 +194,26 @@ def test_a_cheat_has_no_score_and_is_called_one(name: str, ran: Ran) -> None:
 @pytest.mark.parametrize("name", HONEST)
 def test_the_honest_are_not_accused(name: str, ran: Ran) -> None:
     assert ran.cells[name].status == "ok" and ran.rows[name]["mean"] is not None
+    assert ("undecided" in ran.cells[name].provenance.note) == (name == "hangs-on-rounding")
+
+
+@pytest.mark.parametrize(("name", "steps"), [("peeks", 60), ("peeks", None), ("counts", 60)])
+def test_verify_audits_what_replays(name: str, steps: int | None, tmp_path: Path) -> None:
+    """As a cell of one's own would be kept, which `run` does not audit."""
+    text = HEAD + CHEATS["peeks"] if name == "peeks" else COUNTS
+    write(Path("mine.py"), text)
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["mine.py"], lifetimes=2)
+    plan = next(plan for plan in api.plan(str(suite)) if plan.learner == name)
+    setting = Setting((tmp_path,), None, "cpu", "", ("", False))
+    save_cell(tmp_path / "out" / "cells", worker.test(plan, setting))
+    shorter = ["--steps", steps] if steps else []
+    found = call("verify", tmp_path / "out", "--replay", 1, *shorter, "--jobs", 1, "--json")
+    (report,) = found.json["replayed"]
+    assert report["difference"] < 1e-3 and not report["impossible"]
+    if name == "peeks":
+        assert found.code == 1 and "differs from step 0 on" in report["reason"]
+    else:
+        assert found.code == 0 and report["audit"] == "passed"
 
 
 WRONG = ("MixesLifetimes", "RemembersInAnAttribute", "WritesIntoItsState", "DrawsFromElsewhere")

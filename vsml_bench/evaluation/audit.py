@@ -9,7 +9,8 @@ finds learners that peek, that remember other lifetimes, that change their score
 that is wrong. It costs a sixteenth of a cell's lifetimes, which run one by one and uncompiled.
 
 Nobody is accused of rounding: where something is off, the same lifetimes are run once more on
-inputs that differ in their last bits, and what moves as far then is no proof of anything.
+inputs that differ in their last bits, and what moves as far then is no proof of anything. Who hangs
+on rounding is accused of accuracy alone, where none of several such runs comes near it.
 
 It does not find data that a learner knows by heart (a side with `label_permutation` or `projection`
 defends against that), nor code that leaves notes on disk for a later process.
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import t as student
 
 from vsml_bench import cards, paths
 from vsml_bench.cards import Card
@@ -42,7 +44,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.replay import DECISIONS, FIRST, LOSS
+from vsml_bench.evaluation.replay import DECISIONS, FIRST, LOSS, beginning
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.tasks import Failure, outcome, plain
 from vsml_bench.evaluation.witnesses import Broken, Distant, testify
@@ -59,8 +61,11 @@ SHARE = 1 / 16
 """Of a cell's lifetimes that are run again; one at least."""
 MOST = 8
 """Lifetimes that are run again, whatever the share."""
-NUDGE = 1e-6
-"""How far inputs are moved, relative to themselves, to see what rounding does to outcomes."""
+NUDGES = (1e-6, -1e-6, 2e-6, -2e-6)
+"""How far inputs are moved, relative to themselves, to see what rounding does to outcomes. Of these
+the first decides, and all where it does not."""
+FALSE_ACCUSATIONS = 1e-4
+"""Of learners whose outcomes hang on rounding."""
 CHECK_SECONDS = 60.0
 """In which the quick checks of the contract have to end."""
 MARGIN = 4.0
@@ -72,7 +77,7 @@ def test_and_audit(plan: Plan, setting: Setting, report: Callable[[float], None]
 
     This process itself loads no learner and computes nothing, so that all that it forks is clean.
     """
-    found: Cell | Failure = _apart(test, plan, setting, report)
+    found: Cell | Failure = apart(test, plan, setting, report)
     if isinstance(found, Failure):
         return failed_cell(plan, setting, found.status, found.reason)
     cell = replace(found, plan=plan, identity={})  # whatever that process says of what it ran
@@ -89,25 +94,37 @@ def test_and_audit(plan: Plan, setting: Setting, report: Callable[[float], None]
     return replace(cell, provenance=provenance)
 
 
-def verdict(cell: Cell, plan: Plan, setting: Setting, lifetimes: int) -> tuple[str, str]:
+def verdict(
+    cell: Cell, plan: Plan, setting: Setting, lifetimes: int, steps: int | None = None
+) -> tuple[str, str]:
     """What a cell that is ok is accused of, and what a reader of the board must know of its audit;
-    "" for nothing. lifetimes: of the cell, drawn at random, that are run again."""
+    "" for nothing. lifetimes: of the cell, drawn at random, that are run again. steps: only so many
+    of each, of a stream."""
     if setting.precision != "float32":
         return "", "not audited, since rounding is coarse"
     assert cell.outcomes is not None
     chosen = drawn(len(cell.outcomes.correct), lifetimes)
     then = Scores(cell.outcomes.correct[chosen], cell.outcomes.loss[chosen].astype(np.float64))
-    now = _again(plan, setting, chosen, 0.0)
+    now = _again(plan, setting, chosen, 0.0, steps)
     if isinstance(now, Refusal):
         return ("", f"not audited: {now.reason}") if now.harmless else (now.reason, "")
+    if steps is not None:
+        length = now.loss.shape[1]
+        then = Scores(then.correct[:, :length], then.loss[:, :length])
     if now.correct.shape != then.correct.shape:
         return f"it has outcomes of {then.correct.shape[1]} steps of {now.correct.shape[1]}", ""
     if not _differing(now, then, None):
         return "", ""
-    nudged = _again(plan, setting, chosen, NUDGE)
-    if isinstance(nudged, Refusal):
-        return "", f"audit undecided: {nudged.reason}"
-    differing = _differing(now, then, nudged)
+    runs, differing = [now], list[int]()
+    for nudge in NUDGES:
+        nudged = _again(plan, setting, chosen, nudge, steps)
+        if isinstance(nudged, Refusal):
+            return "", f"audit undecided: {nudged.reason}"
+        runs.append(nudged)
+        differing = _differing(now, then, runs[1])
+        if differing:
+            break
+    differing = differing or _gains(then, runs)
     if not differing:
         return "", "audit undecided: its outcomes hang on rounding"
     return _accusation(now, then, differing[0], chosen[differing[0]]), ""
@@ -148,6 +165,23 @@ def _differing(now: Scores, then: Scores, nudged: Scores | None) -> list[int]:
     return [int(i) for i in np.flatnonzero(early | late | often)]
 
 
+def _gains(then: Scores, runs: Sequence[Scores]) -> list[int]:
+    """The lifetimes, the most suspicious first, if they were right more often than they are when
+    they are run again, whatever rounding does; none where they may have been lucky.
+
+    An honest outcome is as good as any of the runs, so that its distance to their mean, over that
+    of one from another, has Student's distribution. They cannot be closer to one another than by
+    chance of each prediction.
+    """
+    again = np.stack([run.correct.mean(1) for run in runs])  # [R, E]
+    count, lifetimes = again.shape
+    gains = then.correct.mean(1) - again.mean(0)
+    chance = again.mean() * (1 - again.mean()) / then.correct.shape[1]
+    variance = max(again.var(0, ddof=1).mean(), chance) * (1 + 1 / count) / lifetimes
+    most = student.ppf(1 - FALSE_ACCUSATIONS, lifetimes * (count - 1)) * math.sqrt(variance)
+    return [int(i) for i in np.argsort(-gains)] if gains.mean() > most else []
+
+
 def _accusation(now: Scores, then: Scores, row: int, lifetime: int) -> str:
     off = np.abs(now.loss[row] - then.loss[row]) > LOSS * (1 + then.loss[row])
     decisions = now.correct[row] != then.correct[row]
@@ -161,13 +195,13 @@ def _accusation(now: Scores, then: Scores, row: int, lifetime: int) -> str:
 
 
 def _again(
-    plan: Plan, setting: Setting, lifetimes: Sequence[int], nudge: float
+    plan: Plan, setting: Setting, lifetimes: Sequence[int], nudge: float, steps: int | None
 ) -> Scores | Refusal:
     """Scores of these lifetimes, in this order, each with a witness of its own."""
     pairs = [_FORK.Pipe() for _ in lifetimes]
     ends = [own for own, _ in pairs]
     with tempfile.TemporaryFile() as file:
-        examiner = _start(file, _examine, plan, setting, tuple(lifetimes), nudge, ends)
+        examiner = _start(file, _examine, plan, setting, tuple(lifetimes), nudge, steps, ends)
         for own in ends:
             own.close()
         for _, end in pairs:
@@ -213,7 +247,7 @@ def _check(card: Card) -> ContractReport:
 _FORK = multiprocessing.get_context("fork")
 
 
-def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """What the function returns in a process of its own. This one ends as that does, where that
     ends without a result, so that the executor says how."""
     with tempfile.TemporaryFile() as file:
@@ -248,13 +282,14 @@ def _examine(
     setting: Setting,
     lifetimes: tuple[int, ...],
     nudge: float,
+    steps: int | None,
     witnesses: Sequence[Connection],
 ) -> Scores | Refusal:
     """What the examiner does: it has the data, and no learner."""
     decide("cpu", setting.threads)
     sampler = EpisodeSampler(plan.split.meta_test, root=setting.root)
     seeds = plan.meta_test_seeds(sampler.fixed_episodes)
-    protocol = plan.protocol.instance().fitted(sampler)
+    protocol = beginning(plan.protocol.instance().fitted(sampler), steps)
     shape = plan.job.learner.fixed_shape or sampler.shape
     correct, loss = [], []
     for lifetime, witness in zip(lifetimes, witnesses, strict=True):

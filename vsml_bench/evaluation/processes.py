@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from multiprocessing import forkserver, popen_forkserver, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -104,9 +104,18 @@ def _lives(pid: int | None) -> bool:
 def _place(pid: int) -> Path:
     """A folder that lasts as long as that process, which is this one."""
     folder = new_temporary_folder(LONGEST_PLACE)
-    remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    util.Finalize(None, remove, exitpriority=-101)  # after Python's own folder inside of it
+    util.Finalize(None, _leave, (folder,), exitpriority=-101)  # after what is inside of it
     return folder
+
+
+def _leave(folder: Path) -> None:
+    """Removes the folder after the server, which may still import, has left it."""
+    server = _server(os.getpid())._forkserver_pid
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        if server is not None:
+            os.kill(server, signal.SIGTERM)
+            os.waitpid(server, 0)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def machine_memory() -> int:

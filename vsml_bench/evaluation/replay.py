@@ -37,6 +37,7 @@ from vsml_bench.owners import temporary_folder
 from vsml_bench.paths import parts
 from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
+from vsml_bench.protocols.protocol import Protocol
 
 LOSS = 0.02
 """How far the mean loss of a lifetime may be off, in nats, and each loss of its first steps."""
@@ -65,6 +66,8 @@ class Replay:
     """Why it does not replay; "" where it does."""
     impossible: str = ""
     """Why it cannot be replayed here; "" where it can."""
+    audit: str = ""
+    """Of a cell that replays: "passed", or why nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,13 @@ class Beginning(Online):
         episode = self.whole.sample(sampler, seeds)
         targets = None if episode.targets is None else episode.targets[: self.steps]
         return Episode(episode.inputs[: self.steps], episode.labels[: self.steps], targets)
+
+
+def beginning(protocol: Protocol, steps: int | None) -> Protocol:
+    """The protocol, or that of the first steps where only so many are wanted of a stream."""
+    if steps is not None and isinstance(protocol, Online):
+        return Beginning(min(steps, protocol.steps), protocol)
+    return protocol
 
 
 def replay_file(
@@ -130,8 +140,7 @@ def replay_cell(
         lifetimes = range(len(seeds))  # a product's rounding depends on how many run side by side
     chosen = [lifetime for lifetime in lifetimes if lifetime < len(seeds)]
     protocol = plan.protocol.instance().fitted(found.sampler)
-    if steps is not None and isinstance(protocol, Online):
-        protocol = Beginning(min(steps, protocol.steps), protocol)
+    protocol = beginning(protocol, steps)
     scores = evaluate(
         found.learner.learner,
         found.sampler,

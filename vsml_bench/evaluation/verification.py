@@ -17,11 +17,12 @@ import torch
 
 from vsml_bench import cards, paths
 from vsml_bench.config import as_plain
+from vsml_bench.evaluation.audit import apart, verdict
 from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
 from vsml_bench.evaluation.executors import Executor
 from vsml_bench.evaluation.integrity import stored
 from vsml_bench.evaluation.plan import EVERYTHING, Place, Plan, plan_suite
-from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell
+from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell, replay_file
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.tasks import Failure, Task
 from vsml_bench.execution import device_name
@@ -33,7 +34,7 @@ from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, write_atomically
 from vsml_bench.suites import find_suite, suite_names
 
-REPLAY = "vsml_bench.evaluation.replay:replay_file"
+REPLAY = "vsml_bench.evaluation.verification:replay_and_audit"
 ADOPT = {kind: f"vsml_bench.evaluation.verification:adopt_{kind}" for kind in ("artifact", "cell")}
 
 
@@ -84,6 +85,21 @@ def replay(
                 found = Replay(kind, reason=reason, impossible=impossible)
             reports.append({"file": path.relative_to(folder).as_posix(), **asdict(found)})
     return sorted(reports, key=lambda report: str(report["file"]))
+
+
+def replay_and_audit(
+    path: Path, setting: Setting, lifetimes: Any, steps: int | None, report: Callable[[float], None]
+) -> Replay | Failure:
+    """`replay_file`, and an audit of one lifetime of a cell that replays: what the fast path gives
+    again may still be what it should not be. In processes forked from this one, which loads no
+    learner."""
+    found: Replay | Failure = apart(replay_file, path, setting, lifetimes, steps, report)
+    if isinstance(found, Failure) or found.kind != "cell" or found.reason or found.impossible:
+        return found
+    cell = load_cell(path)
+    setting = replace(setting, precision=cell.provenance.precision)
+    accused, note = verdict(cell, cell.plan, setting, 1, steps)
+    return replace(found, reason=accused, audit="" if accused else note or "passed")
 
 
 class _Today:
