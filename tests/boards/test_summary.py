@@ -82,10 +82,10 @@ FAILURES = [status for status in WORST_FIRST if status != "ok"]
 
 @st.composite
 def records(draw: st.DrawFn) -> list[Cell]:
-    """Of three learners with two seeds each on two splits; some failed, some were never run."""
+    """Of two learners on two splits with a seed or two; many failed or were never run."""
     found = []
-    for learner, split, seed in product("abc", SPLITS, (0, 1)):
-        status = draw(st.sampled_from(("ok", "ok", "ok", "missing", *FAILURES)))
+    for learner, split, seed in product("ab", SPLITS, range(draw(st.integers(1, 2)))):
+        status = draw(st.sampled_from(("ok", "ok", "missing", draw(st.sampled_from(FAILURES)))))
         hits = draw(st.lists(st.integers(0, 20), min_size=3, max_size=3))
         if status != "missing":
             found.append(make_cell(split, learner, seed, [h / 20 for h in hits], status=status))
@@ -104,7 +104,7 @@ def test_a_learner_never_gains_by_failing(
     assume(here)
     place = data.draw(st.sampled_from(here))
     failed = dataclasses.replace(cells[place], status=failure, reason="it failed", outcomes=None)
-    plans = [make_plan(s, of, seed) for of, s, seed in product("abc", SPLITS, (0, 1))]
+    plans = [make_plan(s, of, seed) for of, s, seed in product("ab", SPLITS, (0, 1))]
     before, after = (
         build_board("desk", of, plans)
         for of in (cells, [*cells[:place], failed, *cells[place + 1 :]])

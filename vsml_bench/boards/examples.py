@@ -145,7 +145,7 @@ def basis_of(cells: Sequence[Cell], correct: npt.NDArray[np.bool_], steps: range
     each_once = protocol.stream and protocol.predictions == protocol.examples
     if count is None or not each_once or len(seeds) != correct.shape[1] or len(seeds) == 1:
         return Basis(len(steps), lifetimes)
-    examples = _examples(seeds, first.plan.split.meta_test.partition, count)
+    examples = drawn_examples(first)
     right = np.count_nonzero(correct, axis=0) / correct.shape[0]
     deviations = ((right - right.mean(1, keepdims=True)) / right.size).ravel()
     chosen = examples[:, steps.start : steps.stop].ravel()
@@ -166,7 +166,13 @@ def shuffled(cell: Cell) -> int | None:
     return known
 
 
+def drawn_examples(cell: Cell) -> npt.NDArray[np.int64]:
+    """Which examples of a set each lifetime of the cell has, in their order, had it all of them
+    [lifetimes, N]; of a cell of which `shuffled` knows the set."""
+    seeds, side = tuple(cell.provenance.seeds["meta_test"]), cell.plan.split.meta_test
+    return _examples(seeds, side.partition, shuffled(cell) or 0)
+
+
 @lru_cache(maxsize=64)
 def _examples(seeds: tuple[int, ...], partition: str, count: int) -> npt.NDArray[np.int64]:
-    """Which one each step of each lifetime has, had it all of them [lifetimes, count]."""
     return np.array([orders.whole(orders.of_lifetime(seed, partition), count) for seed in seeds])
