@@ -75,7 +75,7 @@ def rows(count: int) -> list[dict[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     tasks = [
-        Task(number, f"{__name__}:measure", (number, count, port), 300.0, 1.0)
+        Task(number, "benchmarks.gather:measure", (number, count, port), 300.0, 1.0)
         for number in range(count)
     ]
     found = list(dict(LocalExecutor(count, progress=False).run(tasks, "")).values())
