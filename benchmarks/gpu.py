@@ -28,7 +28,7 @@ from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.data.episodes import Episode
 from vsml_bench.execution import Execution, decide, device_name, synchronize, without_gradients
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.meta_training.objective import backpropagate
+from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.provenance import git_state, versions

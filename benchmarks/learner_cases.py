@@ -16,7 +16,7 @@ from baselines.maml import ConvConfig, ConvMAML, MAMLConfig, ModelAgnostic
 from benchmarks.case import Case, Run, objective_of, random_episode, runner_of, without_gradients
 from vsml_bench.acceleration import COMPILE_AFTER
 from vsml_bench.learner import Shape
-from vsml_bench.meta_training.objective import backpropagate
+from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner
 

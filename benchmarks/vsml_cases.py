@@ -18,7 +18,7 @@ from benchmarks.case import (
 )
 from vsml_bench.learner import ES, Shape
 from vsml_bench.meta_training import es
-from vsml_bench.meta_training.objective import backpropagate
+from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss

@@ -3,8 +3,8 @@
     python -m tools.interval_over_examples --suite desk
     python -m tools.interval_over_examples --sets --data-root DATA
 
-The first prints, for each row of a published board, half of three 95 % intervals: over lifetimes and
-seeds for the test examples that there are, over other examples too, as boards have it
+The first prints, for each row of a published board, half of three 95 % intervals: over lifetimes
+and seeds for the test examples that there are, over other examples too, as boards have it
 (`boards/examples.py`), and the latter by the pigeonhole bootstrap (Owen 2007), which resamples
 lifetimes, examples and seeds alike. The bootstrap counts the chance of single predictions up to
 three times, so it is the widest.
@@ -67,8 +67,9 @@ def _rows(group: Group) -> Iterator[tuple[Any, ...]]:
 
 
 def _bootstrap(correct: npt.NDArray[np.bool_], examples: npt.NDArray[np.int64]) -> float:
-    """Standard deviation of the mean. correct [seeds, lifetimes, steps], examples [lifetimes, N], of
-    which each lifetime has the first ones."""
+    """Standard deviation of the mean.
+
+    correct [seeds, lifetimes, steps]; examples [lifetimes, N], of which each has the first ones."""
     random = np.random.default_rng(0)
     seeds, lifetimes, steps = correct.shape
     count = examples.shape[1]
@@ -110,7 +111,7 @@ def _of_sets(root: Path | None) -> str:
         variances = (np.var(means, ddof=1), np.mean(alone) + np.mean(more), np.mean(alone))
         rows.append((steps, *(100 * np.sqrt(variances))))
     heads = ("steps", "sets apart (standard deviation)", "error with examples", "of lifetimes")
-    return tabulate(rows, heads, tablefmt="github", floatfmt=".2f")
+    return str(tabulate(rows, heads, tablefmt="github", floatfmt=".2f"))
 
 
 def _one_nn(
@@ -120,9 +121,9 @@ def _one_nn(
     before = distances[np.ix_(order, order)]
     before[np.triu_indices(len(order))] = np.inf
     named = labels[order]
-    right = named[before.argmin(1)] == named
-    right[0] = False
-    return right.astype(np.float64)
+    right: npt.NDArray[np.float64] = (named[before.argmin(1)] == named).astype(np.float64)
+    right[0] = 0.0
+    return right
 
 
 if __name__ == "__main__":

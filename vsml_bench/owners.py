@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from vsml_bench.errors import VsmlBenchError
+
 TOUCHED_EVERY = 30.0
 """Seconds between two signs of life."""
 ABANDONED = 600.0
@@ -113,9 +115,16 @@ class Claim:
                 file.write(self.owner)
         return True
 
-    def take_or_wait(self) -> None:
-        """Takes it, or waits until whoever has it has made the file or is gone."""
+    def take_or_wait(self, waiting: bool = True) -> None:
+        """Takes it, or waits until whoever has it has made the file or is gone.
+
+        waiting: False raises VsmlBenchError instead of waiting.
+        """
         while not self.take() and self.is_others():
+            if not waiting:
+                raise VsmlBenchError(
+                    f"another run makes {self.result.name}; wait until it has ended."
+                )
             time.sleep(1.0)
 
     def is_others(self) -> bool:

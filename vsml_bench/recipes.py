@@ -59,6 +59,15 @@ class BPTT:
     """Meta-gradients by backpropagation through whole lifetimes."""
 
     name: Literal["bptt"] = "bptt"
+    micro_batch: int | None = None
+    """Lifetimes that are backpropagated through together; gradients of these micro-batches are
+    added up in float64, in their order. None takes all lifetimes of a meta-update at once. Several
+    processes share a meta-update by its micro-batches, and less memory is needed; sums are rounded
+    in another way, so that a number is part of what a checkpoint is filed under."""
+
+    def __post_init__(self) -> None:
+        if self.micro_batch is not None:
+            _require_positive("engine: micro_batch", self.micro_batch)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,13 @@ class Recipe:
             for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
                 if getattr(phase, name) is not None:
                     _require_positive(f"phases[{index}].{name}", getattr(phase, name))
+        micro_batch = self.engine.micro_batch if isinstance(self.engine, BPTT) else None
+        for lifetimes in (phase.lifetimes or self.lifetimes for phase in self.phases):
+            if micro_batch is not None and lifetimes % micro_batch:
+                raise VsmlBenchError(
+                    f"engine: micro_batch: expected a divisor of the {lifetimes} lifetimes of a "
+                    f"meta-update, found {micro_batch}."
+                )
         if self.shared and not self.source:
             raise VsmlBenchError("shared: has no effect without `source`; leave it out.")
         if not (self.clip >= 0 and math.isfinite(self.clip)):
@@ -165,24 +181,27 @@ class Recipe:
         where: what to call the source of `values` in the VsmlBenchError that a field gets which is
         unknown, does not fit or would have no effect.
         """
-        own = {f.name for f in dataclasses.fields(ES)} - {"name"}
-        known = own | {f.name for f in dataclasses.fields(self)}
+        kinds = (BPTT, ES)
+        own = {f.name: kind.name for kind in kinds for f in dataclasses.fields(kind)}
+        del own["name"]
+        known = {*own, *(f.name for f in dataclasses.fields(self))}
         for key in values:
             if key not in known:
                 raise VsmlBenchError(f"{where}: unknown key '{key}'; {closest(key, known)}")
         engine = values.get("engine", self.engine)
         if isinstance(engine, str):
             engine = {"name": engine}
-        inert = sorted(set(values) & own)
-        if inert:
+        of_engine = sorted(set(values) & set(own))
+        if of_engine:
             name = engine["name"] if isinstance(engine, Mapping) else engine.name
-            if name != "es":
-                raise VsmlBenchError(
-                    f'{where}: {inert[0]}: has no effect with engine = "{name}"; leave it out, or '
-                    'set engine = "es".'
-                )
+            for key in of_engine:
+                if name != own[key]:
+                    raise VsmlBenchError(
+                        f'{where}: {key}: has no effect with engine = "{name}"; leave it out, or '
+                        f'set engine = "{own[key]}".'
+                    )
             given = engine if isinstance(engine, Mapping) else dataclasses.asdict(engine)
-            engine = {**given, **{key: values[key] for key in inert}}
+            engine = {**given, **{key: values[key] for key in of_engine}}
         rest = {key: value for key, value in values.items() if key not in own}
         try:
             return replace(self, {**rest, "engine": _engine(engine, where)}, where)

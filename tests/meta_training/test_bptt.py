@@ -10,7 +10,8 @@ import torch
 from tests.runners import on_cpu
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Shape, State
-from vsml_bench.meta_training.objective import Objective, backpropagate, meta_loss
+from vsml_bench.meta_training.bptt import backpropagate
+from vsml_bench.meta_training.objective import Objective, meta_loss
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
 from vsml_bench.seeds import generator

@@ -18,12 +18,12 @@ from vsml_bench.data.episodes import Episode
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.learner import ES, Learner, NoConfig, Shape, State, cross_entropy_error
 from vsml_bench.meta_training import es
+from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.meta_training.es import Population
 from vsml_bench.meta_training.objective import (
     Lifetimes,
     MetaLoss,
     Objective,
-    backpropagate,
     meta_loss,
 )
 from vsml_bench.protocols.evaluation import fresh_states

@@ -14,7 +14,8 @@ from vsml_bench import learner as contract
 from vsml_bench.data.episodes import Episode, EpisodeSampler
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Shape, State
-from vsml_bench.meta_training.objective import backpropagate, meta_loss
+from vsml_bench.meta_training.bptt import backpropagate
+from vsml_bench.meta_training.objective import meta_loss
 from vsml_bench.protocols.evaluation import evaluate, fresh_states
 from vsml_bench.protocols.few_shot import FewShot
 from vsml_bench.registry import find_learner

@@ -9,10 +9,9 @@ from vsml_bench import cards, paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.executors import run_apart
 from vsml_bench.evaluation.plan import check_protocol, plan_job
-from vsml_bench.evaluation.runner import (
-    Setting,
-)
+from vsml_bench.evaluation.runner import Setting
 from vsml_bench.meta_training.job import Job, artifact_path
+from vsml_bench.meta_training.peers import Peers
 from vsml_bench.owners import Claim, kept
 from vsml_bench.provenance import git_state
 from vsml_bench.suites import Suite, find_split, find_suite
@@ -34,7 +33,8 @@ def meta_train(
     command: str = "",
 ) -> Path:
     """Meta-trains (or tunes) a learner on a split's meta-train side, from its last checkpoint where
-    there is one, and returns the path of the result.
+    there is one, and returns the path of the result. Where `torchrun` has started several
+    processes that call it alike, they share a meta-training, and process 0 writes.
 
     split: "" where the learner's recipe has a source of its own. suite: use that suite's protocol
     and recipe. recipe, overrides: fields of the recipe and of the learner's configuration to
@@ -45,13 +45,23 @@ def meta_train(
         raise VsmlBenchError(
             f"learner '{learner}' has no meta-parameters and nothing to tune; run it as it is."
         )
+    peers = Peers.of_environment()
+    if job.recipe is None and peers.count > 1:
+        raise VsmlBenchError(
+            f"learner '{learner}' is tuned, which one process does; run it without torchrun."
+        )
     folder = Path(out) if out is not None else paths.made()
     setting = Setting((folder,), paths.given(data_root), device, command, git_state())
     of_split = find_split(split) if job.side.datasets else None
     claim = Claim(artifact_path(folder, job))
-    with kept([claim]):
-        arguments = (job, of_split, setting, threads, progress, claim)
-        path: Path = run_apart("train_in_view", *arguments)
+    with kept([claim]), peers.ending_together():
+        path: Path = run_apart(
+            "train_in_view",
+            *(job, of_split, setting, peers.threads(threads), progress and peers.leads),
+            *(claim, peers),
+            echo=peers.leads,
+            side_by_side=peers.local_count,
+        )
     return path
 
 

@@ -92,11 +92,19 @@ class LocalExecutor(Executor):
                     child.end()
 
 
-def run_apart(function: str, *arguments: Any, stall_limit: float | None = None) -> Any:
+def run_apart(
+    function: str,
+    *arguments: Any,
+    stall_limit: float | None = None,
+    echo: bool = True,
+    side_by_side: int = 1,
+) -> Any:
     """What one function returns, see `Task`, run in a process of its own while somebody watches.
+    side_by_side: processes of this machine that do so at once, and share its memory.
     VsmlBenchError, or the kind of it that says why, where it fails."""
-    task = Task(None, function, arguments, None, 1.0, stall_limit, echo=True)
-    ((_, found),) = LocalExecutor(1, progress=False).run([task], "")
+    task = Task(None, function, arguments, None, 1.0, stall_limit, echo)
+    memory = int(MEMORY_SHARE * machine_memory() / side_by_side)
+    ((_, found),) = LocalExecutor(1, progress=False, memory=memory).run([task], "")
     if not isinstance(found, Failure):
         return found
     kinds = {"unavailable": UnavailableError, "diverged": DivergedError}

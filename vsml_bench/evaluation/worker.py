@@ -27,6 +27,7 @@ from vsml_bench.execution import choose_device, decide, device_name
 from vsml_bench.meta_training.artifact import ReadyLearner, make_artifact, ready
 from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.job import Job, find_artifact
+from vsml_bench.meta_training.peers import Peers
 from vsml_bench.owners import Claim, sweep
 from vsml_bench.protocols.evaluation import Evaluation, evaluate
 from vsml_bench.protocols.online import Online
@@ -104,20 +105,27 @@ def train_in_view(
     threads: int | None,
     progress: bool,
     claim: Claim,
+    peers: Peers,
     report: Callable[[float], None],
 ) -> Path:
     """`train` while somebody watches. split: whose sides must share no example. claim: on the file
-    that is made, on behalf of who waits for it."""
+    that is made, on behalf of who waits for it. peers: the processes that make it together."""
     if split is not None:
         check_disjoint(split, setting.root)
     execution = decide(setting.device, threads)
-    folder, root = setting.folders[0], setting.root
-    sweep(folder)
-    check_writable(folder)
-    claim.take_or_wait()
-    return make_artifact(
-        job, folder, execution, root, progress=progress, command=setting.command, report=report
-    )
+    folder = setting.folders[0]
+    with peers.joined(execution.device):
+        if peers.leads:
+            sweep(folder)
+            check_writable(folder)
+            claim.take_or_wait(waiting=peers.count == 1)
+        return make_artifact(
+            *(job, folder, execution, setting.root),
+            progress=progress,
+            command=setting.command,
+            report=report,
+            peers=peers,
+        )
 
 
 def check(reference: str, report: Callable[[float], None]) -> tuple[ContractReport, ...]:

@@ -27,6 +27,7 @@ from vsml_bench.learner import Learner
 from vsml_bench.meta_training.checkpoint import load_artifact, load_meta_parameters, origin
 from vsml_bench.meta_training.job import Job, artifact_path, trained_side
 from vsml_bench.meta_training.loop import meta_train
+from vsml_bench.meta_training.peers import ALONE, Peers
 from vsml_bench.printing import progress_bar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
@@ -63,17 +64,21 @@ def make_artifact(
     progress: bool = True,
     command: str = "",
     report: Callable[[float], None] = lambda share: None,
+    peers: Peers = ALONE,
 ) -> Path:
     """Meta-trains or tunes, continuing what was interrupted, and returns the outcome's path.
 
-    starts: further folders that the checkpoint to start from is looked for in.
+    starts: further folders that the checkpoint to start from is looked for in. peers: the processes
+    that share a meta-training; tuning is for one.
     """
     if progress and artifact_path(folder, job).exists():
         print(f"{job.name} exists and is not made again.", file=sys.stderr)
     where = (job, folder, execution, root)
     if job.recipe is None:
         return tune(*where, progress=progress, command=command, report=report)
-    return meta_train(*where, starts=starts, progress=progress, command=command, report=report)
+    return meta_train(
+        *where, starts=starts, progress=progress, command=command, report=report, peers=peers
+    )
 
 
 def ready(job: Job, path: Path | None, data_hashes: Mapping[str, str]) -> ReadyLearner:

@@ -44,7 +44,12 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], document: dict[str, Any]) -> None:
-    """Writes atomically; VsmlBenchError where the folder cannot be written.
+    """Writes atomically; VsmlBenchError where the folder cannot be written."""
+    write_atomically(path, checkpoint_bytes(tensors, document))
+
+
+def checkpoint_bytes(tensors: Mapping[str, Tensor], document: dict[str, Any]) -> bytes:
+    """A checkpoint file's content.
 
     Tensors that share memory, as tied weights do, are written once for each name.
     """
@@ -53,29 +58,34 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], document: dict[st
         name: tensor.detach().cpu().clone(memory_format=whole) for name, tensor in tensors.items()
     }
     sealed = {**document, "sha256": _digest(plain, document)}
-    write_atomically(path, save(plain, {_METADATA_KEY: canonical_json(sealed)}))
+    return save(plain, {_METADATA_KEY: canonical_json(sealed)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads and verifies; VsmlBenchError where the file is missing, torn or tampered with."""
+    try:
+        return read_checkpoint(path.read_bytes(), path.name)
+    except OSError as error:
+        raise VsmlBenchError(f"cannot read checkpoint {path.name}: {error.strerror}.") from error
+
+
+def read_checkpoint(data: bytes, name: str) -> Checkpoint:
+    """Of a file's content; name: what to call it in the VsmlBenchError of what is none."""
     remedy = "restore it from where it came, or delete it and meta-train again"
     try:
-        data = path.read_bytes()
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
         document = json.loads(header["__metadata__"][_METADATA_KEY])
         stated = document.pop("sha256")
         own = _digest(tensors, document)
-    except OSError as error:
-        raise VsmlBenchError(f"cannot read checkpoint {path.name}: {error.strerror}.") from error
     except _NO_CHECKPOINT as error:
         raise VsmlBenchError(
-            f"checkpoint {path.name} is not a complete vsml-bench checkpoint ({error}); {remedy}."
+            f"checkpoint {name} is not a complete vsml-bench checkpoint ({error}); {remedy}."
         ) from error
     if stated != own:
         raise VsmlBenchError(
-            f"checkpoint {path.name} was changed after it was written: its content does not match "
+            f"checkpoint {name} was changed after it was written: its content does not match "
             f"its SHA-256; {remedy}."
         )
     return Checkpoint(tensors, document, stated)

@@ -12,7 +12,8 @@ meta-parameters alone. Pairs share their lifetimes, or each has lifetimes of its
 paper: then g averages over as many more tasks, and is unbiased for the mean of all tasks.
 
 The population is evaluated by `torch.func.vmap` over its axis P, a chunk at a time. Nothing is
-backpropagated, so no step of a lifetime is kept but its logits.
+backpropagated, so no step of a lifetime is kept but its logits. Several processes share the chunks:
+each draws all noise, evaluates its own chunks, gets all losses, and forms the whole of g.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from vsml_bench.meta_training.objective import (
     Objective,
     meta_loss,
 )
+from vsml_bench.meta_training.peers import ALONE, Peers
 
 SUMMED = 64
 """Pairs whose contributions to g are added up in one sum: a fixed number, so that g does not depend
@@ -63,14 +65,21 @@ class Population:
     states_differ: bool = True
     """Whether fresh states may depend on the meta-parameters, and so differ in a pair's halves."""
 
+    @property
+    def chunks(self) -> int:
+        """Batched calls that evaluate all pairs."""
+        return -(-self.pairs // self.pairs_at_once)
 
-def prepare(learner: Learner, objective: Objective, engine: ES, name: str) -> Population:
+
+def prepare(
+    learner: Learner, objective: Objective, engine: ES, name: str, peers: Peers = ALONE
+) -> Population:
     """Tries one pair on a meta-update's lifetimes and settles how many pairs go into one call.
 
     A member is reckoned at `STATES_PER_MEMBER` times its state at the end of the lifetimes, its
     logits and its parameters; as many pairs as fit into the engine's `chunk_mib` go together, at
     least one. Raises VsmlBenchError, naming the learner, where it cannot be evaluated as a
-    population.
+    population, and where there are more processes than chunks.
     """
     if engine.own_lifetimes and not isinstance(objective, Lifetimes):
         raise VsmlBenchError(
@@ -95,19 +104,49 @@ def prepare(learner: Learner, objective: Objective, engine: ES, name: str) -> Po
         ) from error
     size = _bytes(found.logits) + 2 * _bytes(parameters) + STATES_PER_MEMBER * _bytes(found.state)
     fitting = engine.chunk_mib * 2**20 // size
-    return replace(one, pairs_at_once=min(engine.pairs, max(1, fitting)))
+    population = replace(one, pairs_at_once=min(engine.pairs, max(1, fitting)))
+    _check_chunks(population, size, name, peers)
+    return population
+
+
+def _check_chunks(population: Population, size: int, name: str, peers: Peers) -> None:
+    """VsmlBenchError where a process would have nothing to do. size: of a pair, bytes."""
+    if population.chunks >= peers.count:
+        return
+    pairs, chunks = population.pairs, population.chunks
+    fitting = pairs // peers.count * size // 2**20
+    remedy = f"set --recipe chunk_mib={fitting}, or start" if fitting else "start"
+    raise VsmlBenchError(
+        f"learner '{name}': a meta-update has {pairs} pairs in {chunks} chunks, fewer than the "
+        f"{peers.count} processes; {remedy} at most so many."
+    )
 
 
 def meta_gradient(
-    learner: Learner, objective: Objective, population: Population, seed: int
+    learner: Learner,
+    objective: Objective,
+    population: Population,
+    seed: int,
+    *,
+    peers: Peers = ALONE,
+    reseed: Callable[[], None] = lambda: None,
+    mark: int = 0,
 ) -> MetaGradient:
     """Sets `.grad` of every meta-parameter to the estimate g. The loss returned is the population's
-    mean. seed: of the noise. However many pairs are evaluated at once, the sums are the same."""
+    mean. However many pairs are evaluated at once, the sums are the same.
+
+    seed: of the noise. reseed: called before each chunk, so that learners that draw noise of their
+    own in training draw the same in all of them. mark: see `Peers.gather`.
+    """
     learner.zero_grad(set_to_none=True)
     sigma, pairs, at_once = population.noise_std, population.pairs, population.pairs_at_once
     parameters = {key: p.detach() for key, p in learner.named_parameters()}
+    own = peers.share(population.chunks)
     outcomes = []
     for index, noise in enumerate(draw_noise(parameters, pairs, at_once, seed)):
+        if index not in own:
+            continue
+        reseed()
         members = {
             key: torch.cat([p + sigma * noise[key], p - sigma * noise[key]])  # [P, ...]
             for key, p in parameters.items()
@@ -115,8 +154,11 @@ def meta_gradient(
         found = _evaluate(
             learner, objective, population, index * at_once, members, lambda outcome: outcome[:2]
         )
-        outcomes.append(torch.stack(found).unflatten(1, (2, -1)))
-    losses, accuracies = torch.cat(outcomes, -1)  # [2, n] each, in the order of the pairs
+        outcome = torch.stack(found).unflatten(1, (2, -1))  # [loss or accuracy, half, pairs]
+        outcomes.append(nn.functional.pad(outcome, (0, at_once - outcome.shape[-1])).flatten())
+    rows = peers.gather(outcomes, population.chunks, mark).to(outcomes[0])
+    in_order = rows.unflatten(1, (2, 2, at_once)).movedim(0, 2).flatten(2)
+    losses, accuracies = in_order[..., :pairs].contiguous()  # [2, n] each
     above, below = losses  # L(theta + sigma eps), L(theta - sigma eps)
     slopes = (above - below) / (2 * sigma)
     gradients = {key: torch.zeros_like(p) for key, p in parameters.items()}

@@ -2,6 +2,8 @@
 
 All randomness of meta-update s comes from seeds derived from (seed, s), so an interrupted training
 that continues from its last checkpoint ends in the same meta-parameters, bit for bit on a CPU.
+Several processes follow the same loop with the same meta-parameters (`peers`); the first of them
+alone looks for checkpoints, validates, writes and shows progress, on which nothing else depends.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import dataclasses
 import math
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +23,27 @@ from torch import Tensor
 from vsml_bench import paths
 from vsml_bench.config import as_plain
 from vsml_bench.errors import DivergedError, VsmlBenchError
-from vsml_bench.execution import Execution
+from vsml_bench.execution import Execution, device_name
 from vsml_bench.learner import Learner
-from vsml_bench.meta_training import es, schedule
+from vsml_bench.meta_training import bptt, es, schedule
 from vsml_bench.meta_training.checkpoint import (
     Checkpoint,
+    checkpoint_bytes,
     load_checkpoint,
     load_meta_parameters,
     origin,
+    read_checkpoint,
     save_checkpoint,
 )
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact, partial_path
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
-from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
+from vsml_bench.meta_training.objective import MetaGradient, Objective, Source
+from vsml_bench.meta_training.peers import ALONE, Peers
+from vsml_bench.meta_training.progress import Progress, all_tensors, provenance, restore
 from vsml_bench.owners import Claim, kept
 from vsml_bench.plugins import load
 from vsml_bench.printing import progress_bar
-from vsml_bench.provenance import git_state
+from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import check_code, entry_of
 from vsml_bench.seeds import derive_seed, seed_globally
@@ -56,25 +62,28 @@ def meta_train(
     progress: bool = True,
     command: str = "",
     report: Callable[[float], None] = lambda share: None,
+    peers: Peers = ALONE,
 ) -> Path:
     """Runs a meta-training to its end, from its last checkpoint where there is one, and returns
     the path of the finished checkpoint (at once where it exists).
 
     folder: where checkpoints go. root: data root. starts: further folders that the checkpoint to
     start from is looked for in, after the published ones. command: recorded in the checkpoint.
-    report: called with the share of the meta-updates that is done.
+    report: called with the share of the meta-updates that is done. peers: the processes that all
+    run this, and have joined; the path is that of process 0.
     Raises DivergedError where the meta-loss is no longer finite, UnavailableError where the data
     cannot be had.
     """
     path = artifact_path(folder, job)
-    if path.exists():
-        load_checkpoint(path)
-        partial_path(folder, job).unlink(missing_ok=True)  # of a run that was killed just then
+    if peers.decided(path.exists()):
+        if peers.leads:
+            load_checkpoint(path)
+            partial_path(folder, job).unlink(missing_ok=True)  # of a run that was killed just then
         return path
     recipe = job.recipe
     if recipe is None:
         raise VsmlBenchError(f"learner '{job.learner.name}' has no meta-parameters to train.")
-    training = Training(job, recipe, folder, execution, root, command)
+    training = Training(job, recipe, folder, execution, root, command, peers=peers)
     training.begin(starts, progress)
     steps = range(training.progress.steps, recipe.steps)
     with progress_bar(
@@ -84,6 +93,8 @@ def meta_train(
             training.update(step)
             bar.update()
             report(training.progress.steps / recipe.steps)
+            if not peers.leads:
+                continue
             bar.set_postfix(training.latest, refresh=False)
             finished = training.progress.steps == recipe.steps
             if training.progress.steps % recipe.validate_every == 0 or finished:
@@ -92,32 +103,10 @@ def meta_train(
                     bar.write(training.describe(), file=sys.stderr)
             if training.progress.steps % recipe.checkpoint_every == 0 and not finished:
                 training.save(training.partial)
-    training.save(path)
-    training.partial.unlink(missing_ok=True)
+    if peers.leads:
+        training.save(path)
+        training.partial.unlink(missing_ok=True)
     return path
-
-
-def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where the beginning of a meta-training comes from."""
-    kept = ("steps", "seconds", "command", "git_commit", "git_dirty", "versions", "device")
-    return {"checkpoint": checkpoint.sha256, **{key: checkpoint.document[key] for key in kept}}
-
-
-@dataclass
-class Progress:
-    """How far a meta-training is, and what came out so far, as its checkpoint says."""
-
-    steps: int = 0
-    """Meta-updates done."""
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-    """One entry per validation."""
-    first_losses: list[float] = field(default_factory=list)
-    since_validation: list[tuple[float, float]] = field(default_factory=list)
-    """Loss and accuracy of each meta-update since the last validation."""
-    adopted: list[dict[str, Any]] = field(default_factory=list)
-    begun_by: dict[str, Any] | None = None
-    """What it went on from."""
 
 
 class Training:
@@ -132,8 +121,10 @@ class Training:
         root: Path | None,
         command: str,
         compiling: bool = True,
+        peers: Peers = ALONE,
     ) -> None:
         """compiling: whether steps are compiled where all the updates together pay for that."""
+        self.peers = peers
         self.job, self.recipe, self.execution, self.command = job, recipe, execution, command
         self.folder, self.root = folder, root
         self.partial = partial_path(folder, job)
@@ -146,42 +137,67 @@ class Training:
         self.source = source(job, recipe, self.learner, execution, root)
         self.optimizer = torch.optim.Adam(self.learner.parameters(), lr=0.0)
         self.population: es.Population | None = None
-        if isinstance(recipe.engine, ES):
-            longest = max(schedule.phase_starts(recipe), key=lambda u: u.lifetimes * u.lifetime)
-            tried = self.source.objective(longest, 0, largest=True)
-            self.population = es.prepare(
-                self.learner.train(), tried, recipe.engine, job.learner.name
-            )
-        elif compiling:
-            self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
+        engine, name = recipe.engine, job.learner.name
+        if isinstance(engine, ES):
+            tried = self._largest_objective()
+            self.population = es.prepare(self.learner.train(), tried, engine, name, peers)
+        else:
+            if engine.micro_batch is not None or peers.count > 1:
+                bptt.check(self._largest_objective(), engine, recipe, peers, name)
+            if compiling:
+                self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.progress = Progress()
         self.latest: dict[str, str] = {}
+
+    def _largest_objective(self) -> Objective:
+        longest = max(schedule.phase_starts(self.recipe), key=lambda u: u.lifetimes * u.lifetime)
+        return self.source.objective(longest, 0, largest=True)
 
     def start_from(self, path: Path) -> None:
         """Begins with the meta-parameters of a finished meta-training."""
         checkpoint = load_checkpoint(path)
         load_meta_parameters(self.learner, checkpoint, path.name)
-        self.progress.begun_by = _provenance(checkpoint)
+        self.progress.begun_by = provenance(checkpoint)
 
     def begin(self, starts: Sequence[Path], progress: bool) -> None:
-        """Continues from where an earlier run of the same stopped, or begins."""
-        self.resume(starts)
+        """Continues from where an earlier run of the same stopped, or begins; all processes with
+        what process 0 has found."""
+        self.peers.agree(self._common())
+        if self.peers.leads:
+            self.resume(starts)
         job = self.job.start
-        if self.progress.steps == 0 and job is not None:
+        if job is not None and self.peers.decided(self.progress.steps == 0):
             made = find_artifact(job, (paths.results() / "checkpoints", self.folder, *starts))
-            if made is None:
+            if self.peers.decided(made is None):
                 where = (self.folder, self.execution, self.root)
                 claim = Claim(artifact_path(self.folder, job))
-                with kept([claim]):
-                    claim.take_or_wait()
-                    made = meta_train(job, *where, progress=progress, command=self.command)
-            self.start_from(made)
+                with kept([claim] if self.peers.leads else []):
+                    if self.peers.leads:
+                        claim.take_or_wait(waiting=self.peers.count == 1)
+                    made = meta_train(
+                        job, *where, progress=progress, command=self.command, peers=self.peers
+                    )
+            if self.peers.leads and made is not None:
+                self.start_from(made)
+        if self.peers.count > 1:
+            how_far = dataclasses.asdict(self.progress)
+            own = checkpoint_bytes(self._tensors(), how_far) if self.peers.leads else b""
+            self._restore(read_checkpoint(self.peers.told(own), "of process 0"), "of process 0")
+
+    def _common(self) -> dict[str, Any]:
+        """What must be the same in all processes."""
+        return {
+            "inputs": {"job": self.job.key, "data": self.source.data_hashes},
+            "versions": versions(),
+            "hardware": device_name(self.execution.device),
+            "threads": self.execution.threads,
+        }
 
     def update(self, step: int) -> float:
         """One meta-update; returns its meta-loss."""
         began = time.perf_counter()
-        seed_globally(derive_seed(self.job.seed, "training noise", step), self.execution.device)
+        self._reseed(step)
         planned = schedule.at(self.recipe, step)
         if planned.fresh_optimizer:
             self.optimizer.state.clear()
@@ -205,11 +221,37 @@ class Training:
         return outcome.loss
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
-        learner = self.learner.train()
+        learner, peers, mark = self.learner.train(), self.peers, self._mark(step)
+        engine = self.recipe.engine
         if self.population is None:
-            return backpropagate(learner, objective)
+            assert not isinstance(engine, ES)
+            return bptt.meta_gradient(
+                *(learner, objective, engine),
+                peers=peers,
+                reseed=lambda index: self._reseed(step, index),
+                mark=mark,
+            )
         noise_seed = derive_seed(self.job.seed, "population", step)
-        return es.meta_gradient(learner, objective, self.population, noise_seed)
+        return es.meta_gradient(
+            *(learner, objective, self.population, noise_seed),
+            peers=peers,
+            reseed=lambda: self._reseed(step),
+            mark=mark,
+        )
+
+    def _reseed(self, *place: int) -> None:
+        """Seeds what a learner may draw in training: of a meta-update, or a piece of one."""
+        seed_globally(derive_seed(self.job.seed, "training noise", *place), self.execution.device)
+
+    def _mark(self, step: int) -> int:
+        """A number that tells whether processes are at the same step with the same
+        meta-parameters."""
+        mark = step
+        if self.peers.count > 1:
+            for parameter in self.learner.parameters():
+                numbers = parameter.detach().cpu().reshape(-1).view(torch.uint8)
+                mark = zlib.crc32(numbers.numpy().tobytes(), mark)
+        return mark
 
     def validate(self) -> None:
         """Scores what no meta-gradient sees."""
@@ -241,17 +283,11 @@ class Training:
         """Writes everything needed to continue, or, at the end, the meta-parameters alone.
         VsmlBenchError where the learner's code is not what was planned."""
         check_code(self.entry, self.job.learner)
-        tensors: dict[str, Tensor] = dict(self.learner.state_dict())
-        if path == self.partial:
-            for name, parameter in self.learner.named_parameters():
-                for moment, tensor in self.optimizer.state[parameter].items():
-                    tensors[f"adam/{moment}/{name}"] = tensor
-            for name, tensor in self.source.carried.items():
-                tensors[f"carried/{name}"] = tensor
+        tensors = self._tensors() if path == self.partial else self.learner.state_dict()
         document = origin(self.job, self.source.data_hashes, self.execution, self.git, self.command)
         how_far = dataclasses.asdict(self.progress)
-        threads = {"threads": self.execution.threads}
-        save_checkpoint(path, tensors, {**document, **how_far, **threads})
+        side_by_side = {"threads": self.execution.threads, "processes": self.peers.count}
+        save_checkpoint(path, tensors, {**document, **how_far, **side_by_side})
 
     def resume(self, besides: Sequence[Path] = ()) -> None:
         """Continues from the last checkpoint, if there is one, else from the finished training of
@@ -274,23 +310,6 @@ class Training:
     def _take_up(self, path: Path, job: Job) -> dict[str, Any]:
         """Loads the state of `job`'s training and returns how it came about."""
         checkpoint = load_checkpoint(path)
-        adam = {n: t for n, t in checkpoint.tensors.items() if n.startswith("adam/")}
-        carried = {n: t for n, t in checkpoint.tensors.items() if n.startswith("carried/")}
-        own = {n: t for n, t in checkpoint.tensors.items() if n not in {*adam, *carried}}
-        load_meta_parameters(
-            self.learner, Checkpoint(own, checkpoint.document, checkpoint.sha256), path.name
-        )
-        for name, parameter in self.learner.named_parameters():
-            moments = {
-                moment: adam[f"adam/{moment}/{name}"].to(
-                    "cpu" if moment == "step" else parameter.device
-                )
-                for moment in ("step", "exp_avg", "exp_avg_sq")
-                if f"adam/{moment}/{name}" in adam
-            }
-            if moments:  # Adam keeps nothing of a parameter that the loss does not depend on
-                self.optimizer.state[parameter] = moments
-        self.source.carried = {n.removeprefix("carried/"): t for n, t in carried.items()}
         document = checkpoint.document
         found = document.get("identity"), document.get("data_hashes")
         if found != (as_plain(job.identity()), self.source.data_hashes):
@@ -298,6 +317,11 @@ class Training:
                 f"{path.name} comes from another meta-training or from other data, so it "
                 "cannot be continued; delete it and meta-train again."
             )
-        names = {each.name for each in dataclasses.fields(Progress)}
-        self.progress = Progress(**{k: v for k, v in document.items() if k in names})
-        return _provenance(checkpoint)
+        self._restore(checkpoint, path.name)
+        return provenance(checkpoint)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return all_tensors(self.learner, self.optimizer, self.source)
+
+    def _restore(self, checkpoint: Checkpoint, where: str) -> None:
+        self.progress = restore(self.learner, self.optimizer, self.source, checkpoint, where)

@@ -127,12 +127,3 @@ class Source(ABC):
     @abstractmethod
     def validate(self) -> Validation:
         """Scores today's meta-parameters."""
-
-
-def backpropagate(learner: Learner, objective: Objective) -> MetaGradient:
-    """Sets `.grad` of every meta-parameter that the meta-loss depends on; the others' stays
-    None."""
-    learner.zero_grad(set_to_none=True)
-    outcome = objective(learner)
-    outcome.loss.backward()
-    return MetaGradient(outcome.loss.item(), outcome.accuracy.item())

@@ -43,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """`meta-train`: make a checkpoint or a tuning record."""
     from vsml_bench import api
+    from vsml_bench.meta_training.peers import Peers
 
     recipe = assignments(options.recipe)
     if options.engine:
@@ -56,5 +57,6 @@ def run(options: argparse.Namespace) -> int:
         progress=not (options.quiet or options.json),
         command=command_line(),
     )
-    print(json.dumps({"path": str(path)}) if options.json else path)
+    if Peers.of_environment().leads:  # the others have made nothing
+        print(json.dumps({"path": str(path)}) if options.json else path)
     return 0
