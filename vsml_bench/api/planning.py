@@ -14,7 +14,7 @@ from vsml_bench.evaluation.runner import (
     CostModel,
 )
 from vsml_bench.plugins import is_place
-from vsml_bench.suites import Suite, find_suite
+from vsml_bench.suites import Suite, find_suite, scaled
 
 
 def plan(
@@ -25,9 +25,10 @@ def plan(
     extra_learners: Sequence[str] = (),
     seeds: Sequence[int] = (),
     overrides: dict[str, Any] | None = None,
+    scale: float = 1.0,
 ) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
-    of = find_suite(suite)
+    of = scaled(find_suite(suite), scale)
     lists = {"splits": splits, "learners": learners, "extra_learners": extra_learners}
     for name, given in lists.items():
         _check_list(name, given, str)
@@ -61,9 +62,9 @@ def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
     return [own.get(name, name) for name in names]
 
 
-def results_folder(suite: str, out: Path | str | None) -> Path:
+def results_folder(suite: str, out: Path | str | None, scale: float = 1.0) -> Path:
     """Where a run of the suite stores its results."""
-    name = find_suite(suite).name
+    name = scaled(find_suite(suite), scale).name
     return paths.given(out) or Path("runs") / name
 
 

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from vsml_bench.evaluation.prices import prices
 
     plans = api.plan(options.suite, **selection(options))
-    own = api.results_folder(options.suite, None)
+    own = api.results_folder(options.suite, None, options.scale)
     folders = (own / "checkpoints", *api.made_before(options.suite))
     root = datasets.data_root(options.data_root)
     found = prices(plans, api.cost_model(options.suite), folders, root)
