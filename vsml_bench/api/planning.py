@@ -9,6 +9,8 @@ from typing import Any
 from vsml_bench import cards, paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
+from vsml_bench.evaluation.makespan import Speeds
+from vsml_bench.evaluation.makespan import speeds as speeds_of
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
 from vsml_bench.evaluation.runner import (
     CostModel,
@@ -82,3 +84,16 @@ def cost_model(suite: str) -> CostModel:
     for folder in (paths.results() / name, Path("runs") / name):
         cells += load_cells(folder / "cells")[0]
     return CostModel(cells)
+
+
+def speeds(suite: str, gpu: str = "", scale: float = 1.0) -> tuple[Speeds, set[str]]:
+    """How quick workers are, for `makespan`, and the keys of the user's own finished cells.
+
+    gpu: part of the name of a GPU that there are published cells of; "" is a thread of a CPU.
+    """
+    own = load_cells(results_folder(suite, None, scale) / "cells")[0]
+    published = [
+        cell for folder in sorted(paths.results().glob("*/cells")) for cell in load_cells(folder)[0]
+    ]
+    done = {cell.key for cell in own if cell.status == "ok"}
+    return speeds_of(cost_model(suite), own, published, gpu), done
