@@ -100,6 +100,9 @@ format: .venv/.installed ## format the code and fix what the linter can fix
 speed: .venv/.installed ## measure speed beside the references, into results/speed (10 minutes)
 	@.venv/bin/python -m benchmarks.speed
 
+scale: .venv/.installed ## measure what an engine costs per task, into results/scale (5 minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
+
 growth: .venv/.installed ## measure how time and memory grow with sizes, into results/speed
 	@.venv/bin/python -m benchmarks.growth
 
