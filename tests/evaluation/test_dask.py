@@ -135,7 +135,7 @@ def begins(what):
 
 class Trained(Base):
     variants = {"trained": Config("")}
-    recipe = Recipe((Phase(4, 10, 0.1),), lifetimes=7, validation_lifetimes=2, checkpoint_every=1)
+    recipe = Recipe((Phase(3, 10, 0.1),), lifetimes=7, validation_lifetimes=2, checkpoint_every=1)
 
     def __init__(self, config):
         super().__init__(config)
@@ -207,7 +207,7 @@ def test_workers_die_in_a_cell_and_in_a_meta_training(
         worker.kill()
     thread.join()
     assert len(begun(log, "cell")) == 2
-    # Of the four updates two were in the checkpoint, and nobody reached a third one of his own.
+    # Of three updates one or two were in the checkpoint: nobody else makes three of his own.
     assert len(begun(log, "update")) == 1
     cells = sorted(path.name for path in (out / "cells").iterdir())
     assert len(cells) == 6 and len(reports[0].cells) == 6 and not reports[0].failed

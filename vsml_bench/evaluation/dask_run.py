@@ -120,9 +120,9 @@ class DaskRun:
     def _submit(self, n: int, known: bool = False, workers: Sequence[str] = ()) -> None:
         from distributed import Future
 
-        from vsml_bench.evaluation.dask_worker import perform
+        from vsml_bench.evaluation.dask_worker import AGAIN, perform
 
-        key = self.keys[n] + (f"~{self._sent[n]}" if self._sent[n] else "")
+        key = self.keys[n] + (f"{AGAIN}{self._sent[n]}" if self._sent[n] else "")
         self._by_key[key] = n
         if known:
             future: Future[bytes] = Future(key, self.client)
@@ -231,8 +231,6 @@ class DaskRun:
         folder = _folder(self.tasks[n])
         for name, data in reply.files.items():
             write_atomically(folder / Path(name).name, data)
-        for path in folder.glob(f".{reply.result.stem}.partial*"):
-            path.unlink(missing_ok=True)
         (folder / f"{reply.result.stem}.partial.safetensors").unlink(missing_ok=True)
         return folder / reply.result.name
 
@@ -262,10 +260,11 @@ class DaskRun:
 
     def _save_begun(self, n: int) -> None:
         """Keeps the checkpoint of a meta-training under way."""
-        from vsml_bench.evaluation.dask_worker import BEGUN
+        from vsml_bench.evaluation.dask_worker import BEGUN, place_of
 
         if n in self.open:
-            for name, data in (self.client.get_metadata([self.futures[n].key, BEGUN], {})).items():
+            found = self.client.get_metadata(place_of(self.keys[n], BEGUN), {})
+            for name, data in found.items():
                 if name.endswith(".partial.safetensors"):
                     write_atomically(_folder(self.tasks[n]) / Path(name).name, data)
 

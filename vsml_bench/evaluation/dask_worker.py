@@ -33,6 +33,8 @@ PARTIAL = "*.partial.safetensors"
 """Of unfinished meta-trainings."""
 TOLD_EVERY = 1.0
 """Seconds between two words on how far a task is."""
+AGAIN = "~"
+"""Stands in the key of a task that was sent before, in front of how often."""
 REPLY, BEGUN = "reply", "begun"
 """Under a task's key the scheduler keeps these of a meta-training: the outcome, and the last
 checkpoint with its name. They outlive the worker."""
@@ -193,9 +195,15 @@ def _wanted(worker: Any, key: str) -> bool:
     return found is not None and found.state != "cancelled"
 
 
+def place_of(key: str, what: str) -> list[str]:
+    """Where the scheduler keeps something of a task, however often it was tried."""
+    return [key.partition(AGAIN)[0], what]
+
+
 def _keep(worker: Any, key: str, what: str, value: Any) -> None:
-    sync(worker.loop, worker.scheduler.set_metadata, keys=[key, what], value=value)
+    sync(worker.loop, worker.scheduler.set_metadata, keys=place_of(key, what), value=value)
 
 
 def _kept(worker: Any, key: str, what: str) -> Any:
-    return sync(worker.loop, worker.scheduler.get_metadata, keys=[key, what], default=None)
+    where = place_of(key, what)
+    return sync(worker.loop, worker.scheduler.get_metadata, keys=where, default=None)
