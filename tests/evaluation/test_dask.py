@@ -23,6 +23,7 @@ from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation import dask_worker
 from vsml_bench.evaluation.dask_cluster import Tls, check_reach, check_versions
 from vsml_bench.evaluation.dask_executor import DaskExecutor
+from vsml_bench.evaluation.processes import start_server
 from vsml_bench.evaluation.tasks import Failure, Task
 
 Report = Callable[[float], None]
@@ -34,6 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setattr(cards, "_ask", ask)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("VSML_BENCH_DATA", str(tmp_path_factory.mktemp("no-data-here")))
+        start_server()  # which ends with the thread that began it
         with two_workers(tmp_path_factory.mktemp("workers")) as found:
             yield found
 

@@ -118,14 +118,12 @@ class DaskRun:
         return [self._numbers[k] for k in self.tasks[n].after if k in self._numbers]
 
     def _submit(self, n: int, known: bool = False, workers: Sequence[str] = ()) -> None:
-        from distributed import Future
-
         from vsml_bench.evaluation.dask_worker import AGAIN, perform
 
         key = self.keys[n] + (f"{AGAIN}{self._sent[n]}" if self._sent[n] else "")
         self._by_key[key] = n
         if known:
-            future: Future[bytes] = Future(key, self.client)
+            future: Future[bytes] = self.client.get_dataset(self._name(n))
         else:
             task = replace(self.tasks[n], what=None, needs=(), after=())
             given = [self._file(path) for path in self.tasks[n].needs]
