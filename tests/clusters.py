@@ -46,8 +46,13 @@ def two_workers(folder: Path) -> Iterator[Cluster]:
     with contextlib.ExitStack() as ends:
 
         def start(*arguments: str) -> subprocess.Popen[bytes]:
-            silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = subprocess.Popen([*dask, *arguments], env=environment, cwd=folder, **silent)
+            process = subprocess.Popen(
+                [*dask, *arguments],
+                env=environment,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             ends.callback(_end, process)
             return process
 
