@@ -24,11 +24,13 @@ from random import Random
 from tabulate import tabulate
 
 from tests.clusters import Cluster, two_workers
-from tools.torture import LIMIT, MARK, _marked
+from tools.torture import MARK, _marked
 from tools.torture_commands import SUITE, files, records, torn
 from vsml_bench import api
 
 RUN = ("run", "--quiet", "--device", "cpu", "--suite")
+LIMIT = 150.0
+"""Seconds after which a run hangs."""
 DRIVERS = 0.2
 """Share of the kills that hit the driver."""
 
@@ -100,7 +102,9 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
         began = time.monotonic()
         while driver.poll() is None:
             if time.monotonic() - began > LIMIT:
-                driver.kill()
+                driver.send_signal(signal.SIGABRT)  # so that it says where it was
+                driver.wait()
+                break
             time.sleep(random.uniform(0.2, 3.0))
             if done.workers + done.drivers >= kills or driver.poll() is not None:
                 continue
@@ -139,10 +143,9 @@ def _drive(cluster: Cluster, suite: Path, folder: Path, mark: str) -> subprocess
     command = [sys.executable, "-m", "vsml_bench", *RUN, str(suite), "--out", str(folder)]
     return subprocess.Popen(
         [*command, "--executor", f"dask:{cluster.address}"],
-        env={**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, MARK: mark, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
 
 

@@ -307,6 +307,10 @@ def test_who_can_be_reached_needs_tls() -> None:
         (["--executor", "dask:192.0.2.1:8786"], "can be reached from other machines"),
         (["--executor", "spark"], "expected local, dask or dask:HOST:PORT"),
         (["--executor", "dask", "--tls-cert", "a.pem"], "go together"),
+        (
+            ["--executor", "dask", "--tls-cert", "a", "--tls-key", "b", "--tls-ca", "c"],
+            "TLS: there is no file",
+        ),
         (["--insecure"], "are for --executor dask"),
         (["--shard", "4/3"], "--shard: expected a number from 1"),
         (["--shard", "x"], "expected two numbers as in 3/20"),
@@ -326,8 +330,3 @@ def test_without_the_package_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "distributed", None)
     done = call("run", "--suite", "smoke", "--learner", "chance", "--executor", "dask")
     assert "install vsml-bench[dask]" in refusal(done)
-
-
-def test_tls_files_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(VsmlBenchError, match=r"there is no file .*a\.pem"):
-        Tls(tmp_path / "a.pem", tmp_path / "b.pem", tmp_path / "c.pem").security()

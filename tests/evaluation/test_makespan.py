@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.evaluation.test_executors import breaks, fine
+from tests.harness import call, refusal
+from vsml_bench import paths
 from vsml_bench.evaluation.executors import LocalExecutor
 from vsml_bench.evaluation.makespan import longest_chain, makespan
-from vsml_bench.evaluation.tasks import Elsewhere, Failure, Task, chains
+from vsml_bench.evaluation.tasks import Failure, Task, chains
 
 
 def work(key: str, hours: float, *after: str) -> Task:
@@ -38,6 +44,29 @@ def test_hours_of_so_many_workers() -> None:
     assert makespan([], 3).hours == 0.0
 
 
+def test_the_plan_says_what_so_many_workers_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the times of published cells: VSML's on a GPU are a hundredth of those on a CPU."""
+    (tmp_path / "precision").mkdir()
+    (tmp_path / "precision/cells").symlink_to(paths.results() / "precision/cells")
+    monkeypatch.setattr(paths, "results", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    command = ["plan", "--suite", "smoke", "--learner", "vsml", "--workers", "1,2,64"]
+    cpu, gpu = call(*command, "--json").json, call(*command, "--gpu", "h200", "--json").json
+    assert [each["workers"] for each in cpu["makespans"]] == [1, 2, 64]
+    hours = [each["hours"] for each in cpu["makespans"]]
+    assert hours[0] > hours[1] >= hours[2]
+    # two splits and two seeds, which share a meta-training each
+    assert (cpu["tasks"], cpu["unknown"], len(cpu["chain"])) == (6, 0, 2)
+    assert hours[2] == pytest.approx(sum(task["seconds"] for task in cpu["chain"]) / 3600)
+    assert gpu["device"].startswith("NVIDIA H200") and gpu["makespans"][0]["hours"] < hours[0]
+    assert "Longest chain" in call(*command).out
+    assert "NVIDIA H200" in refusal(call(*command, "--gpu", "h2000"))
+    assert "expected at least 1" in refusal(call("plan", "--suite", "smoke", "--workers", "0"))
+    assert "as in 1,8,64" in refusal(call("plan", "--suite", "smoke", "--workers", "many"))
+
+
 def test_what_waits_is_begun_after_what_it_waits_for_or_not_at_all() -> None:
     def task(function: object, key: str, *after: str) -> Task:
         name = getattr(function, "__name__", "")
@@ -57,4 +86,3 @@ def test_what_waits_is_begun_after_what_it_waits_for_or_not_at_all() -> None:
     assert results == dict.fromkeys(("first", "second", "third"), failure)
     order = [what for what, _ in found]
     assert order.index("other") < order.index("last")
-    assert not isinstance(failure, Elsewhere)

@@ -133,6 +133,8 @@ def check_versions(client: Client) -> None:
     from vsml_bench.evaluation.dask_worker import differing, here
 
     for worker, found in client.run(here, on_error="return").items():
+        if isinstance(found, OSError):
+            continue  # it has just died; who takes its place is asked before each task
         if isinstance(found, Exception):
             wrong = f"no vsml-bench that works ({type(found).__name__}: {found})"
         else:

@@ -44,7 +44,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers as in 1,8,64, found '{text}'") from None
 
 
 def _simulate(options: argparse.Namespace, plans: list[Plan], folders: Sequence[Path]) -> int:
