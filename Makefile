@@ -15,7 +15,7 @@ WITH_PINS = -c constraints.txt
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install reference leaderboard site test smoke lint format readme lock clean
-.PHONY: fuzz torture speed growth gpu profile asv asv-compare asv-pages
+.PHONY: fuzz torture torture-dask scale speed growth gpu profile asv asv-compare asv-pages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ test: .venv/.installed ## run the tests (TESTS=tests/data for some of them)
 smoke: .venv/.installed ## run the smoke suite from nothing to a board
 	@$(call run_and_show,smoke --policy always,smoke)
 
+torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times (20 minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m tools.torture_dask
+
 fuzz: .venv/.installed ## give 2,000 malformed inputs to the command line, print how it answers
 	@OMP_NUM_THREADS=1 .venv/bin/python -m tools.fuzz
 
@@ -96,6 +99,9 @@ format: .venv/.installed ## format the code and fix what the linter can fix
 
 speed: .venv/.installed ## measure speed beside the references, into results/speed (10 minutes)
 	@.venv/bin/python -m benchmarks.speed
+
+scale: .venv/.installed ## measure what an engine costs per task, into results/scale (5 minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.scale
 
 growth: .venv/.installed ## measure how time and memory grow with sizes, into results/speed
 	@.venv/bin/python -m benchmarks.growth

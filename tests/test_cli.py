@@ -154,7 +154,7 @@ def test_plan(finished: Finished) -> None:
 
 def test_a_run_shows_progress(finished: Finished) -> None:
     """Unless --quiet or --json: the other runs in these tests assert their silence."""
-    assert "cells: 100%" in finished.run.err and "meta-training: 100%" in finished.run.err
+    assert "run: 100%" in finished.run.err and "14 of 14" in finished.run.err
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def test_one_of_each_makes_a_board(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["titles"]) == 2 and found["titles"][1] == "cells"
+    assert len(found["titles"]) == 2 and found["titles"][1] == "run"
     (right,) = found["right"]
     assert 0 < right < 2 * 7 and found["same"] == [True]
     assert found["lines"] == f"idea late_accuracy {right}\n"

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from vsml_bench.api.budgets import Spending
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
+    from vsml_bench.evaluation.makespan import Makespan
     from vsml_bench.evaluation.plan import Plan
     from vsml_bench.evaluation.prices import Price
     from vsml_bench.evaluation.runner import RunReport
+    from vsml_bench.evaluation.tasks import Task
 
 
 def progress_bar(total: float, title: str, shown: bool, **options: Any) -> tqdm[Any]:
@@ -154,6 +156,41 @@ def spending(found: Spending, as_json: bool) -> None:
         print(f"Left out, some or all of {learner}: {reason}")
     for command in found.commands:
         print(f"  {command}")
+
+
+def makespans(
+    found: Sequence[Makespan],
+    chain: Sequence[Task],
+    tasks: int,
+    unknown: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Prints what `plan --workers` has found.
+
+    chain: the longest. tasks: all of them; unknown: those that nothing is known of.
+    """
+    hours = sum(task.expected_seconds for task in chain) / 3600
+    if as_json:
+        links = [{"task": task.what, "seconds": task.expected_seconds} for task in chain]
+        told = {"tasks": tasks, "unknown": unknown, "device": device, "chain": links}
+        print(json.dumps({"makespans": [as_plain(each) for each in found], **told}, indent=2))
+        return
+    table = [
+        {
+            "workers": each.workers,
+            "hours": f"{each.hours:.3g}",
+            "worker hours": f"{each.worker_hours:.3g}",
+            "busy": f"{each.busy:.0%}",
+        }
+        for each in found
+    ]
+    print(tabulate(table, headers="keys"))
+    names = ", then ".join(str(task.what) for task in chain)
+    print(f"\nTasks: {tasks}. Longest chain: {hours:.3g} hours ({names or 'none'}).")
+    print(f"Times are of {device}.")
+    if unknown:
+        print(f"Nothing like {unknown} of the tasks was measured, so it takes longer than this.")
 
 
 def _total(seconds: Sequence[float | None], unit: float, name: str, partly: bool) -> str:

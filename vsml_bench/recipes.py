@@ -169,6 +169,19 @@ class Recipe:
             p.steps * p.lifetime * (p.lifetimes or self.lifetimes) for p in self.phases
         )
 
+    def scaled(self, scale: float) -> Recipe:
+        """The same with fewer meta-updates, pairs of a population and lifetimes of validation, at
+        least one of each."""
+        engine = self.engine
+        if isinstance(engine, ES):
+            engine = dataclasses.replace(engine, pairs=_part(engine.pairs, scale))
+        return dataclasses.replace(
+            self,
+            phases=tuple(dataclasses.replace(p, steps=_part(p.steps, scale)) for p in self.phases),
+            engine=engine,
+            validation_lifetimes=_part(self.validation_lifetimes, scale),
+        )
+
     def of_episodes(self, examples: int) -> Recipe:
         """The same with few-shot episodes of so many examples for lifetimes."""
         phases = (dataclasses.replace(p, lifetime=examples, classes=None) for p in self.phases)
@@ -220,6 +233,11 @@ class TuningGrid:
     lifetimes: int = 8
     steps: int = 2000
 
+    def scaled(self, scale: float) -> TuningGrid:
+        """The same values, tried on less."""
+        lifetimes, steps = _part(self.lifetimes, scale), _part(self.steps, scale)
+        return dataclasses.replace(self, lifetimes=lifetimes, steps=steps)
+
 
 @dataclass(frozen=True)
 class NoConfig:
@@ -230,6 +248,10 @@ WITHOUT_EFFECT = frozenset(
     {"checkpoint_every", "validate_every", "validation_lifetimes", "chunk_mib"}
 )
 """Fields of a recipe and of its engine that change no meta-parameter."""
+
+
+def _part(number: int, scale: float) -> int:
+    return max(1, round(number * scale))
 
 
 def _engine(given: Any, where: str) -> Engine:

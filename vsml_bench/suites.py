@@ -21,6 +21,11 @@ from vsml_bench import config, paths
 from vsml_bench.errors import VsmlBenchError, check_path_name, closest, costs_itself
 from vsml_bench.sides import TaskDistribution, find_side, read, read_tasks
 
+SCALED = "-scaled-"
+"""Stands in the name of a suite with less than its budgets, before the factor."""
+LEAST_LIFETIMES, LEAST_STEPS = 2, 10
+"""Of a meta-test whose budget is scaled."""
+
 Relation: TypeAlias = Literal[
     "same_tasks",
     "unseen_tasks",
@@ -99,6 +104,8 @@ class Suite:
     """Whose tables its board has besides; none by default."""
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Learner -> fields of its `Recipe` that this suite overrides."""
+    scale: float = 1.0
+    """What meta-training and tuning budgets are multiplied with. No file says it, see `scaled`."""
 
 
 def split_names() -> list[str]:
@@ -164,6 +171,23 @@ def find_suite(reference: str | os.PathLike[str]) -> Suite:
     )
 
 
+def scaled(suite: Suite, scale: float) -> Suite:
+    """The suite with its budgets multiplied, to see that a long run would work: meta-updates, pairs
+    of a population, tuning and the meta-test, each with a little left. It has a name of its own,
+    and its cells have keys of their own, so that they are on no other board."""
+    if scale == 1.0:
+        return suite
+    if not 0 < scale < 1:
+        raise VsmlBenchError(f"--scale: expected more than 0 and at most 1, found {scale:g}.")
+    return replace(
+        suite,
+        name=f"{suite.name}{SCALED}{scale:g}",
+        lifetimes=max(min(suite.lifetimes, LEAST_LIFETIMES), round(suite.lifetimes * scale)),
+        steps=max(min(suite.steps, LEAST_STEPS), round(suite.steps * scale)),
+        scale=scale,
+    )
+
+
 def splits_of(suite: Suite, only: Iterable[str] = ()) -> list[Split]:
     """The suite's splits, each once, or those of them that `only` gives the names or paths of.
 
@@ -193,6 +217,8 @@ def _named(name: str, path: Path) -> dict[str, Any]:
     values = read(path)
     if "name" in values:
         raise VsmlBenchError(f"{path.name}: name: it is called after its file; leave this out.")
+    if "scale" in values:
+        raise VsmlBenchError(f"{path.name}: scale: it is an option of commands; leave this out.")
     return {"name": name, **values}
 
 

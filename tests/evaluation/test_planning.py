@@ -12,7 +12,7 @@ import pytest
 from tests.harness import LEARNER, call, cards_in, refusal, write, write_split, write_suite
 from vsml_bench import api, cards, paths
 from vsml_bench.cards import Card
-from vsml_bench.errors import VsmlBenchError
+from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.verification import jobs_of
@@ -215,11 +215,14 @@ def looked_at(plans: list[Plan]) -> dict[tuple[str, str], str]:
     by_split: dict[str, list[Plan]] = {}
     for plan in plans:
         by_split.setdefault(plan.split.name, []).append(plan)
-    return {
-        (split, learner): reason
-        for split, of in by_split.items()
-        for learner, reason in inspect(tuple(of), setting, lambda share: None).items()
-    }
+    reasons = {}
+    for split, of in by_split.items():
+        try:
+            found = inspect(tuple(of), setting, lambda share: None)
+        except UnavailableError as error:
+            found = {plan.learner: str(error) for plan in of}
+        reasons.update({(split, learner): reason for learner, reason in found.items()})
+    return reasons
 
 
 def test_a_learner_that_cannot_take_the_examples_is_unavailable(tmp_path: Path, mine: Path) -> None:

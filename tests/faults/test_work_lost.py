@@ -29,8 +29,7 @@ from tests.harness import LEARNER, call, write, write_suite
 from vsml_bench import api, cards, paths
 from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.runner import RunReport
-from vsml_bench.evaluation.sharing import Elsewhere
-from vsml_bench.evaluation.tasks import Task
+from vsml_bench.evaluation.tasks import Elsewhere, Task
 from vsml_bench.meta_training.checkpoint import load_checkpoint, save_checkpoint
 from vsml_bench.owners import new_temporary_folder
 from vsml_bench.vsml.fast import library

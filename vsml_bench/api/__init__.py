@@ -7,7 +7,7 @@ no PyTorch.
 from vsml_bench.api.boards import board, leaderboard, stored_board
 from vsml_bench.api.comparing import compare, compared, curves
 from vsml_bench.api.learners import check, check_all, list_learners
-from vsml_bench.api.planning import cost_model, made_before, plan, results_folder
+from vsml_bench.api.planning import cost_model, made_before, plan, results_folder, speeds
 from vsml_bench.api.running import run
 from vsml_bench.api.training import meta_train, meta_training_job
 
@@ -27,5 +27,6 @@ __all__ = [
     "plan",
     "results_folder",
     "run",
+    "speeds",
     "stored_board",
 ]

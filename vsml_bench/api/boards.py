@@ -14,7 +14,7 @@ from vsml_bench.cards import Card
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
 from vsml_bench.protocols.protocol import protocol_of
-from vsml_bench.suites import Suite, find_suite
+from vsml_bench.suites import Suite, find_suite, scaled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,14 +42,17 @@ def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Boa
     if importlib.util.find_spec("torch") is None:
         selection.pop("overrides", None)
         return stored_board(suite, folder, **selection)
-    return _board(find_suite(suite), _stored(suite, folder), plan(suite, **selection))
+    scale = selection.get("scale", 1.0)
+    of = scaled(find_suite(suite), scale)
+    return _board(of, _stored(suite, folder, scale), plan(suite, **selection))
 
 
 def stored_board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:
     """The board of stored cells, which needs nothing else: the newest cards in them stand for the
     learners. selection: as in `board`, but for `overrides`."""
-    of = find_suite(suite)
-    stored = _stored(suite, folder)
+    scale = selection.pop("scale", 1.0)
+    of = scaled(find_suite(suite), scale)
+    stored = _stored(suite, folder, scale)
     cells = [*stored.own, *stored.published]
     chosen = Selection(**selection)
     known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
@@ -69,10 +72,10 @@ class _Stored:
     problems: list[Problem]
 
 
-def _stored(suite: str, folder: Path | str | None) -> _Stored:
+def _stored(suite: str, folder: Path | str | None, scale: float) -> _Stored:
     """The user's own cells and, where no folder is named, the published ones."""
-    own, problems = load_cells(results_folder(suite, folder) / "cells")
-    if folder is not None:
+    own, problems = load_cells(results_folder(suite, folder, scale) / "cells")
+    if folder is not None or scale != 1.0:
         return _Stored(own, [], problems)
     published, damaged = load_cells(paths.results() / find_suite(suite).name / "cells")
     return _Stored(own, published, problems if own else [*problems, *damaged])

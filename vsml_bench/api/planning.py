@@ -9,12 +9,14 @@ from typing import Any
 from vsml_bench import cards, paths
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells
+from vsml_bench.evaluation.makespan import Speeds
+from vsml_bench.evaluation.makespan import speeds as speeds_of
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
 from vsml_bench.evaluation.runner import (
     CostModel,
 )
 from vsml_bench.plugins import is_place
-from vsml_bench.suites import Suite, find_suite
+from vsml_bench.suites import Suite, find_suite, scaled
 
 
 def plan(
@@ -25,9 +27,10 @@ def plan(
     extra_learners: Sequence[str] = (),
     seeds: Sequence[int] = (),
     overrides: dict[str, Any] | None = None,
+    scale: float = 1.0,
 ) -> list[Plan]:
     """The cells that `run` would run with the same arguments."""
-    of = find_suite(suite)
+    of = scaled(find_suite(suite), scale)
     lists = {"splits": splits, "learners": learners, "extra_learners": extra_learners}
     for name, given in lists.items():
         _check_list(name, given, str)
@@ -61,9 +64,9 @@ def _places(names: Sequence[str], suite: Suite) -> Sequence[str]:
     return [own.get(name, name) for name in names]
 
 
-def results_folder(suite: str, out: Path | str | None) -> Path:
+def results_folder(suite: str, out: Path | str | None, scale: float = 1.0) -> Path:
     """Where a run of the suite stores its results."""
-    name = find_suite(suite).name
+    name = scaled(find_suite(suite), scale).name
     return paths.given(out) or Path("runs") / name
 
 
@@ -81,3 +84,16 @@ def cost_model(suite: str) -> CostModel:
     for folder in (paths.results() / name, Path("runs") / name):
         cells += load_cells(folder / "cells")[0]
     return CostModel(cells)
+
+
+def speeds(suite: str, gpu: str = "", scale: float = 1.0) -> tuple[Speeds, set[str]]:
+    """How quick workers are, for `makespan`, and the keys of the user's own finished cells.
+
+    gpu: part of the name of a GPU that there are published cells of; "" is a thread of a CPU.
+    """
+    own = load_cells(results_folder(suite, None, scale) / "cells")[0]
+    published = [
+        cell for folder in sorted(paths.results().glob("*/cells")) for cell in load_cells(folder)[0]
+    ]
+    done = {cell.key for cell in own if cell.status == "ok"}
+    return speeds_of(cost_model(suite), own, published, gpu), done

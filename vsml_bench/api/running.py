@@ -15,6 +15,7 @@ from vsml_bench.evaluation.runner import (
     RunReport,
     run_cells,
 )
+from vsml_bench.evaluation.sharing import shard_of
 
 
 def run(
@@ -29,6 +30,8 @@ def run(
     progress: bool = True,
     command: str = "",
     executor: Executor | None = None,
+    shard: tuple[int, int] = (1, 1),
+    scale: float = 1.0,
     **selection: Any,
 ) -> RunReport:
     """Runs a suite's cells and stores them in `out` (default `runs/<suite>`).
@@ -37,7 +40,8 @@ def run(
     the suite's own, names or `path/to/file.py:ClassName`; `extra_learners`: run these as well.
     `overrides`: configuration fields of the learners that run. precision: of the meta-tests,
     "float32" or "bfloat16" (mixed). policy: see `RunOptions`. executor: who does the work, instead
-    of `jobs` processes of this machine.
+    of `jobs` processes of this machine. shard: (3, 20) takes the third of twenty parts of the
+    cells, the same whatever is done already. scale: of all budgets, see `suites.scaled`.
     Raises VsmlBenchError for bad input, before anything is run.
     """
     if executor is None:
@@ -46,7 +50,7 @@ def run(
             start_server()  # while the plan is made
     published, *besides = made_before(suite)
     options = RunOptions(
-        folder=results_folder(suite, out),
+        folder=results_folder(suite, out, scale),
         published=published,
         besides=tuple(besides),
         root=paths.given(data_root),
@@ -56,4 +60,8 @@ def run(
         executor=executor,
         command=command,
     )
-    return run_cells(plan(suite, **selection), options, cost_model(suite))
+    plans = shard_of(plan(suite, scale=scale, **selection), *shard)
+    try:
+        return run_cells(plans, options, cost_model(suite))
+    finally:
+        executor.close()

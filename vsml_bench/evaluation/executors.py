@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.processes import Child, machine_memory, start_server
-from vsml_bench.evaluation.tasks import Failure, Task
+from vsml_bench.evaluation.tasks import Elsewhere, Failure, Task, chains
 from vsml_bench.owners import temporary_folder
 from vsml_bench.printing import progress_bar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 POLL_SECONDS = 0.5
 MEMORY_SHARE = 0.9
@@ -23,12 +25,19 @@ MEMORY_SHARE = 0.9
 class Executor(ABC):
     """A way to get tasks done."""
 
+    shares_folders = True
+    """Whether tasks see the folders that this process sees."""
+
     @abstractmethod
     def run(self, tasks: Sequence[Task], title: str) -> Iterator[tuple[Any, Any]]:
-        """Yields each task's `what` with its result, or with a `Failure`, as they finish.
+        """Yields each task's `what` with its result, or with a `Failure`, as they finish. The
+        order among tasks is that of `Task.after`, and otherwise free.
 
         title: of the progress bar; "" shows none.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Gives back what it holds, when no more tasks will come. Most hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -51,34 +60,43 @@ class LocalExecutor(Executor):
         """See `Executor.run`."""
         if not tasks:
             return
-        tasks = sorted(tasks, key=lambda task: -task.expected_seconds)
+        length = chains(tasks)
+        tasks = [tasks[n] for n in sorted(range(len(tasks)), key=lambda n: -length[n])]
         context = start_server()
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
-        bar = progress_bar(
-            total,
-            title,
-            self.progress and bool(title),
-            smoothing=0,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-        )
+        bar = work_bar(total, title, self.progress)
         workers = min(self.jobs or usable_cores(), len(tasks))
         memory = self.memory or int(MEMORY_SHARE * machine_memory() / workers)
-        waiting = deque(enumerate(tasks))
+        waiting = list(enumerate(tasks))
+        undone = {task.key for task in tasks if task.key}
+        without: dict[str, Failure | Elsewhere] = {}
         running: list[Child] = []
         with bar, temporary_folder() as folder:
             try:
                 while waiting or running:
-                    while waiting and len(running) < workers:
-                        index, task = waiting.popleft()
-                        running.append(Child(task, index, shares, folder, memory, context))
-                    wait([source for child in running for source in child.sources], POLL_SECONDS)
+                    for index, task in list(waiting):
+                        lacking = next((without[k] for k in task.after if k in without), None)
+                        if lacking is not None:
+                            waiting.remove((index, task))
+                            without[task.key], shares[index] = lacking, 1.0
+                            yield task.what, lacking
+                        elif len(running) < workers and undone.isdisjoint(task.after):
+                            waiting.remove((index, task))
+                            child = Child(task, index, shares, folder, memory, context)
+                            running.append(child)
+                    if running:
+                        sources = [source for child in running for source in child.sources]
+                        wait(sources, POLL_SECONDS)
                     for child in list(running):
                         result = child.result()
                         if result is not Child.WORKING:
                             child.end()
                             running.remove(child)
                             shares[child.index] = 1.0
+                            undone.discard(child.task.key)
+                            if child.task.key and isinstance(result, Failure | Elsewhere):
+                                without[child.task.key] = result
                             yield child.task.what, result
                     finished = f"{len(tasks) - len(waiting) - len(running)} of {len(tasks)}"
                     bar.set_postfix_str(finished, refresh=False)
@@ -90,6 +108,17 @@ class LocalExecutor(Executor):
             finally:
                 for child in running:
                     child.end()
+
+
+def work_bar(total: float, title: str, shown: bool) -> tqdm[Any]:
+    """A bar for so many expected seconds of work; a title of "" shows none."""
+    return progress_bar(
+        total,
+        title,
+        shown and bool(title),
+        smoothing=0,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+    )
 
 
 def run_apart(

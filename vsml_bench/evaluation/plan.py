@@ -25,7 +25,7 @@ from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.studies import studies
-from vsml_bench.suites import Split, Suite, find_split, splits_of
+from vsml_bench.suites import SCALED, Split, Suite, find_split, splits_of
 
 Place: TypeAlias = tuple[str, str, int]
 """(split, learner, meta-train seed)."""
@@ -60,6 +60,12 @@ class Plan:
     def place(self) -> Place:
         """Where on a board it belongs."""
         return self.split.name, self.learner, self.job.seed
+
+    @property
+    def note(self) -> str:
+        """What a reader of the board must know."""
+        scale = self.suite.partition(SCALED)[2]
+        return f"budgets scaled by {scale}, so that the scores mean nothing" if scale else ""
 
     @property
     def unchanged(self) -> str:
@@ -190,6 +196,8 @@ def plan_job(
     side: the meta-train side; None where the recipe has a source of its own. changes: fields of the
     recipe to change besides those that the suite changes.
     """
+    if card.tuning is not None and suite.scale != 1.0:
+        card = dataclasses.replace(card, tuning=card.tuning.scaled(suite.scale))
     recipe = card.recipe
     if changes and recipe is None:
         raise VsmlBenchError(
@@ -199,6 +207,8 @@ def plan_job(
         own = suite.recipes.get(card.name, {})
         recipe = recipe.changed(own, f"suite '{suite.name}': recipes.{card.name}")
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
+        if suite.scale != 1.0:
+            recipe = recipe.scaled(suite.scale)
         _check_recipe(card, recipe)
     _check_sizes(card, recipe)
     if recipe is not None and recipe.source:

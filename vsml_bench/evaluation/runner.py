@@ -3,7 +3,7 @@ Each finished cell is on disk before the next is waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -14,9 +14,9 @@ from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.evaluation.cell import Cell, cell_path, load_cell, manner, path_of, save_cell
 from vsml_bench.evaluation.executors import Executor, LocalExecutor
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.evaluation.sharing import Elsewhere, share
-from vsml_bench.evaluation.tasks import Failure, Task
-from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
+from vsml_bench.evaluation.sharing import share
+from vsml_bench.evaluation.tasks import Elsewhere, Failure, Task
+from vsml_bench.meta_training.job import Job, artifact_path, find_artifact, partial_path
 from vsml_bench.owners import Claim, sweep
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import check_writable
@@ -27,6 +27,8 @@ RETRIED = frozenset({"crashed", "timeout", "out_of_memory", "unavailable"})
 AUDIT = "vsml_bench.evaluation.audit:test_and_audit"
 START_SECONDS = 2.0
 """Reading data and making streams, about the same for every cell."""
+GUESSED_RATE = 1e-4
+"""Seconds per example of a meta-training."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +170,12 @@ def _reusable(plans: Sequence[Plan], options: RunOptions) -> tuple[RunReport, li
 
 
 def _processor(options: RunOptions) -> str:
-    """Its kind; VsmlBenchError for an unknown device or precision."""
+    """Its kind; VsmlBenchError for an unknown device or precision. "auto" is what this machine has,
+    and other machines have what is asked of them."""
     if (options.device, options.precision) == ("cpu", "float32"):
         return "cpu"
+    if options.device == "cuda" and not options.executor.shares_folders:
+        return "cuda"
     from vsml_bench.execution import choose_device
 
     return choose_device(options.device, options.precision).type
@@ -184,38 +189,33 @@ class _Run:
         self.setting = Setting(
             folders=(options.folder / "checkpoints", options.published, *options.besides),
             root=options.root,
-            device=options.device,
+            device=_processor(options),
             command=options.command,
             git=git_state(),
             precision=options.precision,
         )
 
     def run(self, due: Sequence[Plan]) -> RunReport:
-        """All stages, each one's failures kept as cells."""
-        how = manner(_processor(self.options), self.options.precision)
-        claims = {
-            plan.place: Claim(cell_path(self.options.folder / "cells", plan, plan.key, how))
-            for plan in due
+        """Each meta-training and tuning once, and each cell as soon as it has what it needs;
+        failures are kept as cells."""
+        folder = self.options.folder
+        how = manner(self.setting.device, self.options.precision)
+        # made before anything is looked at, so that what others make meanwhile is noticed
+        of_cells = {
+            plan.place: Claim(cell_path(folder / "cells", plan, plan.key, how)) for plan in due
         }
-        ready = self._make_artifacts(self._inspect(due))
-        tasks = [
-            Task(
-                plan,
-                _test_of(plan),
-                (plan, self.setting),
-                plan.time_limit,
-                self.costs.seconds(plan),
-            )
-            for plan in ready
-        ]
-        for plan, result in share(
-            self.options.executor, tasks, [claims[plan.place] for plan in ready], "cells"
-        ):
+        ready, jobs = self._to_make(self._inspect(due))
+        tasks = [*self._makings(jobs, ready), *(self._testing(plan, jobs) for plan in ready)]
+        claims = [Claim(artifact_path(folder / "checkpoints", job)) for job in jobs.values()]
+        claims += [of_cells[plan.place] for plan in ready]
+        for what, result in share(self.options.executor, tasks, claims, "run"):
+            if isinstance(what, Job):
+                continue  # the cells that wait for it end as it does
             if isinstance(result, Elsewhere):
-                self.report.cells.append(load_cell(claims[plan.place].result))
+                self.report.cells.append(load_cell(of_cells[what.place].result))
                 self.report.reused += 1
             else:
-                self._keep(plan, result)
+                self._keep(what, result)
         return self.report
 
     def _inspect(self, due: Sequence[Plan]) -> list[Plan]:
@@ -224,13 +224,22 @@ class _Run:
         for plan in due:
             by_split.setdefault(plan.split.name, []).append(plan)
         tasks = [
-            Task(name, "inspect", (tuple(plans), self.setting), plans[0].time_limit, 1.0)
+            Task(
+                name,
+                "inspect",
+                (tuple(plans), self.setting),
+                plans[0].time_limit,
+                1.0,
+                needs=self._artifacts(plan.job for plan in plans),
+            )
             for name, plans in by_split.items()
         ]
         reasons: dict[str, dict[str, str]] = {}
         for name, found in self.options.executor.run(tasks, ""):
-            if isinstance(found, Failure):
+            if isinstance(found, Failure) and found.status != "unavailable":
                 raise VsmlBenchError(found.reason)
+            if isinstance(found, Failure):
+                found = dict.fromkeys((plan.learner for plan in by_split[name]), found.reason)
             reasons[name] = found
         for folder in ("cells", "checkpoints"):  # only now, since bad input leaves no trace
             check_writable(self.options.folder / folder)
@@ -243,40 +252,59 @@ class _Run:
                 possible.append(plan)
         return possible
 
-    def _make_artifacts(self, plans: Sequence[Plan]) -> list[Plan]:
-        """Meta-trains and tunes what the cells need and no folder has; returns the cells for which
-        that is done."""
-        jobs = {plan.job.key: plan.job for plan in reversed(plans) if plan.job.makes_artifact}
-        due = {k: job for k, job in jobs.items() if not find_artifact(job, self.setting.folders)}
-        without: dict[str, Failure | None] = {}
-        if self.options.policy == "only-cached":
-            without = dict.fromkeys(due)
-            due = {}
+    def _to_make(self, plans: Sequence[Plan]) -> tuple[list[Plan], dict[str, Job]]:
+        """The cells to run, and the meta-trainings and tunings that they need and no folder has,
+        by their keys, each after the one that it goes on from."""
+        jobs: dict[str, Job] = {}
+        for plan in reversed(plans):
+            if self._lacks(plan.job):
+                for job in (plan.job.start, plan.job):
+                    if job is not None and self._lacks(job):
+                        jobs[job.key] = job
+        if self.options.policy != "only-cached":
+            return list(plans), jobs
+        self.report.missing += [plan for plan in plans if plan.job.key in jobs]
+        return [plan for plan in plans if plan.job.key not in jobs], {}
+
+    def _lacks(self, job: Job) -> bool:
+        return job.makes_artifact and find_artifact(job, self.setting.folders) is None
+
+    def _artifacts(self, jobs: Iterable[Job | None]) -> tuple[Path, ...]:
+        """What is there for these jobs."""
+        found = (find_artifact(job, self.setting.folders) for job in jobs if job is not None)
+        return tuple(dict.fromkeys(path for path in found if path is not None))
+
+    def _makings(self, jobs: Mapping[str, Job], plans: Sequence[Plan]) -> list[Task]:
         stall_limit = max((plan.time_limit for plan in plans), default=None)
-        starts = {job.start.key: job.start for job in due.values() if job.start is not None}
-        for batch in (starts, {k: job for k, job in due.items() if k not in starts}):
-            tasks = [
-                Task(key, "train", (job, self.setting), None, _price(job), stall_limit)
-                for key, job in batch.items()
-                if not find_artifact(job, self.setting.folders)
-            ]
-            claims = [
-                Claim(artifact_path(self.setting.folders[0], batch[task.what])) for task in tasks
-            ]
-            for key, result in share(self.options.executor, tasks, claims, "meta-training"):
-                if isinstance(result, Failure):
-                    without[key] = result
-        ready = []
-        for plan in plans:
-            if plan.job.key not in without:
-                ready.append(plan)
-                continue
-            failure = without[plan.job.key]
-            if failure is None:
-                self.report.missing.append(plan)
-            else:
-                self._keep(plan, failure)
-        return ready
+        made = []
+        for job in jobs.values():
+            begun = partial_path(self.setting.folders[0], job)
+            made.append(
+                Task(
+                    job,
+                    "train",
+                    (job, self.setting),
+                    None,
+                    self.costs.making_seconds(job) or _guess(job),
+                    stall_limit,
+                    key=f"train-{job.key}",
+                    after=_after(job.start, jobs),
+                    needs=(*self._artifacts([job.start]), *([begun] if begun.is_file() else [])),
+                )
+            )
+        return made
+
+    def _testing(self, plan: Plan, jobs: Mapping[str, Job]) -> Task:
+        return Task(
+            plan,
+            _test_of(plan),
+            (plan, self.setting),
+            plan.time_limit,
+            self.costs.seconds(plan),
+            key=f"cell-{plan.key}",
+            after=_after(plan.job, jobs),
+            needs=self._artifacts([plan.job]),
+        )
 
     def _keep(self, plan: Plan, result: Cell | Failure) -> None:
         if isinstance(result, Failure):
@@ -304,5 +332,10 @@ def _test_of(plan: Plan) -> str:
     return AUDIT if card.files or card.package else "test"
 
 
-def _price(job: Job) -> float:
-    return 1.0 + (job.recipe.examples if job.recipe is not None else 0)  # what is tuned comes last
+def _after(job: Job | None, jobs: Mapping[str, Job]) -> tuple[str, ...]:
+    return (f"train-{job.key}",) if job is not None and job.key in jobs else ()
+
+
+def _guess(job: Job) -> float:
+    """Seconds of what was never measured: in the order of what it does, and tuning last."""
+    return START_SECONDS + (GUESSED_RATE * job.recipe.examples if job.recipe is not None else 0.0)

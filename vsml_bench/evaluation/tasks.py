@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
@@ -20,6 +21,11 @@ class Failure:
 
     status: Status
     reason: str
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another run does this piece of work, or has done it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,14 @@ class Task:
     """Seconds without a larger share done: the limit of work whose length nobody knows."""
     echo: bool = False
     """Whether what it prints is shown, on standard error."""
+    key: str = ""
+    """What other tasks, and engines for several machines, know it by; "" where none needs to."""
+    after: tuple[str, ...] = ()
+    """Keys of tasks that it needs the files of. It begins when they have ended well. Where one of
+    them ends as `Failure` or `Elsewhere`, so does this one, without having begun. A key of none of
+    the tasks is of one that is done."""
+    needs: tuple[Path, ...] = ()
+    """Files of this machine that it reads, besides the data."""
 
 
 def function_named(name: str) -> Callable[..., Any]:
@@ -48,6 +62,24 @@ def function_named(name: str) -> Callable[..., Any]:
     module, _, inside = name.rpartition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module or WORKER), inside)
     return found
+
+
+def chains(tasks: Sequence[Task]) -> list[float]:
+    """Seconds of the longest chain of tasks that each one begins, itself included. To start the
+    longest chains first keeps all machines busy for longest."""
+    found: dict[str, float] = {}
+    after: dict[str, list[Task]] = {}
+    for task in tasks:
+        for key in task.after:
+            after.setdefault(key, []).append(task)
+
+    def length(task: Task) -> float:
+        if not task.key or task.key not in found:
+            longest = max(map(length, after.get(task.key, ())), default=0.0) if task.key else 0.0
+            found[task.key] = task.expected_seconds + longest
+        return found[task.key]
+
+    return [length(task) for task in tasks]
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -17,7 +17,7 @@ from vsml_bench.contract.suite import check_learner
 from vsml_bench.data.distributions import check_disjoint, largest
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.data.transforms import check_fits
-from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Provenance, Status
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
@@ -45,19 +45,16 @@ def inspect(
 ) -> dict[str, str]:
     """Why plans, all of one split, cannot be run here, by their learners' names: "" where they can.
 
-    Raises VsmlBenchError for data that the protocol cannot use, for sides that share examples, and
-    for damaged checkpoints and tuning records.
+    Raises UnavailableError where the data are not here, VsmlBenchError for data that the protocol
+    cannot use, for sides that share examples, and for damaged checkpoints and tuning records.
     """
     for job in {plan.job.key: plan.job for plan in plans}.values():
         artifact = find_artifact(job, setting.folders)
         if artifact is not None:
             load_artifact(artifact)
     split, root = plans[0].split, setting.root
-    try:
-        train = EpisodeSampler(largest(split.meta_train), root=root)
-        test = EpisodeSampler(split.meta_test, root=root)
-    except UnavailableError as error:
-        return {plan.learner: str(error) for plan in plans}
+    train = EpisodeSampler(largest(split.meta_train), root=root)
+    test = EpisodeSampler(split.meta_test, root=root)
     for plan in plans:
         plan.protocol.instance().check(test)
         (plan.job.episodes.instance() if plan.job.episodes else Online(1)).check(train)
@@ -208,7 +205,11 @@ def _provenance(
     plan: Plan, setting: Setting, found: Prepared | None = None, scores: Evaluation | None = None
 ) -> Provenance:
     commit, dirty = setting.git
-    device = choose_device(setting.device, setting.precision)
+    try:
+        device = choose_device(setting.device, setting.precision)
+        model, processor = device_name(device), device.type
+    except VsmlBenchError:  # it failed on a machine that has another one
+        device, model, processor = torch.device("cpu"), setting.device, setting.device
     learner = found.learner if found is not None else None
     seconds: dict[str, float] = {}
     if scores is not None:
@@ -231,14 +232,14 @@ def _provenance(
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),
-        device=device_name(device),
+        device=model,
         threads=setting.threads,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         meta_parameters=sum(p.numel() for p in learner.learner.parameters()) if learner else 0,
         state_floats=scores.state_floats if scores is not None else 0,
-        note=learner.note if learner is not None else "",
+        note="; ".join(filter(None, (plan.note, learner.note if learner is not None else ""))),
         created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         precision=setting.precision,
-        processor=device.type,
+        processor=processor,
     )

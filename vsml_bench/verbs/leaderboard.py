@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = find_format(options.format)
     printed = chosen.text(board) if chosen.printed else ""
     # files first: whoever reads the output may stop
-    place = api.results_folder(options.suite, options.results)
+    place = api.results_folder(options.suite, options.results, options.scale)
     forms = formats().values() if options.write else [] if chosen.printed else [chosen]
     for form in forms:
         file = place / f"board.{form.ending}"

@@ -68,6 +68,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", **{**REPEATED, **SEED}, help="(repeatable)")
     change = "a field of the learners' configuration to change, value as in TOML"
     parser.add_argument("--set", **ASSIGNMENT, help=change)
+    less = "multiply all budgets, such as 0.001, to see that a long run would work"
+    parser.add_argument("--scale", type=float, default=1.0, help=less)
 
 
 def selection(options: argparse.Namespace) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def selection(options: argparse.Namespace) -> dict[str, Any]:
         "extra_learners": options.add_learner,
         "seeds": options.seed,
         "overrides": assignments(options.set),
+        "scale": options.scale,
     }
 
 

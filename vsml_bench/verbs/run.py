@@ -6,7 +6,16 @@ import argparse
 import json
 import shlex
 
-from vsml_bench.verbs.options import PATH, add_selection, add_shared, command_line, named, selection
+from vsml_bench.verbs.executors import add_executor, chosen_executor
+from vsml_bench.verbs.options import (
+    COUNT,
+    PATH,
+    add_selection,
+    add_shared,
+    command_line,
+    named,
+    selection,
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +36,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of matrix products when meta-testing; bfloat16 is mixed precision, and gets rows of "
         "its own on the board (default: %(default)s)",
     )
+    parser.add_argument(
+        "--shard", type=_shard, default=(1, 1), help="K/N: only the Kth of N parts of the cells"
+    )
+    add_executor(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """`run`: run the cells of a suite."""
     from vsml_bench import api, printing
 
-    given = ("suite", "out", "data_root", "device", "precision", "jobs", "policy")
+    given = ("suite", "out", "data_root", "device", "precision", "jobs", "policy", "shard")
+    progress = not (options.quiet or options.json)
     report = api.run(
         **named(options, *given),
-        progress=not (options.quiet or options.json),
+        progress=progress,
+        executor=chosen_executor(options, progress),
         command=command_line(),
         **selection(options),
     )
@@ -49,8 +64,17 @@ def run(options: argparse.Namespace) -> int:
     else:
         printing.run(report)
         place = f" --results {shlex.quote(options.out)}" if options.out else ""
+        place += f" --scale {options.scale:g}" if options.scale != 1.0 else ""
+        folder = api.results_folder(options.suite, options.out, options.scale)
         print(
-            f"Results are in {api.results_folder(options.suite, options.out)}; show them with\n"
+            f"Results are in {folder}; show them with\n"
             f"  vsml-bench leaderboard --suite {shlex.quote(options.suite)}{place}"
         )
     return 1 if report.failed or report.missing else 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not slash:
+        raise argparse.ArgumentTypeError(f"expected two numbers as in 3/20, found '{text}'")
+    return COUNT["type"](number), COUNT["type"](count)

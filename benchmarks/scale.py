@@ -1,0 +1,157 @@
+"""`python -m benchmarks.scale`: what an engine costs per task, from which task length on more
+machines pay, and how far `plan --workers` is from a real run; written to results/scale."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.speed import publish
+from vsml_bench import api
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.evaluation.dask_executor import DaskExecutor
+from vsml_bench.evaluation.executors import Executor, LocalExecutor
+from vsml_bench.evaluation.makespan import makespan, missing_work, speeds
+from vsml_bench.evaluation.runner import CostModel
+from vsml_bench.evaluation.tasks import Task
+from vsml_bench.execution import choose_device, device_name
+from vsml_bench.provenance import git_state, versions
+
+TASKS = 20
+NOTHING = "builtins:bool"
+"""What a task does that is over at once."""
+GOOD = 0.9
+"""The share of a worker's time that is to go into tasks."""
+SUITE = """description = "timed"
+splits = ["digits-held-out", "digits-to-random"]
+learners = ["1-nn", "sgd-linear", "adam-mlp", "vsml"]
+seeds = [0, 1]
+lifetimes = 8
+steps = 500
+[recipes.vsml]
+phases = [{steps = 40, lifetime = 50, learning_rate = 0.01}]
+"""
+
+
+def overhead(executor: Executor) -> dict[str, float]:
+    """Seconds per task of one worker, and of this process's CPU, once everything has started."""
+    tasks = [Task(n, NOTHING, (), None, 1.0) for n in range(TASKS)]
+    list(executor.run(tasks[:2], ""))
+    began, worked = time.perf_counter(), time.process_time()
+    found = dict(executor.run(tasks, ""))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    assert set(found.values()) == {True}, found
+    return {"seconds": seconds / TASKS, "driver": cpu / TASKS}
+
+
+def engines() -> list[dict[str, Any]]:
+    """What each engine costs per task."""
+    rows = []
+    made: dict[str, Executor] = {
+        "local": LocalExecutor(1, progress=False),
+        "dask": DaskExecutor(jobs=1, progress=False),
+    }
+    for name, executor in made.items():
+        rows.append({"engine": name, **overhead(executor)})
+        executor.close()
+    return rows
+
+
+def simulation(workers: int = 2) -> dict[str, Any]:
+    """A run on so many Dask workers beside what is foretold of it from a run on one core."""
+    with tempfile.TemporaryDirectory() as place:
+        suite = Path(place) / "timed.toml"
+        suite.write_text(SUITE)
+        one, many = Path(place) / "one", Path(place) / "many"
+        alone = LocalExecutor(1, progress=False)
+        began = time.perf_counter()
+        api.run(str(suite), out=one, device="cpu", executor=alone)
+        in_turn = time.perf_counter() - began
+        cells = load_cells(one / "cells")[0]
+        plans = api.plan(str(suite))
+        found = speeds(CostModel(cells), cells, cells)
+        work, unknown = missing_work(plans, found, (), ())
+        foretold = makespan(work, workers).hours * 3600
+        executor = DaskExecutor(jobs=workers, progress=False)
+        executor.client.wait_for_workers(workers)
+        began = time.perf_counter()
+        api.run(str(suite), out=many, device="cpu", executor=executor)
+        took = time.perf_counter() - began
+    return {
+        "workers": workers,
+        "tasks": len(work),
+        "unknown": unknown,
+        "one_foretold": makespan(work, 1).hours * 3600,
+        "one_took": in_turn,
+        "foretold": foretold,
+        "took": took,
+        "error": foretold / took - 1,
+    }
+
+
+def text(document: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    where, by_name = document["machine"], {row["engine"]: row for row in document["engines"]}
+    local, dask = by_name["local"]["seconds"], by_name["dask"]["seconds"]
+    table = [
+        {
+            "engine": row["engine"],
+            "seconds per task": f"{row['seconds']:.3f}",
+            f"{GOOD:.0%} busy from": f"{row['seconds'] * GOOD / (1 - GOOD):.1f} s",
+            "CPU of the driver": f"{row['driver'] * 1e3:.1f} ms",
+            "workers busy per second of task": f"{1 / row['driver']:.0f}",
+        }
+        for row in document["engines"]
+    ]
+    run = document["simulation"]
+    pays = max(0.0, dask - 2 * local)
+    return f"""# What an engine costs
+
+Measured by `make scale` on {where["cores"]} cores of {where["device"]}, with a load of
+{where["load"]:.1f} from other work, at commit {where["commit"][:10]}.
+
+{tabulate(table, headers="keys", tablefmt="github")}
+
+A task's process is most of it. A second machine, with Dask on both, is quicker than one without
+from tasks of {pays:.1f} s on. One driver keeps as many workers busy as the last column says, times
+the seconds of a task.
+
+## What `plan --workers` foretells
+
+{run["tasks"]} tasks that were measured on one core, then run on {run["workers"]} workers: foretold
+{run["foretold"]:.0f} s, took {run["took"]:.0f} s, error {run["error"]:+.0%}. In turn on one core:
+foretold {run["one_foretold"]:.0f} s, took {run["one_took"]:.0f} s.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/scale"))
+    options = parser.parse_args(arguments)
+    commit, dirty = git_state()
+    load = os.getloadavg()[0]
+    document = {
+        "machine": {
+            "device": device_name(choose_device("cpu")),
+            "cores": os.cpu_count(),
+            "load": load,
+            "commit": commit,
+            "dirty": dirty,
+            "versions": versions(),
+        },
+        "engines": engines(),
+        "simulation": simulation(),
+    }
+    publish(document, text, options.out, "scale")
+
+
+if __name__ == "__main__":
+    main()

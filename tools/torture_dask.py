@@ -1,0 +1,190 @@
+"""Kills workers and drivers of a Dask cluster at random moments: `make torture-dask`.
+
+A scheduler and two workers run a suite, again and again into a new folder, until so many processes
+were killed: workers, which their nannies start again, and drivers, which this program does. No
+record may be lost or written twice, and each board must be that of an undisturbed run on one
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from tabulate import tabulate
+
+from tests.clusters import Cluster, two_workers
+from tools.torture import MARK, _marked
+from tools.torture_commands import SUITE, files, records, torn
+from vsml_bench import api
+
+RUN = ("run", "--quiet", "--device", "cpu", "--suite")
+LIMIT = 150.0
+"""Seconds after which a run hangs."""
+DRIVERS = 0.2
+"""Share of the kills that hit the driver."""
+
+
+@dataclass
+class Round:
+    """A run with the kills in it."""
+
+    workers: int = 0
+    """That were killed."""
+    drivers: int = 0
+    lost: int = 0
+    """Records that were there once, and are not in the end."""
+    doubled: int = 0
+    """Records that were written more than once."""
+    torn: int = 0
+    """Records that cannot be read."""
+    missing: int = 0
+    """Files of an undisturbed run that are not there in the end."""
+    litter: int = 0
+    """Files that an undisturbed run does not leave."""
+    failed: int = 0
+    """Runs that ended with another exit code than 0, or hung."""
+    differs: int = 0
+    """Boards that are not that of an undisturbed run."""
+
+
+class Watch:
+    """Sees each record of a folder when it is written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.over = folder, threading.Event()
+        self.versions: dict[str, set[tuple[int, int]]] = {}
+        self.thread = threading.Thread(target=self._look)
+        self.thread.start()
+
+    def _look(self) -> None:
+        while not self.over.wait(0.02):
+            self.look()
+
+    def look(self) -> None:
+        """Looks once."""
+        for pattern in ("cells/*.json", "checkpoints/*"):
+            for path in self.folder.glob(pattern):
+                name = path.relative_to(self.folder).as_posix()
+                if path.name.startswith(".") or ".partial." in path.name:
+                    continue
+                try:
+                    found = path.stat()
+                except FileNotFoundError:
+                    continue
+                self.versions.setdefault(name, set()).add((found.st_ino, found.st_mtime_ns))
+
+    def end(self) -> None:
+        """Looks no more."""
+        self.over.set()
+        self.thread.join()
+        self.look()
+
+
+def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Random) -> Round:
+    """One run, with up to so many kills, into a new folder."""
+    done = Round()
+    with tempfile.TemporaryDirectory(prefix="torture-") as place:
+        folder = Path(place) / "out"
+        folder.mkdir()
+        watch, mark = Watch(folder), uuid.uuid4().hex
+        driver = _drive(cluster, suite, folder, mark)
+        began = time.monotonic()
+        while driver.poll() is None:
+            if time.monotonic() - began > LIMIT:
+                driver.send_signal(signal.SIGABRT)  # so that it says where it was
+                driver.wait()
+                break
+            time.sleep(random.uniform(0.2, 3.0))
+            if done.workers + done.drivers >= kills or driver.poll() is not None:
+                continue
+            if not files(folder) and random.random() < 0.7:
+                continue  # it has not begun
+            if random.random() < DRIVERS:
+                done.drivers += 1
+                for pid in _marked(mark):
+                    os.kill(pid, signal.SIGKILL)
+                driver.wait()
+                driver = _drive(cluster, suite, folder, mark)
+            elif workers := [w for w in cluster.nannies.children() if _works(w)]:
+                done.workers += 1
+                random.choice(workers).kill()
+        watch.end()
+        sizes = {name: len(data) for name, data in records(whole).items()}
+        end = records(folder)
+        done.failed = int(driver.returncode != 0)
+        done.torn = torn(folder, sizes)
+        done.lost = sum(name not in end for name in watch.versions)
+        done.doubled = sum(len(versions) > 1 for versions in watch.versions.values())
+        done.missing = len(files(whole) - files(folder))
+        done.litter = len(files(folder) - files(whole))
+        hashes = {api.board(str(suite), each).board_hash for each in (folder, whole)}
+        done.differs = int(len(hashes) != 1)
+    return done
+
+
+def _works(process: object) -> bool:
+    """Whether a child of the nannies' process is a worker, and not what tracks resources."""
+    line = " ".join(process.cmdline())  # type: ignore[attr-defined]
+    return "spawn_main" in line
+
+
+def _drive(cluster: Cluster, suite: Path, folder: Path, mark: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "vsml_bench", *RUN, str(suite), "--out", str(folder)]
+    return subprocess.Popen(
+        [*command, "--executor", f"dask:{cluster.address}"],
+        env={**os.environ, MARK: mark, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def table(rounds: list[Round]) -> str:
+    """One line for each run, and one for all, as Markdown."""
+    names = list(vars(Round()))
+    lines = [{"run": str(n + 1), **vars(done)} for n, done in enumerate(rounds)]
+    lines.append({"run": "all", **{n: sum(getattr(r, n) for r in rounds) for n in names}})
+    return str(tabulate(lines, headers="keys", tablefmt="github"))
+
+
+def main() -> int:
+    """Prints the table; exit code 1 where anything is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--each", type=int, default=5, help="most kills in one run")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    random, rounds, left = Random(options.seed), [], options.kills
+    with tempfile.TemporaryDirectory(prefix="torture-") as name:
+        shared = Path(name)
+        suite, whole = shared / "killed.toml", shared / "whole"
+        suite.write_text(SUITE)
+        subprocess.run(
+            [sys.executable, "-m", "vsml_bench", *RUN, str(suite), "--out", str(whole)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        with two_workers(shared) as cluster:
+            while left > 0:
+                done = torture(cluster, suite, whole, min(left, options.each), random)
+                left -= done.workers + done.drivers
+                rounds.append(done)
+                print(done, file=sys.stderr, flush=True)
+    killed = sum(r.workers + r.drivers for r in rounds)
+    print(f"# {killed} kills on a Dask cluster\n\n{table(rounds)}")
+    faults = ("lost", "doubled", "torn", "missing", "litter", "failed", "differs")
+    return 1 if any(getattr(r, name) for r in rounds for name in faults) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
