@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from vsml_bench.config import build, convert, replace
+from vsml_bench.config import STORED_IF_SAID, build, convert, replace
 from vsml_bench.errors import VsmlBenchError, closest
 
 
@@ -59,7 +59,7 @@ class BPTT:
     """Meta-gradients by backpropagation through whole lifetimes."""
 
     name: Literal["bptt"] = "bptt"
-    micro_batch: int | None = None
+    micro_batch: int | None = field(default=None, metadata=STORED_IF_SAID)
     """Lifetimes that are backpropagated through together; gradients of these micro-batches are
     added up in float64, in their order. None takes all lifetimes of a meta-update at once. Several
     processes share a meta-update by its micro-batches, and less memory is needed; sums are rounded

@@ -167,11 +167,7 @@ def trained_side(job: Job) -> TaskDistribution:
 
 
 def _effective(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Without what changes no meta-parameter, and what of the engine is not set."""
+    """Without what changes no meta-parameter."""
     kept = {key: value for key, value in recipe.items() if key not in WITHOUT_EFFECT}
-    kept["engine"] = {
-        key: value
-        for key, value in recipe["engine"].items()
-        if key not in WITHOUT_EFFECT and value is not None
-    }
+    kept["engine"] = {k: v for k, v in recipe["engine"].items() if k not in WITHOUT_EFFECT}
     return kept
