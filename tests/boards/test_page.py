@@ -17,13 +17,15 @@ from vsml_bench.boards import statistics
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
+from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
+from vsml_bench.boards.page.index import entry, to_index
 from vsml_bench.boards.page.missing import missing
 from vsml_bench.boards.page.origins import badge, command
-from vsml_bench.boards.page.page import entry, to_html, to_index
+from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.page.pairs import OVERALL, pairs, wins
 from vsml_bench.boards.page.pictures import pareto
-from vsml_bench.boards.page.standings import away_splits, cost_of, home_splits, standings
+from vsml_bench.boards.page.standings import away_splits, home_splits, standings
 from vsml_bench.evaluation.cell import Adoption, Cell
 
 RELATIONS = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
@@ -259,24 +261,24 @@ def test_the_front_of_a_device_has_what_no_other_row_beats_in_both() -> None:
     rows = [
         {
             "learner": str(i),
-            "device": "ab"[i % 2],
-            "seconds": float(rng.integers(1, 9)),
+            "front": "ab"[i % 2],
+            "cost": float(rng.integers(1, 9)),
             "away": float(rng.integers(0, 9)),
         }
         for i in range(40)
     ]
 
     def beaten(row: dict[str, Any], by: dict[str, Any]) -> bool:
-        no_worse = by["seconds"] <= row["seconds"] and by["away"] >= row["away"]
-        better = by["seconds"] < row["seconds"] or by["away"] > row["away"]
-        return bool(by["device"] == row["device"] and no_worse and better)
+        no_worse = by["cost"] <= row["cost"] and by["away"] >= row["away"]
+        better = by["cost"] < row["cost"] or by["away"] > row["away"]
+        return bool(by["front"] == row["front"] and no_worse and better)
 
     best = {
-        (row["device"], row["seconds"], row["away"])
+        (row["front"], row["cost"], row["away"])
         for row in rows
         if not any(beaten(row, other) for other in rows)
     }
-    assert {(row["device"], row["seconds"], row["away"]) for row in pareto(rows)} == best
+    assert {(row["front"], row["cost"], row["away"]) for row in pareto(rows)} == best
 
 
 def test_badges_and_commands() -> None:

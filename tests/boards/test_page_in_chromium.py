@@ -33,7 +33,7 @@ def desk() -> Board:
 @pytest.fixture(scope="module")
 def file(desk: Board, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "board.html"
-    path.write_text(to_html(desk, published=True), encoding="utf-8")
+    path.write_text(to_html(desk), encoding="utf-8")
     return path
 
 

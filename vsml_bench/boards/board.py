@@ -5,7 +5,7 @@ Nothing here needs PyTorch, data, or a learner's code."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from vsml_bench.boards.columns import Column, columns
@@ -15,6 +15,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem
 from vsml_bench.evaluation.outcomes import outcomes_hash
 from vsml_bench.evaluation.plan import Plan
+from vsml_bench.meta_training.records import Record
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.studies import Section, find_study
 
@@ -55,6 +56,11 @@ class Board:
     """Of the code that the cells were run by, in alphabetical order; speed is tracked by commit."""
     sections: tuple[Section, ...] = ()
     """What the suite's study adds."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """SHA-256 of a checkpoint or tuning record -> what it says of how it was made, where that
+    is still known."""
+    published: frozenset[str] = frozenset()
+    """Names of the files of those cells that are in `results/`."""
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "stale": [...],

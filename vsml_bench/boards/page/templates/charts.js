@@ -6,12 +6,13 @@ const chosenCurves = () => {
 const curveSplit = () => state.curves || (find('#curve-split option[selected]') || {}).value || '';
 let curvesView = null;
 
-function draw(name, specification) {
+function draw(name, specification, wanted) {
   const figure = find(`[data-picture=${name}]`);
   if (!figure || !window.vegaEmbed) return Promise.resolve(null);
   const place = make('div');
   const options = { actions: false, renderer: 'svg', ast: true };
   return window.vegaEmbed(place, specification, options).then(({ view }) => {
+    if (wanted && !wanted()) return view;
     figure.replaceChildren(place);
     view.addEventListener('click', (_, item) => {
       const learner = item && item.datum && item.datum.learner;
@@ -20,6 +21,22 @@ function draw(name, specification) {
     document.documentElement.dataset[name] = 'drawn';
     return view;
   }, (error) => console.error(error)); // the static picture stays
+}
+
+// Another axis of cost; the figure has the one that is named last, however long each takes to draw.
+if (find('#cost-axis')) {
+  const axis = find('#cost-axis');
+  const first = axis.value;
+  let drawn = first;
+  axis.addEventListener('change', () => change({ axis: axis.value === first ? '' : axis.value }));
+  find('#cost-form').addEventListener('submit', (event) => event.preventDefault());
+  views.push(() => {
+    const chosen = data.costs[state.axis] ? state.axis : first;
+    axis.value = chosen;
+    if (chosen === drawn) return;
+    drawn = chosen;
+    draw('cost', data.costs[chosen], () => drawn === chosen);
+  });
 }
 
 function curvePoints(split, labels) {
