@@ -19,7 +19,6 @@ from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
 from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
-from vsml_bench.boards.page.index import entry, to_index
 from vsml_bench.boards.page.missing import missing
 from vsml_bench.boards.page.origins import badge, command
 from vsml_bench.boards.page.page import to_html
@@ -301,12 +300,3 @@ def test_an_empty_board_and_a_board_of_episodes_have_pages() -> None:
     page = to_html(build_board("few", [run(plan) for plan in plans], plans))
     assert data_of(page)["curves"] == [None, None]
     assert 'data-picture="curves"' not in page and 'data-picture="first"' in page
-
-
-def test_the_index_links_every_board(board: Board) -> None:
-    of = entry(board, "A & B")
-    assert (of.learners, of.splits, of.best) == (3, 3, "vsml, sgd (65.0 %)")
-    page = to_index([of], speed=True)
-    links = [attributes["href"] for tag, attributes in Reader(page).tags if tag == "a"]
-    assert links == ["desk.html", "speed/index.html"]
-    assert "A &amp; B" in page

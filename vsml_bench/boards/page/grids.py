@@ -44,7 +44,7 @@ class Grid:
 
 def grid(board: Board, order: Sequence[str]) -> Grid | None:
     """What of a board is a grid; None where nothing is. order: of panels, labels of learners."""
-    splits = {row.group.split: row.group for row in board.rows}
+    splits = {row.group.split: row.group for row in board.rows if row.group.finished}
     pairs = {name: _sides(of) for name, of in splits.items()}
     while True:  # until each side that is left meets two of the other kind
         trains = _met_twice(pairs.values())
@@ -110,7 +110,8 @@ def heat_map(found: Grid) -> Specification:
     )
     scale = alt.Scale(scheme="viridis", domain=[0, 100])
     squares = base.mark_rect().encode(
-        color=alt.Color("accuracy:Q", scale=scale, title="accuracy (%)"),
+        # without a legend, whose gradient would have another id each time that it is drawn
+        color=alt.Color("accuracy:Q", scale=scale, legend=None),
         tooltip=[tip("learner"), tip("meta-trained on"), tip("meta-tested on"), tip("range")],
     )
     numbers = base.mark_text(fontSize=11).encode(

@@ -48,7 +48,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
         "curves": [None if c is None else asdict(c) for c in curves],
         "pairs": [_plain_pair(pair) for pair in found],
-        "pictures": drawn,
+        "pictures": {name: picture for name, picture in drawn.items() if name != "cost"},
         "costs": {cost: picture for cost, picture in by_cost.items() if picture is not None},
         "training": pictures.training_curve() if made else None,
     }
@@ -61,6 +61,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         .render(
             board=board,
             standings=placed,
+            summaries={learner.label: learner for learner in board.learners},
             outside=pictures.outside(placed),
             home=home_splits(board),
             away=away_splits(board),

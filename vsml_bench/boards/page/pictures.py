@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vsml_bench.boards.page import costs
@@ -115,8 +116,6 @@ def quality_and_cost(
 ) -> Specification | None:
     """Accuracy on data never seen against a cost, a name of `costs.AXES`, with its Pareto front, of
     each device where the cost is a time; None where nothing was measured."""
-    import altair as alt
-
     axis = costs.AXES[cost]
     rows = [
         {
@@ -133,17 +132,27 @@ def quality_and_cost(
     if not rows or max(row["cost"] for row in rows) <= 0:
         return None
     some = min(row["cost"] for row in rows) > 0
-    ticks = [10.0**n for n in range(-6, 13) if 10.0**n <= max(row["cost"] for row in rows)]
+    values = {"learners": rows, "front": pareto(rows)}
+    return {**_against_cost(axis.title, some), "datasets": values}
+
+
+@lru_cache
+def _against_cost(title: str, log: bool) -> Specification:
+    """log: whether the scale is logarithmic throughout; else it begins with 0, which some have."""
+    import altair as alt
+
     x = alt.X(
         "cost:Q",
-        scale=alt.Scale(type="log") if some else alt.Scale(type="symlog", constant=1),
-        title=f"{axis.title}, log scale{'' if some else ' from 1 on'}",
-        axis=alt.Axis(format="~s", tickCount=5)
-        if some
-        else alt.Axis(format="~s", values=[0.0, *(tick for tick in ticks if tick >= 1)]),
+        scale=alt.Scale(type="log") if log else alt.Scale(type="symlog", constant=1),
+        title=f"{title}, log scale{'' if log else ' from 1 on'}",
+        axis=alt.Axis(format="~g", tickCount=5)
+        if log
+        else alt.Axis(
+            labelExpr="format(datum.value, '~s')", values=[0.0, *(10.0**n for n in range(13))]
+        ),
     )
     y = alt.Y("away:Q", scale=alt.Scale(zero=False), title=_AWAY)
-    base = alt.Chart(_values(rows)).encode(x=x)
+    base = alt.Chart(alt.NamedData(name="learners")).encode(x=x)
     ranges = base.mark_rule(opacity=0.6, strokeWidth=2).encode(
         y=alt.Y("away_low:Q", scale=alt.Scale(zero=False), title=_AWAY),
         y2="away_high:Q",
@@ -152,15 +161,15 @@ def quality_and_cost(
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         y=y,
         color=_family(),
-        shape=alt.Shape("device:N", title="device"),
+        shape=alt.Shape("device:N", title="device", legend=alt.Legend(symbolFillColor=INK)),
         tooltip=[
             *(tip("learner"), tip("family"), tip("away range"), tip("device")),
-            alt.Tooltip("cost:Q", title=axis.title, format=",.3~r"),
+            alt.Tooltip("cost:Q", title=title, format=",.3~r"),
         ],
     )
     names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(y=y, text="learner:N")
     front = (
-        alt.Chart(_values(pareto(rows)))
+        alt.Chart(alt.NamedData(name="front"))
         .mark_line(interpolate="step-after", strokeDash=[2, 2], color=INK)
         .encode(x=x, y=y, detail="front:N")
     )
@@ -182,8 +191,6 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> list[Specification]:
 def learning_curves(curves: Mapping[str, Curve]) -> Specification:
     """Accuracy over the examples of a lifetime; curves: label -> curve. The page draws the same for
     the learners that were chosen, by exchanging the values of the data set `curves`."""
-    import altair as alt
-
     rows = [
         {
             "learner": label,
@@ -193,6 +200,13 @@ def learning_curves(curves: Mapping[str, Curve]) -> Specification:
         for label, of in curves.items()
         for end, mean, low, high in zip(of.ends, of.mean, of.low, of.high, strict=True)
     ]
+    return {**_over_a_lifetime(), "datasets": {"curves": rows}}
+
+
+@lru_cache(maxsize=1)
+def _over_a_lifetime() -> Specification:
+    import altair as alt
+
     color = alt.Color("learner:N", scale=alt.Scale(scheme=_SCHEME), title=None)
     base = alt.Chart(alt.NamedData(name="curves")).encode(
         x=alt.X(
@@ -215,9 +229,10 @@ def learning_curves(curves: Mapping[str, Curve]) -> Specification:
             tip("accuracy range"),
         ],
     )
-    return {**finish(alt.layer(band, line), _HEIGHT - 60), "datasets": {"curves": rows}}
+    return finish(alt.layer(band, line), _HEIGHT - 60)
 
 
+@lru_cache(maxsize=1)
 def training_curve() -> Specification:
     """Loss over the updates of a meta-training; the page puts its rows into the data set `history`:
     "step", "of" (training or validation), "loss", "accuracy"."""

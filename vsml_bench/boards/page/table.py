@@ -61,7 +61,7 @@ def large_table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], lis
         )
     theirs = [second_hand().beside(row.group) for row in board.rows]
     if any(theirs):
-        heads.append(Head("second_hand", "second-hand, another protocol: at example 100 (%)", True))
+        heads.append(Head("second_hand", "second-hand, example 100 (%)", True))
     heads += [Head(name, axis.title, True) for name, axis in AXES.items()]
     lines = []
     for index, row in enumerate(board.rows):

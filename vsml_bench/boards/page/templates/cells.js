@@ -5,7 +5,7 @@ const cellName = (index) => JSON.stringify([data.rows[index].split, data.labels[
 dialog.addEventListener('close', () => { if (state.cell) change({ cell: '' }); });
 
 function detail(title, content) {
-  return make('details', [make('summary', title), make('pre', JSON.stringify(content, null, 1))]);
+  return make('details', [make('summary', title), make('pre', JSON.stringify(content, null, 1), { tabindex: '0' })]);
 }
 
 // How its meta-parameters, or its tuned values, came about.
@@ -34,7 +34,7 @@ function describeTraining(cell) {
 }
 
 function trainingCurve(history) {
-  const place = make('figure', null, { class: 'picture training' });
+  const place = make('figure', null, { class: 'picture training', tabindex: '0', role: 'group', 'aria-label': 'Loss of meta-training' });
   const last = history[history.length - 1];
   const said = make('p', `Loss of validation ${last.validation_loss}, accuracy ${points(last.validation_accuracy)} % after ${last.step} meta-updates.`, { class: 'legend' });
   if (window.vegaEmbed && data.training) {

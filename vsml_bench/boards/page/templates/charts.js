@@ -23,19 +23,23 @@ function draw(name, specification, wanted) {
   }, (error) => console.error(error)); // the static picture stays
 }
 
-// Another axis of cost; the figure has the one that is named last, however long each takes to draw.
-if (find('#cost-axis')) {
-  const axis = find('#cost-axis');
-  const first = axis.value;
-  let drawn = first;
-  axis.addEventListener('change', () => change({ axis: axis.value === first ? '' : axis.value }));
+// The figure has the axis of cost that is named last, however long each takes to draw.
+const axis = find('#cost-axis');
+const costName = () => (data.costs[state.axis] ? state.axis : axis.querySelector('[selected]').value);
+let drawnCost = '';
+
+function drawCost() {
+  const chosen = costName();
+  drawnCost = chosen;
+  return draw('cost', data.costs[chosen], () => drawnCost === chosen);
+}
+
+if (axis) {
+  axis.addEventListener('change', () => change({ axis: axis.value }));
   find('#cost-form').addEventListener('submit', (event) => event.preventDefault());
   views.push(() => {
-    const chosen = data.costs[state.axis] ? state.axis : first;
-    axis.value = chosen;
-    if (chosen === drawn) return;
-    drawn = chosen;
-    draw('cost', data.costs[chosen], () => drawn === chosen);
+    axis.value = costName();
+    if (drawnCost && drawnCost !== costName()) drawCost();
   });
 }
 
@@ -97,5 +101,6 @@ document.addEventListener('DOMContentLoaded', () => {
       view.data('curves', curvePoints(curveSplit(), chosenCurves())).runAsync();
     }
   }));
+  if (axis) drawn.push(drawCost());
   Promise.all(drawn).then(() => { document.documentElement.dataset.ready = 'yes'; });
 });

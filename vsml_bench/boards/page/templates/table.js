@@ -99,7 +99,9 @@ views.push(() => {
       line.cells[where].textContent = state.missing === 'last' ? `${rank(line)} (last)` : '';
     }
   });
-  body.append(...sorted());
+  // Rows that move lose the focus, so they stay where they are right.
+  const order = sorted();
+  if (order.some((line, index) => body.rows[index] !== line)) body.append(...order);
   const shown = lines.filter((line) => !line.hidden).length;
   find('#shown').textContent = `${shown} of ${lines.length} rows`;
 });
