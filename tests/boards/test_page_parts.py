@@ -63,8 +63,8 @@ def test_records_and_published_cells_of_a_board(tmp_path: Path) -> None:
     """From the folder of results, and from a copy that anybody could have written."""
     own = paths.results() / "desk" / "cells"
     (tmp_path / "cells").mkdir()
-    for cell in own.glob("mnist5k-same--vsml--seed0--*"):
-        shutil.copy(cell, tmp_path / "cells")
+    for path in own.glob("mnist5k-same--vsml--seed0--*"):
+        shutil.copy(path, tmp_path / "cells")
     copied = api.stored_board("desk", tmp_path, learners=["vsml"], splits=["mnist5k-same"])
     (cell,) = (cell for row in copied.rows for cell in row.group.cells)
     assert copied.published == frozenset()

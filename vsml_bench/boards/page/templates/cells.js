@@ -2,6 +2,15 @@
 const dialog = find('#cells');
 const cellName = (index) => JSON.stringify([data.rows[index].split, data.labels[index]]);
 
+// From a learner of the first table to its first split with cells.
+all('#standings tbody th').forEach((name) => {
+  const index = data.labels.findIndex((label, at) => label === name.textContent && data.cells[at].length);
+  if (index < 0) return;
+  const button = make('button', name.textContent, { type: 'button' });
+  name.replaceChildren(button);
+  button.addEventListener('click', () => change({ cell: cellName(index) }));
+});
+
 dialog.addEventListener('close', () => { if (state.cell) change({ cell: '' }); });
 
 function detail(title, content) {
