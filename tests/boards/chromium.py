@@ -16,6 +16,7 @@ from typing import Any
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 _PATIENCE = 120.0
 """Seconds that anything may take; a busy machine is slow."""
+_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowDown": 40}
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-background-networking", "--remote-debugging-pipe"),
@@ -112,8 +113,8 @@ class Chromium:
             self("dispatchMouseEvent", "Input", type=kind, **button)
 
     def press(self, key: str) -> None:
-        """ "Enter" or "Escape"."""
-        given = {"key": key, "code": key, "windowsVirtualKeyCode": {"Enter": 13, "Escape": 27}[key]}
+        """A key of `_KEYS`, by its name."""
+        given = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
         self("dispatchKeyEvent", "Input", type="keyDown", **given, **text)
         self("dispatchKeyEvent", "Input", type="keyUp", **given)

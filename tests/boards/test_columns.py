@@ -75,8 +75,8 @@ def test_rows_have_the_names_that_readers_know() -> None:
     (row,) = json.loads(to_json(board_of(make_cell())))["rows"]
     names = (
         "split relation learner metric mean ci_low ci_high seeds lifetimes steps status "
-        "seed_variance example_variance seed_share lifetime_share interaction_share early final "
-        "gap gap_low gap_high change change_low change_high rank "
+        "seed_variance example_variance seed_share lifetime_share interaction_share early at_100 "
+        "at_100_low at_100_high final gap gap_low gap_high change change_low change_high rank "
         "rank_low rank_high seeds_ok seeds_planned family meta_parameters device kind note reason "
         "keys"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import io
 import json
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.boards.test_page import ACCURACIES, HOSTILE, board_of
 from vsml_bench import api, paths
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.formats import to_frame
+from vsml_bench.boards.page.curves import curve
 from vsml_bench.boards.page.page import to_html
 
 pytestmark = [
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not BINARY, reason="no Chromium here (Debian: apt install chromium)"),
 ]
 READY = "document.documentElement.dataset.ready === 'yes'"
+AXE = "axe.run({}, {{resultTypes: ['violations']}}).then((found) => found.violations)"
 VISIBLE = "[...document.querySelectorAll('#results tbody tr')].filter((r) => !r.hidden)"
 
 
@@ -33,7 +36,7 @@ def desk() -> Board:
 @pytest.fixture(scope="module")
 def file(desk: Board, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "board.html"
-    path.write_text(to_html(desk, published=True), encoding="utf-8")
+    path.write_text(to_html(desk), encoding="utf-8")
     return path
 
 
@@ -133,8 +136,82 @@ def test_from_a_row_to_its_cells(browser: Chromium, desk: Board) -> None:
         assert all(content in text for content in cell.provenance.data_hashes.values())
     command = f"--split {row.group.split} --learner vsml --seed 2 --policy always"
     assert command in text
+    curves = "[...document.querySelectorAll('#cells .training')]"
+    browser.wait(f"{curves}.every((figure) => figure.querySelector('svg .mark-line path'))")
+    text = browser.value("document.querySelector('#cells').innerText")
+    assert len(browser.value(f"{curves}.map(() => 1)")) == len(row.group.cells)
+    for cell in row.group.cells:
+        record = desk.records[cell.provenance.checkpoint or ""].document
+        assert record["command"] in text and record["git_commit"] in text
+        last = record["history"][-1]
+        assert f"{100 * last['validation_accuracy']:.1f} % after {last['step']} meta-up" in text
+    assert "--suite desk --split mnist5k-same --learner vsml --seed 2 --out again" in text
+    badges = "[...document.querySelectorAll('#cells .badge')].map((badge) => badge.textContent)"
+    assert all(said.startswith("replayed on 2026-") for said in browser.value(badges))
     browser.press("Escape")
     browser.wait("!document.querySelector('#cells').open && !location.hash.includes('cell=')")
+    tuned = next(r for r in desk.rows if r.group.learner == "sgd-mlp" and r.group.finished)
+    names = [
+        *browser.value(
+            "[...document.querySelectorAll('#standings tbody th')].map((t) => t.textContent)"
+        )
+    ]
+    browser.click(f"#standings tbody tr:nth-child({1 + names.index('sgd-mlp')}) th button")
+    title = browser.value("document.querySelector('#cells-title').textContent")
+    assert title == f"sgd-mlp on {tuned.group.split}"
+    tried = "[...document.querySelectorAll('#cells table tbody th')].map((t) => t.textContent)"
+    assert "learning_rate 0.01" in browser.value(tried)
+    assert browser.errors == []
+
+
+def test_by_keyboard_alone(browser: Chromium) -> None:
+    focused = "document.activeElement"
+    browser.press("Tab")
+    assert browser.value(f"{focused}.className") == "skip"
+    browser.press("Enter")
+    assert browser.value("location.hash") == "#main"
+    browser.value("document.querySelector('#pair-b').focus()")
+    before = browser.value(f"{focused}.value")
+    browser.press("ArrowDown")
+    after = browser.value(f"{focused}.value")
+    assert after != before
+    said = browser.value("document.querySelector('#verdict').textContent")
+    assert f" against {after} " in said and f"b={after}" in browser.value("location.hash")
+    row = "#results tbody tr th button"
+    browser.value(f"document.querySelector('{row}').focus()")
+    browser.press("Enter")
+    assert browser.value("document.querySelector('#cells').open") is True
+    assert browser.value(f"document.querySelector('#cells').contains({focused})") is True
+    browser.press("Enter")  # on "Close"
+    browser.wait("!document.querySelector('#cells').open")
+    assert browser.value(f"{focused} === document.querySelector('{row}')") is True
+
+
+def test_other_costs_and_curves(browser: Chromium, desk: Board) -> None:
+    figure = ".picture[data-picture=cost]"
+    browser.choose("#cost-axis", "state_floats")
+    browser.wait(f"document.querySelector('{figure} .role-axis-title text').textContent"
+                 ".startsWith('state (floats)')")  # fmt: skip
+    assert browser.value("location.hash") == "#axis=state_floats"
+    browser.choose("#f-by", "state_floats")
+    browser.choose("#f-cost", "9000")
+    expected = {
+        (row.group.split, row.group.learner)
+        for row in desk.rows
+        if row.group.ok and max(c.provenance.state_floats for c in row.group.ok) <= 9000
+    }
+    shown = set(zip(column(browser, "split"), column(browser, "learner"), strict=True))
+    assert shown == expected and 0 < len(shown) < len(desk.rows)
+    rows = {row.group.learner: row for row in desk.rows if row.group.split == "mnist5k-to-digits"}
+    first, second = (curve(rows[name].group) for name in ("vsml", "sgd-mlp"))
+    assert first is not None and second is not None
+    ahead = [b > a for a, b in zip(first.mean, second.mean, strict=True)]
+    last = max(at for at, is_ahead in enumerate(ahead) if not is_ahead)
+    assert last < len(ahead) - 1, "it is overtaken"
+    address = "#curves=mnist5k-to-digits&curve=vsml&curve=sgd-mlp"
+    browser.value(f"(location.hash = '{address}', 0)")
+    said = f"sgd-mlp stays above vsml after example {second.ends[last]}"
+    browser.wait(f"document.querySelector('#overtakes').textContent.includes('{said}')")
 
 
 def test_what_to_do_about_missing_scores(browser: Chromium, desk: Board) -> None:
@@ -175,13 +252,30 @@ def test_the_address_holds_the_view(browser: Chromium, file: Path) -> None:
     browser.choose("#pair-a", "ridge")
     browser.choose("#pair-b", "1-nn")
     browser.choose("#curve-split", "mnist5k-same")
+    browser.choose("#cost-axis", "meta_parameters")
+    browser.choose("#f-by", "meta_train_seconds")
+    browser.choose("#f-cost", "50")
     browser.click("th[data-name=final] button")
     what = "document.querySelector('main').innerText"
+    title = "document.querySelector('.picture[data-picture=cost] .role-axis-title text')"
+    browser.wait(f"{title}.textContent.startsWith('meta-parameters')")
     before, address = browser.value(what), browser.value("location.href")
     assert address.startswith(file.as_uri() + "#")
     browser.open(address, READY)
     assert browser.value(what) == before
     assert set(column(browser, "family")) == {"gradient descent"}
+
+
+def test_on_paper_there_is_all_that_needs_no_choice(browser: Chromium) -> None:
+    browser("setEmulatedMedia", "Emulation", media="print")
+    try:
+        style = "getComputedStyle(document.querySelector('{}')).{}"
+        assert browser.value(style.format("#filters", "display")) == "none"
+        assert browser.value(style.format(".tall", "maxHeight")) == "none"
+        assert browser.value(style.format(".tall", "overflow")) == "visible"
+        assert len(column(browser, "mean")) == len(browser.value(f"{VISIBLE}.map(() => 1)"))
+    finally:
+        browser("setEmulatedMedia", "Emulation", media="")
 
 
 def test_without_javascript_there_are_table_and_picture(browser: Chromium, file: Path) -> None:
@@ -213,6 +307,15 @@ def test_on_a_phone_in_light_and_dark(browser: Chromium, file: Path, scheme: str
         axis = "document.querySelector('.picture svg .role-axis-title text')"
         ink = browser.value(f"getComputedStyle({axis}).fill")
         assert ink == {"light": "rgb(87, 96, 106)", "dark": "rgb(177, 186, 196)"}[scheme]
+        library = importlib.resources.files("axe_core_python") / "axe.min.js"
+        browser.value(f"{library.read_text(encoding='utf-8')}; 0")
+        browser.choose("#f-split", "mnist5k-same")  # axe takes its time with each cell
+        assert browser.value(AXE.format("{exclude: [['svg']]}")) == []  # it knows HTML
+        browser.click("#results tr[data-row='1'] th button")
+        browser.value(
+            "document.querySelectorAll('#cells details').forEach((d) => { d.open = true; })"
+        )
+        assert browser.value(AXE.format("'#cells'")) == []
     finally:
         browser("clearDeviceMetricsOverride", "Emulation")
         browser("setEmulatedMedia", "Emulation", features=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsml_bench import cards, paths
-from vsml_bench.api.planning import plan, results_folder
+from vsml_bench.api.planning import made_before, plan, results_folder
 from vsml_bench.cards import Card
-from vsml_bench.evaluation.cell import Cell, Problem, load_cells
+from vsml_bench.evaluation.cell import Cell, Problem, load_cells, path_of
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
+from vsml_bench.meta_training.records import find_records
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.suites import Suite, find_suite, scaled
 
@@ -70,22 +72,37 @@ class _Stored:
     own: list[Cell]
     published: list[Cell]
     problems: list[Problem]
+    made: tuple[Path, ...]
+    """Folders of checkpoints and tuning records."""
 
 
 def _stored(suite: str, folder: Path | str | None, scale: float) -> _Stored:
     """The user's own cells and, where no folder is named, the published ones."""
-    own, problems = load_cells(results_folder(suite, folder, scale) / "cells")
+    place, public = (
+        results_folder(suite, folder, scale),
+        paths.results() / find_suite(suite).name,
+    )
+    made = (place / "checkpoints", *made_before(suite))
+    own, problems = load_cells(place / "cells")
     if folder is not None or scale != 1.0:
-        return _Stored(own, [], problems)
-    published, damaged = load_cells(paths.results() / find_suite(suite).name / "cells")
-    return _Stored(own, published, problems if own else [*problems, *damaged])
+        here = place.resolve() == public.resolve()
+        return _Stored([] if here else own, own if here else [], problems, made)
+    published, damaged = load_cells(public / "cells")
+    return _Stored(own, published, problems if own else [*problems, *damaged], made)
 
 
 def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
     from vsml_bench.boards.board import build_board
 
     beside = _beside(stored.own, stored.published, plans) if stored.own else stored.published
-    return build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
+    board = build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
+    cells = [cell for row in board.rows for cell in row.group.cells]
+    public = {id(cell) for cell in stored.published}
+    return dataclasses.replace(
+        board,
+        records=find_records((cell.plan.job for cell in cells), stored.made),
+        published=frozenset(path_of(Path(), c).name for c in cells if id(c) in public),
+    )
 
 
 def _beside(own: Sequence[Cell], published: Iterable[Cell], plans: Iterable[Plan]) -> list[Cell]:

@@ -17,6 +17,7 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, data_hashes
 from vsml_bench.evaluation.outcomes import outcomes_hash
 from vsml_bench.evaluation.plan import Plan
+from vsml_bench.meta_training.records import Record
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.studies import Section, find_study
 
@@ -56,6 +57,11 @@ class Board:
     """Split -> all pairs of learners that have a score on it."""
     over_splits: Family[str] = field(compare=False)
     """All pairs of learners by label, over all splits."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """SHA-256 of a checkpoint or tuning record -> what it says of how it was made, where that
+    is still known."""
+    published: frozenset[str] = frozenset()
+    """Names of the files of those cells that are in `results/`."""
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "detectable":

@@ -113,6 +113,15 @@ def _mean_of(part: Callable[[Any], Any]) -> Callable[[Group, Sequence[Group]], f
     return mean
 
 
+def _at_100(group: Group, finished: Sequence[Group]) -> Interval | None:
+    """Accuracy about example 100, from 91 to 110, since one prediction of each lifetime says too
+    little; None where there is no such example."""
+    part = group.correct[..., 90:110]
+    if not group.stream or part.shape[2] < 20:
+        return None
+    return statistics.estimate(statistics.lifetime_scores(part), group.has_meta_parameters, 20)
+
+
 def _rank(group: Group, finished: Sequence[Group]) -> Interval:
     """Place by the mean, and the places that no decided paired difference excludes."""
     known = finished if isinstance(finished, Finished) else Finished(finished)
@@ -203,6 +212,14 @@ COLUMNS: Mapping[str, Column] = {
     "interaction_share": _varies(lambda of: of.interaction, "variance: interaction", 74),
     "early": Column(
         _mean_of(statistics.early), title="first 100", unit="%", title_of_episodes="", details=40
+    ),
+    "at_100": Column(
+        _at_100,
+        title="at example 100",
+        unit="%",
+        bounds=("at_100_low", "at_100_high"),
+        title_of_episodes="",
+        details=45,
     ),
     "final": Column(
         _mean_of(statistics.final), title="last 100", unit="%", title_of_episodes="", details=50

@@ -7,7 +7,6 @@ bit is noticed. Nothing is ever unpickled. What tuning chose is such a document 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.meta_training.job import Job
+from vsml_bench.meta_training.records import METADATA_KEY, document_of
 from vsml_bench.provenance import versions
 from vsml_bench.storage import canonical_json, sha256_hex, unseal, write_atomically
 
-_METADATA_KEY = "vsml_bench"
 _NO_CHECKPOINT = (
     *(SafetensorError, AttributeError, LookupError, TypeError, ValueError),
     RecursionError,  # nested without end
@@ -58,7 +57,7 @@ def checkpoint_bytes(tensors: Mapping[str, Tensor], document: dict[str, Any]) ->
         name: tensor.detach().cpu().clone(memory_format=whole) for name, tensor in tensors.items()
     }
     sealed = {**document, "sha256": _digest(plain, document)}
-    return save(plain, {_METADATA_KEY: canonical_json(sealed)})
+    return save(plain, {METADATA_KEY: canonical_json(sealed)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -75,8 +74,7 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        document = json.loads(header["__metadata__"][_METADATA_KEY])
+        document = document_of(data[8 : 8 + length])
         stated = document.pop("sha256")
         own = _digest(tensors, document)
     except _NO_CHECKPOINT as error:

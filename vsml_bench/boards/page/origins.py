@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Container
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vsml_bench.boards.groups import Group
+from vsml_bench.boards.page.speed import Link, Speed
 from vsml_bench.config import as_plain
-from vsml_bench.evaluation.cell import Cell
+from vsml_bench.evaluation.cell import Cell, path_of
 from vsml_bench.evaluation.outcomes import outcomes_hash
 
 
@@ -26,6 +29,9 @@ class Origin:
     outcomes: str
     """SHA-256 of every outcome; "" where there is none."""
     checkpoint: str
+    """SHA-256 of meta-parameters or tuning record; "" where there is neither."""
+    training: str
+    """The command that makes the checkpoint or tuning record again; "" where there is none."""
     data: dict[str, str]
     """Side and dataset -> content hash."""
     learner: str
@@ -34,6 +40,8 @@ class Origin:
     recipe: dict[str, Any] | None
     tuned: dict[str, Any]
     commit: str
+    speed: Link | None
+    """To how fast the code of that commit is."""
     versions: dict[str, str]
     device: str
     threads: int
@@ -42,12 +50,15 @@ class Origin:
     created: str
 
 
-def origins(group: Group, published: bool) -> list[Origin]:
-    """Of the cells that a group has, seed by seed; published: whether these are in `results/`."""
-    return [_origin(cell, published) for cell in group.cells]
+def origins(
+    group: Group, published: Container[str] = (), speed: Speed | None = None
+) -> list[Origin]:
+    """Of the cells that a group has, seed by seed. published: names of the files of those that are
+    in `results/`. speed: what asv has measured, where its pages are beside."""
+    return [_origin(cell, path_of(Path(), cell).name in published, speed) for cell in group.cells]
 
 
-def _origin(cell: Cell, published: bool) -> Origin:
+def _origin(cell: Cell, published: bool, speed: Speed | None) -> Origin:
     where, job = cell.provenance, cell.plan.job
     return Origin(
         badge=badge(cell, published),
@@ -58,12 +69,14 @@ def _origin(cell: Cell, published: bool) -> Origin:
         key=cell.key,
         outcomes="" if cell.outcomes is None else outcomes_hash(cell.outcomes),
         checkpoint=where.checkpoint or "",
+        training=training(cell) if where.checkpoint else "",
         data=where.data_hashes,
         learner=f"{job.learner.name}, version {job.learner.version}",
         config=job.learner.config,
         recipe=None if job.recipe is None else as_plain(job.recipe),
         tuned=where.tuned,
         commit=where.git_commit + (" with local changes" if where.git_dirty else ""),
+        speed=speed.link(where.git_commit, where.created) if speed else None,
         versions=where.versions,
         device=where.hardware,
         threads=where.threads,
@@ -83,7 +96,15 @@ def badge(cell: Cell, published: bool) -> str:
 
 def command(cell: Cell) -> str:
     """What runs the cell again, in a checkout of its commit."""
+    return shlex.join(["vsml-bench", "run", *_place(cell), "--policy", "always"])
+
+
+def training(cell: Cell) -> str:
+    """What meta-trains or tunes the cell's learner again, in a checkout of its commit."""
+    return shlex.join(["vsml-bench", "meta-train", *_place(cell), "--out", "again"])
+
+
+def _place(cell: Cell) -> list[str]:
     plan = cell.plan.published()
-    words = ["vsml-bench", "run", "--suite", plan.suite, "--split", plan.split.name]
-    words += ["--learner", plan.job.learner.reference, "--seed", str(plan.job.seed)]
-    return shlex.join([*words, "--policy", "always"])
+    where = ["--suite", plan.suite, "--split", plan.split.name]
+    return [*where, "--learner", plan.job.learner.reference, "--seed", str(plan.job.seed)]

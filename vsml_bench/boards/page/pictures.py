@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from vsml_bench.boards.page import costs
 from vsml_bench.boards.page.curves import Curve
 from vsml_bench.boards.page.standings import Standing
 from vsml_bench.boards.statistics import Interval
@@ -78,17 +80,36 @@ def _against_home(rows: list[Specification]) -> Specification:
         x="home:Q",
         y="away:Q",
         color=_family(),
-        tooltip=[_tip("learner"), _tip("family"), _tip("home range"), _tip("away range")],
+        tooltip=[tip("learner"), tip("family"), tip("home range"), tip("away range")],
     )
-    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
-        x="home:Q", y="away:Q", text="learner:N"
-    )
+    names = [
+        alt.Chart(_values(of))
+        .mark_text(align="left", dx=8, dy=dy, fontSize=11)
+        .encode(x="home:Q", y="away:Q", text="learner:N")
+        for of, dy in zip(_apart(rows, high - low), (-8, 12), strict=True)
+        if of
+    ]
     diagonal = (
         alt.Chart(_values([{"home": low, "away": low}, {"home": high, "away": high}]))
         .mark_line(strokeDash=[4, 4], color=INK, opacity=0.6)
         .encode(x="home:Q", y="away:Q")
     )
-    return _finish(alt.layer(diagonal, across, along, points, names), _HEIGHT + 60)
+    return finish(alt.layer(diagonal, across, along, points, *names), _HEIGHT + 60)
+
+
+def _apart(rows: Sequence[Specification], span: float) -> tuple[list[Specification], ...]:
+    """The rows whose names stand above their points, and those whose names would then run into
+    another, so that they stand below. span: of both axes."""
+    above: list[Specification] = []
+    below: list[Specification] = []
+    for row in rows:
+        near = (
+            abs(row["home"] - other["home"]) < span / 8
+            and abs(row["away"] - other["away"]) < span / 30
+            for other in above
+        )
+        (below if any(near) else above).append(row)
+    return above, below
 
 
 def _places(rows: list[Specification]) -> Specification:
@@ -104,37 +125,53 @@ def _places(rows: list[Specification]) -> Specification:
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         x="away:Q",
         color=_family(),
-        tooltip=[_tip("learner"), _tip("family"), _tip("away range")],
+        tooltip=[tip("learner"), tip("family"), tip("away range")],
     )
-    return _finish(alt.layer(ranges, points), 24 * max(len(rows), 3))
+    return finish(alt.layer(ranges, points), 24 * max(len(rows), 3))
 
 
-def quality_and_cost(standings: Sequence[Standing]) -> Specification | None:
-    """Accuracy on data never seen against meta-test seconds, with the Pareto front of each device;
-    None where nothing was measured."""
-    import altair as alt
-
+def quality_and_cost(
+    standings: Sequence[Standing], cost: str = costs.FIRST
+) -> Specification | None:
+    """Accuracy on data never seen against a cost, a name of `costs.AXES`, with its Pareto front, of
+    each device where the cost is a time; None where nothing was measured."""
+    axis = costs.AXES[cost]
     rows = [
         {
             **_base(s),
             **_percent("away", s.away),
-            "seconds": round(s.cost.seconds_per_1000, 6),
+            "cost": round(float(getattr(s.cost, cost)), 6),
             "device": s.cost.device,
+            "front": s.cost.device if axis.time else "",
         }
         for s in standings
-        if s.away is not None and s.cost is not None and s.cost.seconds_per_1000 > 0
+        if s.away is not None and s.cost is not None
         if s not in outside(standings)
     ]
-    if not rows:
+    if not rows or max(row["cost"] for row in rows) <= 0:
         return None
+    some = min(row["cost"] for row in rows) > 0
+    values = {"learners": rows, "front": pareto(rows)}
+    return {**_against_cost(axis.title, some), "datasets": values}
+
+
+@lru_cache
+def _against_cost(title: str, log: bool) -> Specification:
+    """log: whether the scale is logarithmic throughout; else it begins with 0, which some have."""
+    import altair as alt
+
     x = alt.X(
-        "seconds:Q",
-        scale=alt.Scale(type="log"),
-        title="meta-test seconds for 1,000 examples (log scale)",
-        axis=alt.Axis(format="~g", tickCount=5),
+        "cost:Q",
+        scale=alt.Scale(type="log") if log else alt.Scale(type="symlog", constant=1),
+        title=f"{title}, log scale{'' if log else ' from 1 on'}",
+        axis=alt.Axis(format="~g", tickCount=5)
+        if log
+        else alt.Axis(
+            labelExpr="format(datum.value, '~s')", values=[0.0, *(10.0**n for n in range(13))]
+        ),
     )
     y = alt.Y("away:Q", scale=alt.Scale(zero=False), title=_AWAY)
-    base = alt.Chart(_values(rows)).encode(x=x)
+    base = alt.Chart(alt.NamedData(name="learners")).encode(x=x)
     ranges = base.mark_rule(opacity=0.6, strokeWidth=2).encode(
         y=alt.Y("away_low:Q", scale=alt.Scale(zero=False), title=_AWAY),
         y2="away_high:Q",
@@ -143,29 +180,29 @@ def quality_and_cost(standings: Sequence[Standing]) -> Specification | None:
     points = base.mark_point(size=90, filled=True, opacity=1).encode(
         y=y,
         color=_family(),
-        shape=alt.Shape("device:N", title="device"),
+        shape=alt.Shape("device:N", title="device", legend=alt.Legend(symbolFillColor=INK)),
         tooltip=[
-            *(_tip("learner"), _tip("family"), _tip("away range"), _tip("device")),
-            alt.Tooltip("seconds:Q", title="seconds for 1,000 examples", format=".3~g"),
+            *(tip("learner"), tip("family"), tip("away range"), tip("device")),
+            alt.Tooltip("cost:Q", title=title, format=",.3~r"),
         ],
     )
     names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(y=y, text="learner:N")
     front = (
-        alt.Chart(_values(pareto(rows)))
+        alt.Chart(alt.NamedData(name="front"))
         .mark_line(interpolate="step-after", strokeDash=[2, 2], color=INK)
-        .encode(x=x, y=y, detail="device:N")
+        .encode(x=x, y=y, detail="front:N")
     )
-    return _finish(alt.layer(front, ranges, points, names), _HEIGHT)
+    return finish(alt.layer(front, ranges, points, names), _HEIGHT)
 
 
 def pareto(rows: Sequence[Mapping[str, Any]]) -> list[Specification]:
-    """Of each device, the rows that no other one beats in both seconds and accuracy, fastest
+    """Of each "front", the rows that no other one beats in both "cost" and accuracy, cheapest
     first."""
     front: list[Specification] = []
     best: dict[str, float] = {}
-    for row in sorted(rows, key=lambda row: (row["seconds"], -row["away"], row["learner"])):
-        if row["away"] > best.get(row["device"], -1.0):
-            best[row["device"]] = row["away"]
+    for row in sorted(rows, key=lambda row: (row["cost"], -row["away"], row["learner"])):
+        if row["away"] > best.get(row["front"], -1.0):
+            best[row["front"]] = row["away"]
             front.append(dict(row))
     return front
 
@@ -173,8 +210,6 @@ def pareto(rows: Sequence[Mapping[str, Any]]) -> list[Specification]:
 def learning_curves(curves: Mapping[str, Curve]) -> Specification:
     """Accuracy over the examples of a lifetime; curves: label -> curve. The page draws the same for
     the learners that were chosen, by exchanging the values of the data set `curves`."""
-    import altair as alt
-
     rows = [
         {
             "learner": label,
@@ -184,6 +219,13 @@ def learning_curves(curves: Mapping[str, Curve]) -> Specification:
         for label, of in curves.items()
         for end, mean, low, high in zip(of.ends, of.mean, of.low, of.high, strict=True)
     ]
+    return {**_over_a_lifetime(), "datasets": {"curves": rows}}
+
+
+@lru_cache(maxsize=1)
+def _over_a_lifetime() -> Specification:
+    import altair as alt
+
     color = alt.Color("learner:N", scale=alt.Scale(scheme=_SCHEME), title=None)
     base = alt.Chart(alt.NamedData(name="curves")).encode(
         x=alt.X(
@@ -201,12 +243,31 @@ def learning_curves(curves: Mapping[str, Curve]) -> Specification:
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20)).encode(
         y="accuracy:Q",
         tooltip=[
-            _tip("learner"),
+            tip("learner"),
             alt.Tooltip("example:Q", title="up to example"),
-            _tip("accuracy range"),
+            tip("accuracy range"),
         ],
     )
-    return {**_finish(alt.layer(band, line), _HEIGHT - 60), "datasets": {"curves": rows}}
+    return finish(alt.layer(band, line), _HEIGHT - 60)
+
+
+@lru_cache(maxsize=1)
+def training_curve() -> Specification:
+    """Loss over the updates of a meta-training; the page puts its rows into the data set `history`:
+    "step", "of" (training or validation), "loss", "accuracy"."""
+    import altair as alt
+
+    chart = (
+        alt.Chart(alt.NamedData(name="history"))
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20))
+        .encode(
+            x=alt.X("step:Q", title="meta-update"),
+            y=alt.Y("loss:Q", title="loss"),
+            color=alt.Color("of:N", scale=alt.Scale(scheme=_SCHEME), title=None),
+            tooltip=[tip("of"), tip("step"), tip("loss"), tip("accuracy")],
+        )
+    )
+    return {**finish(chart, _HEIGHT // 2, _WIDTH // 2), "datasets": {"history": []}}
 
 
 def to_svg(specification: Specification) -> str:
@@ -249,16 +310,21 @@ _TITLES = {
     "home range": "tasks as in meta-training",
     "away range": "data never seen",
     "accuracy range": "accuracy",
+    "range": "accuracy",
 }
 
 
-def _tip(name: str) -> alt.Tooltip:
+def tip(name: str) -> alt.Tooltip:
+    """A line of what the pointer tells."""
     import altair as alt
 
     return alt.Tooltip(f"{name}:N", title=_TITLES.get(name, name))
 
 
-def _finish(chart: alt.LayerChart | alt.FacetChart, height: int) -> Specification:
-    sized = chart.properties(width=_WIDTH, height=height)
+def finish(
+    chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int = 0, width: int = _WIDTH
+) -> Specification:
+    """In the page's colours, and of a size unless its parts have theirs."""
+    sized = chart.properties(width=width, height=height) if height else chart
     found: Specification = {**sized.to_dict(validate=True), "config": _CONFIG}
     return found

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from vsml_bench.boards import summary
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.families import Family, scored
 from vsml_bench.boards.groups import Group
+from vsml_bench.boards.page.costs import Cost, cost_of
 from vsml_bench.boards.statistics import Interval
 
 HOME = ("same_tasks", "unseen_tasks")
@@ -23,21 +22,6 @@ AWAY = (
 )
 """Relations of splits with data that meta-training has never seen, strongest first; of a board,
 those of the first line that it has count."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a learner takes, as a mean of the cells that have a score. Times compare on one device
-    only."""
-
-    device: str
-    meta_train_seconds: float
-    meta_train_examples: int
-    """In all lifetimes of all meta-updates; 0 for a learner that is not meta-trained."""
-    seconds_per_1000: float
-    """Meta-test seconds for 1,000 examples."""
-    state_floats: int
-    meta_parameters: int
 
 
 @dataclass(frozen=True)
@@ -136,25 +120,3 @@ def _ties(order: Sequence[str], family: Family[str]) -> dict[str, int]:
             leader, number = label, number + 1
         ties[label] = number
     return ties
-
-
-def cost_of(groups: Sequence[Group]) -> Cost | None:
-    """None where no cell has a score."""
-    cells = [cell for group in groups for cell in group.ok]
-    if not cells:
-        return None
-    seconds = [cell.provenance.seconds for cell in cells]
-    examples = sum(
-        cell.correct.shape[0] * (cell.plan.protocol.examples or cell.correct.shape[1])
-        for cell in cells
-    )
-    recipes = {cell.plan.job.key: cell.plan.job for cell in cells}
-    jobs = [job.recipe.examples for job in recipes.values() if job.recipe is not None]
-    return Cost(
-        " / ".join(sorted({cell.provenance.hardware for cell in cells})),
-        float(np.mean([each.get("meta_train", 0.0) for each in seconds])),
-        round(sum(jobs) / len(jobs)) if jobs else 0,
-        1000 * sum(each.get("meta_test", 0.0) for each in seconds) / examples,
-        max(cell.provenance.state_floats for cell in cells),
-        max(cell.provenance.meta_parameters for cell in cells),
-    )

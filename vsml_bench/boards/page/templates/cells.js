@@ -2,10 +2,64 @@
 const dialog = find('#cells');
 const cellName = (index) => JSON.stringify([data.rows[index].split, data.labels[index]]);
 
+// From a learner of the first table to its first split with cells.
+all('#standings tbody th').forEach((name) => {
+  const index = data.labels.findIndex((label, at) => label === name.textContent && data.cells[at].length);
+  if (index < 0) return;
+  const button = make('button', name.textContent, { type: 'button' });
+  name.replaceChildren(button);
+  button.addEventListener('click', () => change({ cell: cellName(index) }));
+});
+
 dialog.addEventListener('close', () => { if (state.cell) change({ cell: '' }); });
 
 function detail(title, content) {
-  return make('details', [make('summary', title), make('pre', JSON.stringify(content, null, 1))]);
+  return make('details', [make('summary', title), make('pre', JSON.stringify(content, null, 1), { tabindex: '0' })]);
+}
+
+// How its meta-parameters, or its tuned values, came about.
+function describeTraining(cell) {
+  const training = data.trainings[cell.checkpoint];
+  if (!training) return make('p', 'Its record of meta-training or tuning is not here.');
+  const facts = {
+    'made again by': make('code', cell.training),
+    'made by': make('code', training.command || 'unknown'),
+    commit: make('code', training.commit || 'unknown'),
+    'begun by': training.begun_by ? make('code', training.begun_by) : '',
+    device: training.device,
+    seconds: training.seconds,
+  };
+  const parts = [make('h4', training.trials.length ? 'Tuning' : 'Meta-training'), listed(facts)];
+  if (training.history.length) parts.push(trainingCurve(training.history));
+  if (training.trials.length) {
+    const head = make('tr', ['tried', 'accuracy (%)'].map((title) => make('th', title, { scope: 'col' })));
+    const rows = training.trials.map((trial) => make('tr', [
+      make('th', Object.entries(trial.values).map(([name, value]) => `${name} ${value}`).join(', '), { scope: 'row' }),
+      make('td', points(trial.accuracy), { class: 'n' }),
+    ]));
+    parts.push(make('table', [make('thead', [head]), make('tbody', rows)]));
+  }
+  return make('section', parts);
+}
+
+function trainingCurve(history) {
+  const place = make('figure', null, { class: 'picture training', tabindex: '0', role: 'group', 'aria-label': 'Loss of meta-training' });
+  const last = history[history.length - 1];
+  const said = make('p', `Loss of validation ${last.validation_loss}, accuracy ${points(last.validation_accuracy)} % after ${last.step} meta-updates.`, { class: 'legend' });
+  if (window.vegaEmbed && data.training) {
+    const rows = history.flatMap((entry) => [['training', ''], ['validation', 'validation_']].map(([of, prefix]) => (
+      { step: entry.step, of, loss: entry[prefix + 'loss'], accuracy: entry[prefix + 'accuracy'] }
+    )));
+    const specification = { ...data.training, datasets: { history: rows } };
+    window.vegaEmbed(place, specification, { actions: false, renderer: 'svg', ast: true }).catch((error) => console.error(error));
+  }
+  return make('div', [place, said]);
+}
+
+function listed(facts) {
+  return make('dl', Object.entries(facts).filter(([, value]) => value !== '').flatMap(([name, value]) => [
+    make('dt', name), value instanceof Element ? make('dd', [value]) : make('dd', value),
+  ]));
 }
 
 function describe(cell) {
@@ -25,10 +79,9 @@ function describe(cell) {
     versions: Object.entries(cell.versions).map(([name, value]) => `${name} ${value}`).join(', '),
   };
   for (const [name, hash] of Object.entries(cell.data)) facts[name] = make('code', hash);
-  const list = make('dl', Object.entries(facts).flatMap(([name, value]) => [
-    make('dt', name), value instanceof Element ? make('dd', [value]) : make('dd', value),
-  ]));
-  const parts = [make('h3', [`Seed ${cell.seed} `, make('span', cell.badge, { class: 'badge' })]), list];
+  if (cell.speed) facts.speed = make('a', cell.speed.text, { href: cell.speed.address });
+  const parts = [make('h3', [`Seed ${cell.seed} `, make('span', cell.badge, { class: 'badge' })]), listed(facts)];
+  if (cell.checkpoint) parts.push(describeTraining(cell));
   parts.push(detail('Configuration', cell.config));
   if (cell.recipe) parts.push(detail('Recipe of meta-training', cell.recipe));
   if (Object.keys(cell.tuned).length) parts.push(detail('Tuned', cell.tuned));

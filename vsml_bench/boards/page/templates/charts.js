@@ -6,12 +6,13 @@ const chosenCurves = () => {
 const curveSplit = () => state.curves || (find('#curve-split option[selected]') || {}).value || '';
 let curvesView = null;
 
-function draw(name, specification) {
+function draw(name, specification, wanted) {
   const figure = find(`[data-picture=${name}]`);
   if (!figure || !window.vegaEmbed) return Promise.resolve(null);
   const place = make('div');
   const options = { actions: false, renderer: 'svg', ast: true };
   return window.vegaEmbed(place, specification, options).then(({ view }) => {
+    if (wanted && !wanted()) return view;
     figure.replaceChildren(place);
     view.addEventListener('click', (_, item) => {
       const learner = item && item.datum && item.datum.learner;
@@ -20,6 +21,26 @@ function draw(name, specification) {
     document.documentElement.dataset[name] = 'drawn';
     return view;
   }, (error) => console.error(error)); // the static picture stays
+}
+
+// The figure has the axis of cost that is named last, however long each takes to draw.
+const axis = find('#cost-axis');
+const costName = () => (data.costs[state.axis] ? state.axis : axis.querySelector('[selected]').value);
+let drawnCost = '';
+
+function drawCost() {
+  const chosen = costName();
+  drawnCost = chosen;
+  return draw('cost', data.costs[chosen], () => drawnCost === chosen);
+}
+
+if (axis) {
+  axis.addEventListener('change', () => change({ axis: axis.value }));
+  find('#cost-form').addEventListener('submit', (event) => event.preventDefault());
+  views.push(() => {
+    axis.value = costName();
+    if (drawnCost && drawnCost !== costName()) drawCost();
+  });
 }
 
 function curvePoints(split, labels) {
@@ -80,5 +101,6 @@ document.addEventListener('DOMContentLoaded', () => {
       view.data('curves', curvePoints(curveSplit(), chosenCurves())).runAsync();
     }
   }));
+  if (axis) drawn.push(drawCost());
   Promise.all(drawn).then(() => { document.documentElement.dataset.ready = 'yes'; });
 });

@@ -3,8 +3,8 @@ const data = JSON.parse(document.getElementById('data').textContent);
 const find = (selector) => document.querySelector(selector);
 const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
 const DEFAULTS = {
-  q: '', split: '', relation: '', family: '', cost: '', missing: '', sort: '', down: '', hide: [],
-  a: '', b: '', cell: '', curves: '', curve: [],
+  q: '', split: '', relation: '', family: '', cost: '', by: '', missing: '', sort: '', down: '', hide: [],
+  a: '', b: '', cell: '', curves: '', curve: [], axis: '',
 };
 const views = [];
 let state = read();

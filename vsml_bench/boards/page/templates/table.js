@@ -3,6 +3,7 @@ const body = find('#results tbody');
 const lines = all('tr', body);
 const heads = all('#results thead th');
 const rowOf = (line) => data.rows[Number(line.dataset.row)];
+const FIRST_COST = find('#f-by').value;
 const FILTERS = { q: 'f-q', split: 'f-split', relation: 'f-relation', family: 'f-family', cost: 'f-cost', missing: 'f-missing' };
 const place = (name) => heads.findIndex((head) => head.dataset.name === name);
 const number = (line, name) => {
@@ -32,6 +33,9 @@ lines.forEach((line) => {
 for (const [name, id] of Object.entries(FILTERS)) {
   find('#' + id).addEventListener('input', (event) => change({ [name]: event.target.value }));
 }
+find('#f-by').addEventListener('change', (event) => {
+  change({ by: event.target.value === FIRST_COST ? '' : event.target.value });
+});
 find('#filters').addEventListener('submit', (event) => event.preventDefault());
 find('#columns').addEventListener('change', () => {
   change({ hide: all('#columns input').filter((box) => !box.checked).map((box) => box.value) });
@@ -41,12 +45,12 @@ find('#reset').addEventListener('click', () => change(structuredClone(DEFAULTS))
 function wanted(line) {
   const row = rowOf(line);
   const text = line.textContent.toLowerCase();
-  const seconds = number(line, 'seconds_per_1000');
+  const cost = number(line, state.by || FIRST_COST);
   return (
     text.includes(state.q.trim().toLowerCase()) &&
     ['split', 'relation'].every((name) => !state[name] || row[name] === state[name]) &&
     (!state.family || line.cells[place('family')].textContent === state.family) &&
-    (state.cost === '' || (seconds !== null && seconds <= Number(state.cost))) &&
+    (state.cost === '' || (cost !== null && cost <= Number(state.cost))) &&
     (state.missing !== 'common' || !lacking.has(row.split))
   );
 }
@@ -80,6 +84,7 @@ views.push(() => {
   for (const [name, id] of Object.entries(FILTERS)) {
     if (find('#' + id).value !== state[name]) find('#' + id).value = state[name];
   }
+  find('#f-by').value = state.by || FIRST_COST;
   all('#columns input').forEach((box) => { box.checked = !state.hide.includes(box.value); });
   heads.forEach((head, index) => {
     const hidden = state.hide.includes(head.dataset.name);
@@ -94,7 +99,9 @@ views.push(() => {
       line.cells[where].textContent = state.missing === 'last' ? `${rank(line)} (last)` : '';
     }
   });
-  body.append(...sorted());
+  // Rows that move lose the focus, so they stay where they are right.
+  const order = sorted();
+  if (order.some((line, index) => body.rows[index] !== line)) body.append(...order);
   const shown = lines.filter((line) => !line.hidden).length;
   find('#shown').textContent = `${shown} of ${lines.length} rows`;
 });

@@ -1,0 +1,109 @@
+"""The large table: a row for each split and learner, with every column that tables show and what
+each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vsml_bench.boards.board import Board, Row
+from vsml_bench.boards.columns import Column
+from vsml_bench.boards.page.costs import AXES, Cost, cost_of
+from vsml_bench.boards.page.second_hand import second_hand
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column of the large table."""
+
+    name: str
+    title: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a place in the large table shows, and what it is sorted by."""
+
+    text: str
+    value: float | str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the large table."""
+
+    index: int
+    label: str
+    split: str
+    relation: str
+    family: str
+    status: str
+    fields: tuple[Field, ...]
+
+
+def large_table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], list[Line]]:
+    """Its columns and rows; named: index of a row -> what the page calls its learner."""
+    columns = {
+        name: column
+        for name, column in board.columns.items()
+        if column.details and column.title and name != "learner"
+    }
+    ordered = sorted(columns.items(), key=lambda item: item[1].details)
+    heads = [Head("learner", "learner", False), Head("split", "split", False)]
+    heads += [Head("relation", "relation", False), Head("family", "family", False)]
+    for name, column in ordered:
+        plain = column.unit in ("", "place")
+        numeric = any(isinstance(row[name], int | float) for row in board.rows)
+        heads.append(
+            Head(name, column.title if plain else f"{column.title} ({column.unit})", numeric)
+        )
+    theirs = [second_hand().beside(row.group) for row in board.rows]
+    if any(theirs):
+        heads.append(Head("second_hand", "second-hand, example 100 (%)", True))
+    heads += [Head(name, axis.title, True) for name, axis in AXES.items()]
+    lines = []
+    for index, row in enumerate(board.rows):
+        of = row.group
+        fields = [_field(row, name, column) for name, column in ordered]
+        if any(theirs):
+            known = theirs[index]
+            fields.append(Field("" if known is None else f"{100 * known:.1f}", known))
+        fields += _cost_fields(cost_of([of]))
+        family = of.plans[0].job.learner.family or "other"
+        words = [Field(text, text) for text in (named[index], of.split, of.relation, family)]
+        lines.append(
+            Line(
+                *(index, named[index], of.split, of.relation, family, str(row["status"])),
+                (*words, *fields),
+            )
+        )
+    return heads, lines
+
+
+def _cost_fields(cost: Cost | None) -> list[Field]:
+    if cost is None:
+        return [Field("", None) for _ in AXES]
+    values = [getattr(cost, name) for name in AXES]
+    return [Field(f"{v:,.3g}" if isinstance(v, float) else f"{v:,}", v) for v in values]
+
+
+def _field(row: Row, name: str, column: Column) -> Field:
+    value = row[name]
+    if value is None:
+        return Field(str(row["status"]) if column.matrix else "", None)
+    low, high = (row[bound] for bound in column.bounds) if column.bounds else (None, None)
+    if column.unit == "place":
+        return Field(f"{value}" if low == high else f"{low} to {high}", value)
+    percent = column.unit == "%"
+    text = f"{100 * value:.1f}" if percent else _words(value)
+    if low is not None and high is not None:
+        half = (high - low) / 2
+        text += f" ± {100 * half:.1f}" if percent else f" ± {_words(half)}"
+        text += " †" if name == "mean" and row["seed_variance"] == "not measured" else ""
+    return Field(text, value)
+
+
+def _words(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
