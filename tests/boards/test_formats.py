@@ -214,7 +214,7 @@ def test_a_format_of_another_package(
     monkeypatch.syspath_prepend(
         install(tmp_path / "one", "strange_format", FORMAT, formats=f"text = {where}")
     )
-    assert list(formats()) == ["markdown", "csv", "json", "html", "text"]
+    assert list(formats()) == ["terminal", "markdown", "csv", "json", "html", "text"]
     assert find_format("text").ending == "txt"
     assert find_format("text").text(board).splitlines()[:2] == ["vsml: ok", "sgd: ok"]
     monkeypatch.syspath_prepend(install(tmp_path / "two", "other", "", formats=f"json = {where}"))

@@ -68,7 +68,7 @@ def test_a_study_of_another_package_brings_everything(
     run = call("run", "--suite", suite, "--out", out, "--jobs", 1, "--quiet", "--device", "cpu")
     assert run.code == 0, run
     board = call("leaderboard", "--suite", suite, "--results", out, "--write")
-    assert board.code == 0 and "## Coins" in board.out
+    assert board.code == 0 and "\nCoins\n" in board.out
     assert (out / "coins.txt").read_text() == "(('coin', 30), ('chance', 30))"
 
 

@@ -15,6 +15,7 @@ from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
 from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.summary import Summary, labels
+from vsml_bench.boards.terminal import to_terminal
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
 from vsml_bench.studies import Value
@@ -46,7 +47,7 @@ class Format:
 
     text: Callable[[Board], str]
     ending: str
-    """Of its file, `board.ENDING`."""
+    """Of its file, `board.ENDING`; "" where it is for the eye alone and never kept."""
     printed: bool = True
     """Whether it is for reading on a terminal or in a pipe; else the command line writes the file
     and says where it is."""
@@ -259,6 +260,7 @@ def _one_line(text: str) -> str:
 
 
 FORMATS: Mapping[str, Format] = {
+    "terminal": Format(to_terminal, ""),
     "markdown": Format(to_markdown, "md"),
     "csv": Format(to_csv, "csv"),
     "json": Format(to_json, "json"),

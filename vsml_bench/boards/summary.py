@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from vsml_bench.boards.groups import Group
@@ -45,6 +45,8 @@ class Summary:
     """Splits with a score."""
     splits: int
     """Splits that anyone has a score on."""
+    tie: int | None = None
+    """Number of its group, see `tied`; None where there is no score at all."""
 
 
 def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Summary, ...]:
@@ -71,7 +73,28 @@ def summarise(groups: Sequence[Group], ranks: Sequence[int | None]) -> tuple[Sum
         )
         for label in scores
     ]
-    return tuple(sorted(found, key=_best_first))
+    found.sort(key=_best_first)
+    ties = tied(
+        [summary.label for summary in found if summary.mean is not None],
+        lambda one, other: (
+            difference_over_splits(scored[one], scored[other], list(steps.values())).decided
+        ),
+    )
+    return tuple(replace(summary, tie=ties.get(summary.label)) for summary in found)
+
+
+def tied(order: Sequence[str], apart: Callable[[str, str], bool]) -> dict[str, int]:
+    """Label -> number of its group: those that are not decidedly worse than the group's first.
+
+    order: labels, best first. apart: whether the difference of two is decided.
+    """
+    ties: dict[str, int] = {}
+    leader, number = "", 0
+    for label in order:
+        if not number or apart(leader, label):
+            leader, number = label, number + 1
+        ties[label] = number
+    return ties
 
 
 def _mean_and_rank(label: str, scored: Mapping[str, Splits], steps: Sequence[int]) -> _Numbers:
