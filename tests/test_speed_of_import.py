@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = (
-    *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "tqdm", "psutil"),
+    *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "rich", "psutil"),
     "matplotlib",
 )
 PROGRAM = """

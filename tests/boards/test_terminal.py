@@ -17,6 +17,7 @@ from vsml_bench.boards.formats import find_format
 from vsml_bench.boards.terminal import NARROWEST, WIDTH, draw
 from vsml_bench.evaluation.cell import Problem
 
+
 def small(**given: Any) -> Board:
     plans = {
         (split, learner): make_plan(

@@ -14,7 +14,7 @@ from typing import Any
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.processes import Child, machine_memory, start_server
 from vsml_bench.evaluation.tasks import Failure, Task
-from vsml_bench.printing import progress_bar
+from vsml_bench.progress import ProgressBar
 
 POLL_SECONDS = 0.5
 MEMORY_SHARE = 0.9
@@ -56,13 +56,7 @@ class LocalExecutor(Executor):
         context = start_server()
         shares = context.Array("d", len(tasks), lock=False)
         total = sum(task.expected_seconds for task in tasks)
-        bar = progress_bar(
-            total,
-            title,
-            self.progress and bool(title),
-            smoothing=0,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-        )
+        bar = ProgressBar(total, title, self.progress and bool(title))
         workers = min(self.jobs or usable_cores(), len(tasks))
         memory = self.memory or int(MEMORY_SHARE * machine_memory() / workers)
         waiting = deque(enumerate(tasks))
@@ -82,12 +76,11 @@ class LocalExecutor(Executor):
                             shares[child.index] = 1.0
                             yield child.task.what, result
                     finished = f"{len(tasks) - len(waiting) - len(running)} of {len(tasks)}"
-                    bar.set_postfix_str(finished, refresh=False)
                     reached = sum(
                         task.expected_seconds * share
                         for task, share in zip(tasks, shares, strict=True)
                     )
-                    bar.update(min(total, reached) - bar.n)
+                    bar.reach(min(total, reached), finished)
             finally:
                 for child in running:
                     child.end()

@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import threading
 import warnings
 from typing import Any
 
@@ -17,7 +16,6 @@ import psutil
 import sklearn.datasets  # noqa: F401
 import torch
 import torch._dynamo
-from tqdm import tqdm
 
 import vsml_bench.evaluation.worker  # noqa: F401
 
@@ -47,9 +45,6 @@ def _end(*_: Any) -> None:
                 child.kill()
     os._exit(0)
 
-
-# Its own lock is a semaphore, which nobody would clear away when a process is ended.
-tqdm.set_lock(threading.RLock())
 
 # Processes whose parents are gone become children of this one, which does not know their names.
 _set(PR_SET_CHILD_SUBREAPER, 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from vsml_bench.meta_training.job import Job, artifact_path, find_artifact, part
 from vsml_bench.meta_training.lifetimes import TaskLifetimes
 from vsml_bench.meta_training.objective import MetaGradient, Objective, Source, backpropagate
 from vsml_bench.plugins import load
-from vsml_bench.printing import progress_bar
+from vsml_bench.progress import ProgressBar
 from vsml_bench.provenance import git_state
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import check_code, entry_of
@@ -76,19 +75,16 @@ def meta_train(
     training = Training(job, recipe, folder, execution, root, command)
     training.begin(starts, progress)
     steps = range(training.progress.steps, recipe.steps)
-    with progress_bar(
-        recipe.steps, job.name, progress, initial=training.progress.steps, smoothing=0.1
-    ) as bar:
+    with ProgressBar(recipe.steps, job.name, progress, training.progress.steps) as bar:
         for step in steps:
             training.update(step)
-            bar.update()
-            report(training.progress.steps / recipe.steps)
-            bar.set_postfix(training.latest, refresh=False)
+            done = training.progress.steps
+            bar.reach(done, f"{done}/{recipe.steps}, {training.latest}")
+            report(done / recipe.steps)
             finished = training.progress.steps == recipe.steps
             if training.progress.steps % recipe.validate_every == 0 or finished:
                 training.validate()
-                if progress:
-                    bar.write(training.describe(), file=sys.stderr)
+                bar.say(training.describe())
             if training.progress.steps % recipe.checkpoint_every == 0 and not finished:
                 training.save(training.partial)
     training.save(path)
@@ -155,7 +151,7 @@ class Training:
             self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.progress = Progress()
-        self.latest: dict[str, str] = {}
+        self.latest = ""
 
     def start_from(self, path: Path) -> None:
         """Begins with the meta-parameters of a finished meta-training."""
@@ -197,7 +193,7 @@ class Training:
         self.progress.since_validation.append((outcome.loss, outcome.accuracy))
         if step < FIRST_LOSSES:
             self.progress.first_losses.append(outcome.loss)
-        self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+        self.latest = f"loss {outcome.loss:.3f}, accuracy {outcome.accuracy:.3f}"
         return outcome.loss
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:
