@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = (
     *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "rich", "psutil"),
-    "matplotlib",
+    "altair",
 )
 PROGRAM = """
 import sys

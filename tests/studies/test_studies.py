@@ -100,13 +100,13 @@ def test_each_folder_is_a_study_and_what_it_declares_is_there() -> None:
     assert {find_suite(name).study for name in suite_names()} == {"", *folders}
 
 
-def test_boards_of_studies_need_neither_torch_nor_matplotlib() -> None:
+def test_boards_of_studies_need_neither_torch_nor_altair() -> None:
     program = (
         "import sys\nfrom vsml_bench.plugins import load\nfrom vsml_bench.studies import studies\n"
         "for study in studies().values():\n"
         "    assert study.sections_of([]) is not None\n"
         "    study.pictures_of([])\n"
-        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('torch', 'altair') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

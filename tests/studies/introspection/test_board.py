@@ -136,7 +136,9 @@ def test_pictures_and_data(tmp_path: Path) -> None:
         if path.suffix == ".png":
             assert data.startswith(b"\x89PNG")
         if path.suffix == ".svg":
-            assert b"<svg" in data and b"<dc:date>" not in data
+            text = data.decode()
+            assert text.startswith("<svg") and "vsml" in text and "1-nn" in text
+            assert "examples" in text and "probability" in text, "axes are labelled"
     again = write_introspection(found, tmp_path / "b")
     assert [a.read_bytes() for a in written] == [b.read_bytes() for b in again]
     document = json.loads((tmp_path / "a" / "introspection.json").read_text("utf-8"))
