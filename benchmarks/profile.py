@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.speed import machine, parser, peak_flops, write
-from vsml_bench.boards.drawing import to_files
+from vsml_bench.boards.drawing import to_svg
 from vsml_bench.execution import decide
 from vsml_bench.storage import write_atomically
 from vsml_bench.vsml.fast import library
@@ -92,7 +92,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         )
         .properties(width=560, height=alt.Step(28))
     )
-    write_atomically(path, to_files(chart, path.stem)[path.name])
+    write_atomically(path, to_svg(chart.to_dict()).encode())
 
 
 def main() -> None:

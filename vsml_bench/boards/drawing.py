@@ -1,16 +1,14 @@
 """Pictures for documents and papers: what Altair specifies, as SVG and PNG.
 
-The same chart gives the same bytes. Texts are measured with a font that vl-convert brings along, so
-that no picture depends on what fonts a machine has."""
+The same specification gives the same bytes. Texts are measured with a font that vl-convert brings
+along, so that no picture depends on what fonts a machine has."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import altair as alt
+from collections.abc import Mapping
+from typing import Any
 
 INK = "#24292f"
 _CONFIG: dict[str, Any] = {
@@ -31,15 +29,23 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def to_files(chart: alt.TopLevelMixin, name: str) -> dict[str, bytes]:
-    """NAME.svg, and NAME.png with twice as many pixels each way."""
+def to_files(specification: Mapping[str, Any], name: str) -> dict[str, bytes]:
+    """NAME.svg, and NAME.png with twice as many pixels each way; specification: of Vega-Lite."""
     import vl_convert
 
-    specification = json.dumps({**chart.to_dict(), "config": _CONFIG})
-    return {
-        f"{name}.svg": _renumbered(vl_convert.vegalite_to_svg(specification)).encode(),
-        f"{name}.png": vl_convert.vegalite_to_png(specification, scale=2.0),
-    }
+    png = vl_convert.vegalite_to_png(_finished(specification), scale=2.0)
+    return {f"{name}.svg": to_svg(specification).encode(), f"{name}.png": png}
+
+
+def to_svg(specification: Mapping[str, Any]) -> str:
+    """The picture as SVG alone."""
+    import vl_convert
+
+    return _renumbered(vl_convert.vegalite_to_svg(_finished(specification)))
+
+
+def _finished(specification: Mapping[str, Any]) -> str:
+    return json.dumps({**specification, "config": _CONFIG})
 
 
 def _renumbered(svg: str) -> str:

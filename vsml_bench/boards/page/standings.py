@@ -3,7 +3,7 @@ on data that it has never seen, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,7 @@ def standings(board: Board) -> list[Standing]:
     placed = {label: found for label, found in scores.items() if found is not None}
     means = {label: found.mean.mean for label, found in placed.items()}
     order = sorted(placed, key=lambda label: (-means[label], label))
-    ties = summary.tied(order, lambda one, other: placed[one].minus(placed[other]).decided)
+    ties = _ties(order, placed)
     found = []
     for label in [*order, *(label for label in groups if label not in placed)]:
         of = groups[label]
@@ -156,6 +156,17 @@ def standings(board: Board) -> list[Standing]:
 def _estimate(groups: Sequence[Group], splits: Sequence[str]) -> Interval | None:
     found = scored(groups, splits)
     return None if found is None else found.mean
+
+
+def _ties(order: Sequence[str], scores: Mapping[str, Scored]) -> dict[str, int]:
+    """Label -> number of its group."""
+    ties: dict[str, int] = {}
+    leader, number = "", 0
+    for label in order:
+        if not leader or scores[leader].minus(scores[label]).decided:
+            leader, number = label, number + 1
+        ties[label] = number
+    return ties
 
 
 def cost_of(groups: Sequence[Group]) -> Cost | None:

@@ -105,8 +105,8 @@ def write_introspection(curves: Sequence[Curve], folder: Path) -> list[Path]:
         "introspection.json": json.dumps(plain, indent=1, allow_nan=False).encode() + b"\n",
         "introspection.csv": _as_csv(curves).encode(),
     }
-    for name, draw in _FIGURES.items():
-        files |= to_files(draw(curves), name)
+    for name, draw in FIGURES.items():
+        files |= to_files(draw(curves).to_dict(), name)
     for name, data in files.items():
         write_atomically(folder / name, data)
     return [folder / name for name in sorted(files)]
@@ -171,7 +171,7 @@ def _response(curves: Sequence[Curve]) -> alt.ConcatChart:
     return _beside(panels, "Response to one example", curves)
 
 
-_FIGURES: Mapping[str, Callable[[Sequence[Curve]], alt.ConcatChart]] = {
+FIGURES: Mapping[str, Callable[[Sequence[Curve]], alt.ConcatChart]] = {
     "confidence": _confidence,
     "twice": _twice,
     "response": _response,

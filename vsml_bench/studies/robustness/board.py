@@ -154,7 +154,8 @@ def pictures(sections: Sequence[Section]) -> dict[str, bytes]:
     homes = dict.fromkeys(str(row["against"]) for row in rows)
     limit = 100 * max(abs(float(row["difference"] or 0)) for row in rows) or 100.0
     maps = [_map(home, [row for row in rows if row["against"] == home], limit) for home in homes]
-    return to_files(alt.vconcat(*maps).resolve_scale(x="independent", y="independent"), "card")
+    chart = alt.vconcat(*maps).resolve_scale(x="independent", y="independent")
+    return to_files(chart.to_dict(), "card")
 
 
 def _map(
