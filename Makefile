@@ -64,7 +64,7 @@ endef
 
 # Data goes to the folder that VSML_BENCH_DATA names, or to runs/data.
 leaderboard: export VSML_BENCH_DATA := $(or $(VSML_BENCH_DATA),$(CURDIR)/runs/data)
-leaderboard: .venv/.installed ## fetch data, run the desk suite into runs/desk, print its board
+leaderboard: .venv/.installed ## fetch data, run the desk suite into runs/desk, print its board, make its page
 	@$(VSML_BENCH) data fetch --best-effort fashion_mnist mnist
 	@$(call run_and_show,desk,desk --compare published)
 
@@ -141,8 +141,8 @@ asv-pages: .venv/.installed ## make web pages of the stored results, in results/
 	@$(ASV) publish
 	@cp .venv/lib/python*/site-packages/asv-*.dist-info/licenses/LICENSE.rst results/speed/pages/
 
-readme: .venv/.installed ## copy columns of the published board into README.md
-	@.venv/bin/python tools/update_readme.py
+readme: .venv/.installed ## copy columns of the published board into README.md, draw its picture
+	@.venv/bin/python -m tools.update_readme
 
 lock: .venv/.installed ## bring constraints.txt up to the newest versions, for all Pythons
 	@$(PIP_INSTALL) uv

@@ -13,7 +13,9 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from benchmarks.case import Case
 from benchmarks.cases import CASES
 from benchmarks.speed import machine, parser, peak_flops, write
+from vsml_bench.boards.drawing import to_svg
 from vsml_bench.execution import decide
+from vsml_bench.storage import write_atomically
 from vsml_bench.vsml.fast import library
 
 KINDS = {
@@ -66,24 +68,31 @@ def _kind(name: str) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Writes one bar per case, as SVG."""
-    import matplotlib
+    import altair as alt
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "vsml-bench"  # the same figures give the same file
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(10, 0.5 * len(rows) + 1.5), layout="constrained")
-    names = [row["case"] for row in rows]
-    left = [0.0] * len(rows)
-    for kind in (*KINDS, PYTHON):
-        widths = [100 * row[kind] for row in rows]
-        axes.barh(names, widths, left=left, label=kind)
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    axes.invert_yaxis()
-    axes.set_xlabel("share of the time in %, one core")
-    axes.set_xlim(0, 100)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    kinds = [*KINDS, PYTHON]
+    values = [
+        {"case": row["case"], "kind": kind, "order": order, "share": 100 * row[kind]}
+        for row in rows
+        for order, kind in enumerate(kinds)
+    ]
+    legend = alt.Legend(title="kind of work", orient="bottom", columns=3)
+    chart = (
+        alt.Chart(alt.InlineData(values=values))
+        .mark_bar()
+        .encode(
+            x=alt.X(
+                "share:Q",
+                title="share of the time (%), one core",
+                scale=alt.Scale(domain=(0, 100)),
+            ),
+            y=alt.Y("case:N", sort=None, title=None),
+            color=alt.Color("kind:N", sort=kinds, legend=legend),
+            order="order:Q",
+        )
+        .properties(width=560, height=alt.Step(28))
+    )
+    write_atomically(path, to_svg(chart.to_dict()).encode())
 
 
 def main() -> None:

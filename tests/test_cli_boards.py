@@ -63,9 +63,12 @@ def test_formats_tell_the_same(finished: Finished) -> None:
     assert [(r["split"], r["learner"]) for r in table] == [(r["split"], r["learner"]) for r in rows]
     for text, row in zip(table, rows, strict=True):
         assert (float(text["mean"]) if text["mean"] else None) == row["mean"]
-    markdown = call(*command).out
-    assert markdown == call(*command, "--format", "markdown").out
+    markdown = call(*command, "--format", "markdown").out
     assert "| nearest-mean" in markdown and "unavailable" in markdown
+    shown = call(*command).out
+    assert shown == call(*command, "--format", "terminal").out
+    assert "nearest-mean  " in shown and "unavailable" in shown
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_write(finished: Finished, tmp_path: Path) -> None:
@@ -73,7 +76,8 @@ def test_write(finished: Finished, tmp_path: Path) -> None:
     command = ["leaderboard", "--suite", finished.suite, "--results", out]
     call(*command)
     assert not list(out.glob("board.*"))
-    assert call(*command, "--write").code == 0
+    written = call(*command, "--write")
+    assert (written.code, written.err) == (0, f"The page of this board: {out / 'board.html'}\n")
     endings = ["csv", "html", "json", "md", "tex", "wide.csv"]
     assert sorted(p.name for p in out.glob("board.*")) == [f"board.{e}" for e in endings]
     assert json.loads((out / "board.json").read_text()) == board(finished)
@@ -100,7 +104,8 @@ def test_a_track_writes_its_picture(tmp_path: Path) -> None:
     options = ["--suite", suite]
     assert call("run", *options, "--out", tmp_path, "--jobs", 1).code == 0
     shown = call("leaderboard", *options, "--results", tmp_path, "--write")
-    assert shown.code == 0 and "## Invariance card: against home" in shown.out
+    assert shown.code == 0 and "\nInvariance card: against home\n" in shown.out
+    assert "## Invariance card: against home\n" in (tmp_path / "board.md").read_text()
     assert {p.name for p in tmp_path.glob("card.*")} == {"card.png", "card.svg"}
 
 
@@ -125,7 +130,7 @@ def test_compare(finished: Finished, tmp_path: Path) -> None:
 
 
 def refusal_after_output(outcome: Any) -> str:
-    assert outcome.out.startswith("#") or "|" in outcome.out, "the board itself is still printed"
+    assert outcome.out.startswith("Leaderboard: "), "the board itself is still printed"
     return refusal(outcome)
 
 

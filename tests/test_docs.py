@@ -211,6 +211,8 @@ def test_the_python_api_works_as_shown(tmp_path: Path) -> None:
 def test_the_readme_shows_the_published_board() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert update_readme.updated(readme, update_readme.published()) == readme, "run `make readme`"
+    assert update_readme.PICTURE.read_text("utf-8") == update_readme.picture(), "run `make readme`"
+    assert f"](docs/{update_readme.PICTURE.name})" in readme
 
 
 def row(learner: str, split: str, rank: int | None, mean: float | None, **more: Any) -> Any:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 HEAVY = (
-    *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "tqdm", "psutil"),
-    "matplotlib",
+    *("torch", "numpy", "pandas", "scipy", "sklearn", "torchvision", "rich", "psutil"),
+    "altair",
 )
 PROGRAM = """
 import sys

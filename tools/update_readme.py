@@ -1,7 +1,8 @@
-"""Copies a few columns of the published desk board into the README, between two comments.
+"""Copies a few columns of the published desk board into the README, between two comments, and
+draws its picture: what learners do on tasks as in their meta-training and on data never seen.
 
-python tools/update_readme.py            rewrites what is due
-python tools/update_readme.py --check    exits 1 where it would change anything
+python -m tools.update_readme            rewrites what is due
+python -m tools.update_readme --check    exits 1 where it would change anything
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from typing import Any
 
 from tabulate import tabulate
 
+from vsml_bench import api, paths
+from vsml_bench.boards.drawing import to_svg
+from vsml_bench.boards.page.pictures import first_sight
+from vsml_bench.boards.page.placing import names_apart
+from vsml_bench.boards.page.standings import standings
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 BOARD = ROOT / "results" / "desk" / "board.json"
@@ -24,6 +31,9 @@ SPLITS: Mapping[str, str] = {
     "mnist5k-to-fashion_mnist": "Fashion-MNIST",
 }
 """The splits that the README shows, beside the mean over all -> what it calls them."""
+PICTURED = "learners"
+"""The suite whose published board the picture is of."""
+PICTURE = ROOT / "docs" / "first_sight.svg"
 BLOCK = re.compile(r"(?<=<!-- board:desk -->\n).*?(?=<!-- /board:desk -->)", re.DOTALL)
 NO_BOARD = "\n*No board is published yet: `make leaderboard` prints one.*\n\n"
 
@@ -84,21 +94,28 @@ def published() -> dict[str, Any] | None:
     return board
 
 
+def picture() -> str:
+    """The README's picture as SVG."""
+    board = api.stored_board(PICTURED, paths.results() / PICTURED)
+    return to_svg(names_apart(first_sight(standings(board))))
+
+
 def main() -> int:
-    """Rewrites the README, or with --check only says whether that is due."""
+    """Rewrites the README and its picture, or with --check only says whether that is due."""
     parser = argparse.ArgumentParser(description="Copy the published board into the README.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is due")
     options = parser.parse_args()
     before = README.read_text(encoding="utf-8")
-    after = updated(before, published())
-    if after == before:
-        print("README.md shows the board as published.")
+    after, drawn = updated(before, published()), picture()
+    if after == before and PICTURE.is_file() and PICTURE.read_text(encoding="utf-8") == drawn:
+        print("README.md shows the boards as published.")
         return 0
     if options.check:
-        print("README.md does not show the board as published; run `make readme`.")
+        print("README.md does not show the boards as published; run `make readme`.")
         return 1
     README.write_text(after, encoding="utf-8")
-    print("README.md updated.")
+    PICTURE.write_text(drawn, encoding="utf-8")
+    print(f"README.md and {PICTURE.name} updated.")
     return 0
 
 

@@ -1,14 +1,12 @@
-"""How the command line shows what it does and finds: tables, sentences, and progress bars."""
+"""How the command line shows what it does and finds: tables and sentences."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
-from tqdm import tqdm
 
 from vsml_bench.config import as_plain
 from vsml_bench.data import datasets
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
     from vsml_bench.evaluation.prices import Price
     from vsml_bench.evaluation.runner import RunReport
     from vsml_bench.evaluation.tasks import Task
-
-
-def progress_bar(total: float, title: str, shown: bool, **options: Any) -> tqdm[Any]:
-    """A bar on standard error, with an estimate: lively on a terminal, a line each half minute in a
-    log. options: any of tqdm's own."""
-    interval = 0.25 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=title, disable=not shown, mininterval=interval, **options)
 
 
 def rows(values: Sequence[Mapping[str, Any]], title: str, as_json: bool) -> None:

@@ -45,6 +45,7 @@ def test_by_hand() -> None:
     places = {name: (of.rank, of.rank_low, of.rank_high) for name, of in found.items()}
     # On y only b of the two has a score, of which two lifetimes say little: 0.055 is not decided.
     assert places == {"a": (1, 1, 1), "c": (2, 2, 3), "b": (3, 2, 3), "d": (None, None, None)}
+    assert [found[name].tie for name in "acbd"] == [1, 2, 2, None]
 
 
 def test_what_is_not_decided_shares_places() -> None:

@@ -30,7 +30,7 @@ for module in pkgutil.iter_modules(vsml_bench.boards.__path__, "vsml_bench.board
     importlib.import_module(module.name)
 for study in studies().values():
     importlib.import_module(study.sections.partition(":")[0])
-slow = [name for name in ("matplotlib", "pandas", "scipy", "tabulate") if name in sys.modules]
+slow = [name for name in ("altair", "pandas", "rich", "scipy", "tabulate") if name in sys.modules]
 
 from vsml_bench.boards.board import build_board
 from vsml_bench.boards.formats import FORMATS

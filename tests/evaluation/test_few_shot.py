@@ -88,7 +88,8 @@ def test_from_a_suite_to_its_board(tmp_path: Path, mine: Path) -> None:
         assert (row["lifetimes"], row["steps"]) == (8, 12)
     assert rows["1-nn"]["mean"] > 0.5 and rows["1-nn"]["rank"] == 1
     assert rows["chance"]["mean"] == 0.25  # one guess for all balanced queries of an episode
-    shown = call("leaderboard", "--suite", suite, "--results", tmp_path / "out").out
+    command = ["leaderboard", "--suite", suite, "--results", tmp_path / "out"]
+    shown = call(*command, "--format", "markdown").out
     assert "Accuracy in % over all queries of an episode" in shown
     assert "| episodes " in shown and "| queries " in shown
     assert "first 100" not in shown and "umulative" not in shown

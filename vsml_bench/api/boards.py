@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 
 def leaderboard(suite: str, folder: Path | str | None = None, **selection: Any) -> pd.DataFrame:
-    """The board of a suite as a DataFrame, one row per split and learner.
+    """The board of a suite as a DataFrame, one row per split and learner, with all columns: the
+    row's own, the learner over all splits, and what it cost (`to_whole_frame`).
 
     folder: where its cells are (default `runs/<suite>`, and beside these the published
     ones). selection: `splits`, `learners`, `extra_learners`, `seeds`, `overrides` as in `run`.
     """
-    from vsml_bench.boards.formats import to_frame
+    from vsml_bench.boards.notebook import to_whole_frame
 
-    return to_frame(board(suite, folder, **selection))
+    return to_whole_frame(board(suite, folder, **selection))
 
 
 def board(suite: str, folder: Path | str | None = None, **selection: Any) -> Board:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from vsml_bench.boards.families import Family, Scored
@@ -41,6 +41,8 @@ class Summary:
     """Splits with a score."""
     splits: int
     """Splits that anyone was run on."""
+    tie: int | None = None
+    """Number of its group, see `tied`; None where there is no score at all."""
 
 
 def over_splits(groups: Sequence[Group]) -> Family[str]:
@@ -82,7 +84,23 @@ def summarise(
         ranked = places.get(label)
         mean_rank = sum(ranked) / len(ranked) if ranked else None
         found.append(Summary(label, *numbers, mean_rank, count, len(splits)))
-    return tuple(sorted(found, key=_best_first))
+    found.sort(key=_best_first)
+    ties = tied([of.label for of in found if of.mean is not None], family.decided)
+    return tuple(replace(of, tie=ties.get(of.label)) for of in found)
+
+
+def tied(order: Sequence[str], apart: Callable[[str, str], bool]) -> dict[str, int]:
+    """Label -> number of its group: those that are not decidedly worse than the group's first.
+
+    order: labels, best first. apart: whether the difference of two is decided.
+    """
+    ties: dict[str, int] = {}
+    leader, number = "", 0
+    for label in order:
+        if not number or apart(leader, label):
+            leader, number = label, number + 1
+        ties[label] = number
+    return ties
 
 
 def tried(groups: Sequence[Group]) -> list[str]:

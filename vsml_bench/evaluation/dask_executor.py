@@ -66,10 +66,11 @@ class DaskExecutor(Executor):
         memory, client = self.memory, self.client
         if memory is None and not self.address:
             memory = int(MEMORY_SHARE * machine_memory() / (self.jobs or usable_cores()))
-        bar = work_bar(sum(task.expected_seconds for task in tasks), title, self.progress)
+        total = sum(task.expected_seconds for task in tasks)
+        bar = work_bar(total, title, self.progress)
         with bar, contextlib.closing(DaskRun(client, tasks, memory)) as run:
             run.submit_all()
             while run.open:
                 yield from run.next_results()
-                bar.set_postfix_str(f"{len(tasks) - len(run.open)} of {len(tasks)}", refresh=False)
-                bar.update(min(bar.total, run.reached()) - bar.n)
+                finished = f"{len(tasks) - len(run.open)} of {len(tasks)}"
+                bar.reach(min(total, run.reached()), finished)

@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vsml_bench.errors import DivergedError, UnavailableError, VsmlBenchError
 from vsml_bench.evaluation.processes import Child, machine_memory, start_server
 from vsml_bench.evaluation.tasks import Elsewhere, Failure, Task, chains
 from vsml_bench.owners import temporary_folder
-from vsml_bench.printing import progress_bar
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from vsml_bench.progress import ProgressBar
 
 POLL_SECONDS = 0.5
 MEMORY_SHARE = 0.9
@@ -99,26 +96,19 @@ class LocalExecutor(Executor):
                                 without[child.task.key] = result
                             yield child.task.what, result
                     finished = f"{len(tasks) - len(waiting) - len(running)} of {len(tasks)}"
-                    bar.set_postfix_str(finished, refresh=False)
                     reached = sum(
                         task.expected_seconds * share
                         for task, share in zip(tasks, shares, strict=True)
                     )
-                    bar.update(min(total, reached) - bar.n)
+                    bar.reach(min(total, reached), finished)
             finally:
                 for child in running:
                     child.end()
 
 
-def work_bar(total: float, title: str, shown: bool) -> tqdm[Any]:
+def work_bar(total: float, title: str, shown: bool) -> ProgressBar:
     """A bar for so many expected seconds of work; a title of "" shows none."""
-    return progress_bar(
-        total,
-        title,
-        shown and bool(title),
-        smoothing=0,
-        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-    )
+    return ProgressBar(total, title, shown and bool(title))
 
 
 def run_apart(

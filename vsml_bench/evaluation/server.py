@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import os
 import signal
-import threading
 import warnings
 from typing import Any
 
@@ -18,7 +17,6 @@ end_with_parent(signal.SIGKILL, int(os.environ[STARTED_BY]))
 
 for name in (
     "psutil",
-    "tqdm",
     "torch._dynamo",
     "sklearn.datasets",  # which a process would import later, with its first data
     "vsml_bench.evaluation.worker",
@@ -40,11 +38,8 @@ def _end(*_: Any) -> None:
 
 def _prepare() -> None:
     import torch
-    from tqdm import tqdm
 
     torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
-    # Its own lock is a semaphore, which nobody would clear away when a process is ended.
-    tqdm.set_lock(threading.RLock())
 
 
 _prepare()

@@ -28,7 +28,7 @@ from vsml_bench.meta_training.checkpoint import load_artifact, load_meta_paramet
 from vsml_bench.meta_training.job import Job, artifact_path, trained_side
 from vsml_bench.meta_training.loop import meta_train
 from vsml_bench.meta_training.peers import ALONE, Peers
-from vsml_bench.printing import progress_bar
+from vsml_bench.progress import ProgressBar
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
@@ -177,13 +177,12 @@ def tune(
     trials: list[dict[str, Any]] = []
     candidates = list(combinations(grid))
     sampler = EpisodeSampler(largest(job.side), root=root)
-    bar = progress_bar(len(candidates), job.name, progress)
-    for values in candidates:
-        accuracy, loss = score(job, values, sampler, execution)
-        bar.update()
-        report((len(trials) + 1) / len(candidates))
-        trials.append({"values": values, "accuracy": accuracy, "loss": loss})
-    bar.close()
+    with ProgressBar(len(candidates), job.name, progress) as bar:
+        for values in candidates:
+            accuracy, loss = score(job, values, sampler, execution)
+            trials.append({"values": values, "accuracy": accuracy, "loss": loss})
+            bar.reach(len(trials), f"{len(trials)}/{len(candidates)}")
+            report(len(trials) / len(candidates))
     entry_of(job.learner)  # whose code may have changed meanwhile, or grown by a late import
     best = max(trials, key=lambda trial: (math.isfinite(trial["loss"]), trial["accuracy"]))
     document = {

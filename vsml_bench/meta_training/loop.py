@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ from vsml_bench.meta_training.peers import ALONE, Peers
 from vsml_bench.meta_training.progress import Progress, all_tensors, provenance, restore
 from vsml_bench.owners import Claim, kept
 from vsml_bench.plugins import load
-from vsml_bench.printing import progress_bar
+from vsml_bench.progress import ProgressBar
 from vsml_bench.provenance import git_state, versions
 from vsml_bench.recipes import ES, Recipe
 from vsml_bench.registry import check_code, entry_of
@@ -86,21 +85,18 @@ def meta_train(
     training = Training(job, recipe, folder, execution, root, command, peers=peers)
     training.begin(starts, progress)
     steps = range(training.progress.steps, recipe.steps)
-    with progress_bar(
-        recipe.steps, job.name, progress, initial=training.progress.steps, smoothing=0.1
-    ) as bar:
+    with ProgressBar(recipe.steps, job.name, progress, training.progress.steps) as bar:
         for step in steps:
             training.update(step)
-            bar.update()
-            report(training.progress.steps / recipe.steps)
+            done = training.progress.steps
+            bar.reach(done, f"{done}/{recipe.steps}, {training.latest}")
+            report(done / recipe.steps)
             if not peers.leads:
                 continue
-            bar.set_postfix(training.latest, refresh=False)
             finished = training.progress.steps == recipe.steps
             if training.progress.steps % recipe.validate_every == 0 or finished:
                 training.validate()
-                if progress:
-                    bar.write(training.describe(), file=sys.stderr)
+                bar.say(training.describe())
             if training.progress.steps % recipe.checkpoint_every == 0 and not finished:
                 training.save(training.partial)
     if peers.leads:
@@ -148,7 +144,7 @@ class Training:
                 self.source.accelerate(sum(p.steps * p.lifetime for p in recipe.phases))
         self.git = git_state()  # of the code that is running, whatever becomes of the tree
         self.progress = Progress()
-        self.latest: dict[str, str] = {}
+        self.latest = ""
 
     def _largest_objective(self) -> Objective:
         longest = max(schedule.phase_starts(self.recipe), key=lambda u: u.lifetimes * u.lifetime)
@@ -217,7 +213,7 @@ class Training:
         self.progress.since_validation.append((outcome.loss, outcome.accuracy))
         if step < FIRST_LOSSES:
             self.progress.first_losses.append(outcome.loss)
-        self.latest = {"loss": f"{outcome.loss:.3f}", "accuracy": f"{outcome.accuracy:.3f}"}
+        self.latest = f"loss {outcome.loss:.3f}, accuracy {outcome.accuracy:.3f}"
         return outcome.loss
 
     def _meta_gradient(self, objective: Objective, step: int) -> MetaGradient:

@@ -16,10 +16,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     cells = "folder of the cells (default: runs/SUITE, or published)"
     parser.add_argument("--results", **PATH, help=cells)
     form = (
-        "markdown, csv (a line per row), csv-wide (a line per learner), json, latex, html (a page, "
+        "terminal, markdown, csv (a line per row), csv-wide (a line per learner), json, latex, "
+        "html (a page, as a file), or a plug-in's (default: %(default)s)"
     )
-    form += "as a file), or a plug-in's (default: %(default)s)"
-    parser.add_argument("--format", default="markdown", help=form)
+    parser.add_argument("--format", default="terminal", help=form)
     same: dict[str, Any] = {"dest": "format", "action": "store_const", "const": "json"}
     parser.add_argument("--json", **same, help="the same as --format json")
     kept = "also write a file of each format, and what a study draws"
@@ -41,18 +41,19 @@ def run(options: argparse.Namespace) -> int:
     printed = chosen.text(board) if chosen.printed else ""
     # files first: whoever reads the output may stop
     place = api.results_folder(options.suite, options.results, options.scale)
-    forms = formats().values() if options.write else [] if chosen.printed else [chosen]
+    kept = [form for form in formats().values() if form.ending] if options.write else []
+    forms = kept or ([] if chosen.printed else [chosen])
     for form in forms:
-        file = place / f"board.{form.ending}"
-        write_atomically(file, form.text(board).encode())
-        if not form.printed:
-            print(f"The page of this board: {file}", file=sys.stderr)
+        write_atomically(place / f"board.{form.ending}", form.text(board).encode())
     if options.write:
         study = find_study(suites.find_suite(options.suite).study)
         for name, picture in study.pictures_of(board.sections).items():
             write_atomically(place / name, picture)
     if printed:
         print(printed)
+    for form in forms:
+        if not form.printed:
+            print(f"The page of this board: {place / f'board.{form.ending}'}", file=sys.stderr)
     if options.compare:
         published = Path(options.compare)
         if options.compare == "published":

@@ -14,11 +14,12 @@ import pytest
 
 from tests.boards.factory import RECIPE, make_plan, run
 from vsml_bench.boards.board import build_board
+from vsml_bench.boards.drawing import to_files
 from vsml_bench.boards.formats import to_markdown
 from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.boards.statistics import estimate
 from vsml_bench.studies.introspection.board import SHOWN, Curve, curves, sections
-from vsml_bench.studies.introspection.look import write_introspection
+from vsml_bench.studies.introspection.look import FIGURES, write_introspection
 from vsml_bench.studies.introspection.protocol import (
     ACCURACY,
     CONFIDENCE,
@@ -136,9 +137,11 @@ def test_pictures_and_data(tmp_path: Path) -> None:
         if path.suffix == ".png":
             assert data.startswith(b"\x89PNG")
         if path.suffix == ".svg":
-            assert b"<svg" in data and b"<dc:date>" not in data
-    again = write_introspection(found, tmp_path / "b")
-    assert [a.read_bytes() for a in written] == [b.read_bytes() for b in again]
+            text = data.decode()
+            assert text.startswith("<svg") and "vsml" in text and "1-nn" in text
+            assert "examples" in text and "probability" in text, "axes are labelled"
+    again = to_files(FIGURES["confidence"](found).to_dict(), "confidence")
+    assert again == {name: (tmp_path / "a" / name).read_bytes() for name in again}
     document = json.loads((tmp_path / "a" / "introspection.json").read_text("utf-8"))
     assert document[0]["points"][0]["mean"] == pytest.approx(0.56, abs=1e-6)
     assert document[0]["points"][-1] is None

@@ -14,6 +14,7 @@ from vsml_bench.boards.formats.frame import to_csv, to_frame, to_wide_csv, to_wi
 from vsml_bench.boards.formats.latex import to_latex
 from vsml_bench.boards.formats.markdown import to_markdown
 from vsml_bench.boards.page.page import to_html
+from vsml_bench.boards.terminal import to_terminal
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.plugins import with_installed
 
@@ -34,6 +35,7 @@ __all__ = [
 ENTRY_POINT_GROUP = "vsml_bench.formats"
 
 FORMATS: Mapping[str, Format] = {
+    "terminal": Format(to_terminal, ""),
     "markdown": Format(to_markdown, "md"),
     "csv": Format(to_csv, "csv"),
     "csv-wide": Format(to_wide_csv, "wide.csv"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from vsml_bench.boards.texts import plain
+
 _FORMULA = re.compile(r"[=+\-@＝＋－＠]")
 _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -18,13 +20,6 @@ _LATEX = {
     '"': r"{\char34}",
     "`": r"{\char96}",
 }
-
-
-def plain(text: str) -> str:
-    """On one line, without signs that control a terminal or turn a text around; such a sign is
-    written as Python does."""
-    line = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def markdown(text: str) -> str:

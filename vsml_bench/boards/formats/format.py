@@ -14,7 +14,7 @@ class Format:
 
     text: Callable[[Board], str]
     ending: str
-    """Of its file, `board.ENDING`."""
+    """Of its file, `board.ENDING`; "" where it is for the eye alone and never kept."""
     printed: bool = True
     """Whether it is for reading on a terminal or in a pipe; else the command line writes the file
     and says where it is."""

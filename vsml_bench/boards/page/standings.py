@@ -86,7 +86,7 @@ def standings(board: Board) -> list[Standing]:
     means = {label: found.mean.mean for label, found in placed.items()}
     order = sorted(placed, key=lambda label: (-means[label], label))
     family = Family(placed)
-    ties = _ties(order, family)
+    ties = summary.tied(order, family.decided)
     found = []
     for label in [*order, *(label for label in groups if label not in placed)]:
         of = groups[label]
@@ -109,14 +109,3 @@ def standings(board: Board) -> list[Standing]:
 def _estimate(groups: Sequence[Group], splits: Sequence[str]) -> Interval | None:
     found = scored(groups, splits)
     return None if found is None else found.mean
-
-
-def _ties(order: Sequence[str], family: Family[str]) -> dict[str, int]:
-    """Label -> number of its group."""
-    ties: dict[str, int] = {}
-    leader, number = "", 0
-    for label in order:
-        if not leader or family.decided(leader, label):
-            leader, number = label, number + 1
-        ties[label] = number
-    return ties

@@ -1,6 +1,4 @@
-"""The verb `introspect`: how one learner learns one split, drawn beside two that everyone knows.
-
-The same curves give the same bytes with one version of matplotlib."""
+"""The verb `introspect`: how one learner learns one split, drawn beside two that everyone knows."""
 
 from __future__ import annotations
 
@@ -9,11 +7,12 @@ import dataclasses
 import io
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from vsml_bench import api, cards, paths
+from vsml_bench.boards.drawing import INK, to_files
 from vsml_bench.boards.groups import groups_of
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.executors import LocalExecutor
@@ -31,13 +30,11 @@ from vsml_bench.studies.introspection.protocol import (
 from vsml_bench.suites import find_suite
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import altair as alt
 
 BESIDE = ("sgd-linear", "1-nn")
 """Learners that are drawn beside the one that is asked for."""
 SAME_EXAMPLE, *OTHERS = RESPONSES
-Draw: TypeAlias = "Callable[[Sequence[Axes], Sequence[Curve]], str]"
-"""What draws curves on panels, and returns a title."""
 _MEASURES = {CONFIDENCE: "probability of the true class", ACCURACY: "accuracy"}
 _NAMES = ("split", "learner", "trace", "measure", "part", "asked")
 
@@ -108,9 +105,8 @@ def write_introspection(curves: Sequence[Curve], folder: Path) -> list[Path]:
         "introspection.json": json.dumps(plain, indent=1, allow_nan=False).encode() + b"\n",
         "introspection.csv": _as_csv(curves).encode(),
     }
-    for name, (rows, draw) in _FIGURES.items():
-        for form in ("png", "svg"):
-            files[f"{name}.{form}"] = _drawn(draw, curves, rows, form)
+    for name, draw in FIGURES.items():
+        files |= to_files(draw(curves).to_dict(), name)
     for name, data in files.items():
         write_atomically(folder / name, data)
     return [folder / name for name in sorted(files)]
@@ -128,93 +124,125 @@ def _as_csv(curves: Sequence[Curve]) -> str:
     return text.getvalue()
 
 
-def _drawn(draw: Draw, curves: Sequence[Curve], rows: int, form: str) -> bytes:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    drawn = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "vsml-bench", "font.size": 9.0}):
-        figure = Figure(figsize=(8.4, 3.2 * rows), layout="constrained")
-        panels = list(figure.subplots(rows, 2, squeeze=False).flat)
-        title = draw(panels, curves)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        figure.suptitle(f"{title}: {curves[0].split}")
-        # Neither a date nor a version: the picture is a function of the curves.
-        unwanted = {"png": "Software", "svg": "Date"}[form]
-        figure.savefig(drawn, format=form, dpi=150, metadata={unwanted: None})
-    return drawn.getvalue()
-
-
-def _confidence(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
+def _confidence(curves: Sequence[Curve]) -> alt.ConcatChart:
     """Confidence and accuracy at the n-th example of a class."""
-    for panel, (measure, label) in zip(panels, _MEASURES.items(), strict=True):
-        for color, curve in _colored(curves, measure, measure, "level"):
-            _line(panel, curve, curve.at, color, curve.learner)
-        panel.set(xlabel="n, examples of the class so far, this one included", ylabel=label)
-        panel.set_ylim(0, 1)
-        panel.set_xticks((1, *range(5, OCCURRENCES + 1, 5)))
-    return "At the n-th example of a class, before its label"
+    import altair as alt
+
+    scale = alt.Scale(domain=(1, OCCURRENCES))
+    x = alt.X("at:Q", title="n, examples of the class so far, this one included", scale=scale)
+    panels = [
+        _panel([(c, "") for c in _of(curves, measure, measure, "level")], "", x, title, (0, 1))
+        for measure, title in _MEASURES.items()
+    ]
+    return _beside(panels, "At the n-th example of a class, before its label", curves)
 
 
-def _twice(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
-    """The same example before (dotted) and after it was learned from."""
-    for panel, (measure, label) in zip(panels, _MEASURES.items(), strict=True):
-        for part, style in (("before", ":"), ("after", "-")):
-            for color, curve in _colored(curves, SAME_EXAMPLE, measure, part, LAGS[0]):
-                name = f"{curve.learner}, {'second' if part == 'after' else 'first'} time"
-                _line(panel, curve, _places(panel, curve), color, name, style)
-        panel.set(xlabel="examples learned from before", ylabel=label)
-        panel.set_ylim(0, 1.02)
-    return "The same example shown twice"
+def _twice(curves: Sequence[Curve]) -> alt.ConcatChart:
+    """The same example before and after it was learned from."""
+    parts = {"before": "the first time", "after": "the second time"}
+    panels = [
+        _panel(
+            [
+                (curve, name)
+                for part, name in parts.items()
+                for curve in _of(curves, SAME_EXAMPLE, measure, part, LAGS[0])
+            ],
+            "shown",
+            _moments(),
+            title,
+            (0, 1),
+        )
+        for measure, title in _MEASURES.items()
+    ]
+    return _beside(panels, "The same example shown twice", curves)
 
 
-def _response(panels: Sequence[Axes], curves: Sequence[Curve]) -> str:
-    """What one example does to the confidence in another, asked at once (dotted) and one later."""
-    for panel, trace in zip(panels, OTHERS, strict=True):
-        for asked, style in zip(LAGS, (":", "-"), strict=True):
-            for color, curve in _colored(curves, trace, CONFIDENCE, "change", asked):
-                name = f"{curve.learner}, {asked}"
-                _line(panel, curve, _places(panel, curve), color, name, style)
-        panel.axhline(0, color="0.6", linewidth=0.8)
-        panel.set_title(textwrap.fill(RESPONSES[trace], 50), fontsize=9)
-        panel.set(xlabel="examples learned from before", ylabel="change of probability")
-    return "Response to one example"
+def _response(curves: Sequence[Curve]) -> alt.ConcatChart:
+    """What one example does to the confidence in another, asked at once and one later."""
+    panels = [
+        _panel(
+            [(c, asked) for asked in LAGS for c in _of(curves, trace, CONFIDENCE, "change", asked)],
+            "asked",
+            _moments(),
+            "change of probability",
+        ).properties(title=textwrap.wrap(RESPONSES[trace], 50))
+        for trace in OTHERS
+    ]
+    return _beside(panels, "Response to one example", curves)
 
 
-_FIGURES: Mapping[str, tuple[int, Draw]] = {
-    "confidence": (1, _confidence),
-    "twice": (1, _twice),
-    "response": (2, _response),
+FIGURES: Mapping[str, Callable[[Sequence[Curve]], alt.ConcatChart]] = {
+    "confidence": _confidence,
+    "twice": _twice,
+    "response": _response,
 }
-"""Name -> rows of two panels, and what draws them."""
+"""Name -> what draws it."""
 
 
-def _colored(
+def _of(
     curves: Sequence[Curve], trace: str, measure: str, part: str, asked: str = ""
-) -> Iterator[tuple[str, Curve]]:
-    """The curves of that kind, each learner in the same colour everywhere."""
-    learners = list(dict.fromkeys(curve.learner for curve in curves))
-    for curve in curves:
-        kind = (curve.trace, curve.measure, curve.part, curve.asked)
-        if kind == (trace, measure, part, asked):
-            yield f"C{learners.index(curve.learner)}", curve
+) -> list[Curve]:
+    """The curves of that kind."""
+    kind = (trace, measure, part, asked)
+    return [c for c in curves if (c.trace, c.measure, c.part, c.asked) == kind]
 
 
-def _places(panel: Axes, curve: Curve) -> Sequence[float]:
+def _moments() -> alt.X:
     """Moments side by side, as far apart from one another, whatever they are."""
-    panel.set_xticks(range(len(curve.at)), [str(moment) for moment in curve.at])
-    panel.set_xlim(-0.3, len(curve.at) - 0.7)
-    return range(len(curve.at))
+    import altair as alt
+
+    axis = alt.Axis(title="examples learned from before", labelAngle=0)
+    return alt.X("at:O", axis=axis)
 
 
-def _line(
-    panel: Axes, curve: Curve, x: Sequence[float], color: str, label: str, style: str = "-"
-) -> None:
-    """The means, with their intervals as a band; nothing where there is no number."""
-    known = [(at, point) for at, point in zip(x, curve.points, strict=True) if point is not None]
-    places = [at for at, _ in known]
-    means = [point.mean for _, point in known]
-    panel.plot(places, means, style, color=color, label=label, marker="o", markersize=3)
-    lows, highs = [point.low for _, point in known], [point.high for _, point in known]
-    panel.fill_between(places, lows, highs, color=color, alpha=0.15, linewidth=0)
+def _panel(
+    lines: Sequence[tuple[Curve, str]],
+    apart: str,
+    x: alt.X,
+    title: str,
+    ends: tuple[float, float] | None = None,
+) -> alt.LayerChart | alt.FacetChart:
+    """The means, with their intervals as bands; nothing where there is no number.
+
+    lines: curves, with what tells those of one learner apart. apart: what that is, "" for nothing.
+    ends: of the vertical axis.
+    """
+    import altair as alt
+
+    values = [
+        {
+            **{"learner": curve.learner, "apart": name, "at": at},
+            **{"mean": point.mean, "low": point.low, "high": point.high},
+        }
+        for curve, name in lines
+        for at, point in zip(curve.at, curve.points, strict=True)
+        if point is not None
+    ]
+    learners = list(dict.fromkeys(curve.learner for curve, _ in lines))
+    names = list(dict.fromkeys(name for _, name in lines))
+    strokes: dict[str, Any] = {"symbolType": "stroke", "symbolStrokeWidth": 2, "symbolOpacity": 1}
+    colour = alt.Color("learner:N", scale=alt.Scale(domain=learners), legend=alt.Legend(**strokes))
+    scale = alt.Scale(domain=ends, clamp=True) if ends else alt.Scale()
+    base = alt.Chart(alt.InlineData(values=values)).encode(x=x, color=colour, detail="apart:N")
+    band = base.mark_area(opacity=0.15).encode(
+        y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"
+    )
+    line, dots = (
+        base.mark_line().encode(y="mean:Q"),
+        base.mark_circle(size=25, opacity=1).encode(y="mean:Q"),
+    )
+    if apart:
+        scale = alt.Scale(domain=names, range=[[2, 3], [1, 0]])
+        legend = alt.Legend(title=apart, symbolStrokeColor=INK, **strokes)
+        line = line.encode(strokeDash=alt.StrokeDash("apart:N", scale=scale, legend=legend))
+    return alt.layer(band, line, dots).properties(width=340, height=230)
+
+
+def _beside(
+    panels: Sequence[alt.LayerChart | alt.FacetChart],
+    title: str,
+    curves: Sequence[Curve],
+) -> alt.ConcatChart:
+    import altair as alt
+
+    return alt.concat(*panels, columns=2).properties(title=f"{title}: {curves[0].split}")

@@ -3,20 +3,18 @@ learner's score."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vsml_bench.boards.changes import change_of
+from vsml_bench.boards.drawing import INK, to_files
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import Interval
 from vsml_bench.studies import Section, Value
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import altair as alt
 
 CARD = "Invariance card"
 NUMBERS = f"{CARD} in numbers"
@@ -42,14 +40,6 @@ _NUMBERS_TEXT = (
     "otherwise the lifetimes of the two are unrelated. Meta-train seeds are the same on both sides "
     "in either case."
 )
-_STYLE: Any = {
-    "svg.hashsalt": "vsml-bench",  # the same board gives the same bytes
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-}
-_CELL = (0.62, 0.3)  # inches
-_MARGIN = (1.9, 1.7)  # inches, for the names of learners and of changes
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def _card(home: str, effects: Sequence[_Effect]) -> Section:
     return Section(
         f"{CARD}: against {home}",
         _CARD_TEXT,
-        ("learner", "unchanged", *(change.rsplit("/", 1)[-1] for change in changes)),
+        ("learner", "unchanged", *(_short(change) for change in changes)),
         tuple(
             (
                 learner,
@@ -159,57 +149,51 @@ def pictures(sections: Sequence[Section]) -> dict[str, bytes]:
     ]
     if not rows:
         return {}
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    import altair as alt
 
-    homes = list(dict.fromkeys(str(row["against"]) for row in rows))
-    maps = [[row for row in rows if row["against"] == home] for home in homes]
-    sizes = [(len(_names(of, "split")), len(_names(of, "learner"))) for of in maps]
-    limit = max(abs(float(row["difference"] or 0)) for row in rows) or 1.0
-    width = _MARGIN[0] + _CELL[0] * max(columns for columns, _ in sizes)
-    heights = [_MARGIN[1] + _CELL[1] * lines for _, lines in sizes]
-    drawn = {}
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for home, of, ax in zip(homes, maps, axes, strict=True):
-            _draw(ax, home, of, 100 * limit)
-        for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-            drawn[f"card.{kind}"] = buffer.getvalue()
-    return drawn
+    homes = dict.fromkeys(str(row["against"]) for row in rows)
+    limit = 100 * max(abs(float(row["difference"] or 0)) for row in rows) or 100.0
+    maps = [_map(home, [row for row in rows if row["against"] == home], limit) for home in homes]
+    chart = alt.vconcat(*maps).resolve_scale(x="independent", y="independent")
+    return to_files(chart.to_dict(), "card")
 
 
-def _draw(ax: Axes, home: str, rows: Sequence[Mapping[str, Any]], limit: float) -> None:
-    learners, splits = _names(rows, "learner"), _names(rows, "split")
-    values = np.full((len(learners), len(splits)), np.nan)
-    for row in rows:
-        y, x = learners.index(row["learner"]), splits.index(row["split"])
-        values[y, x] = 100 * row["difference"]
-        decided = row["low"] > 0 or row["high"] < 0
-        ax.text(
-            x,
-            y,
-            f"{round(values[y, x], 1) + 0.0:+.1f}",
-            ha="center",
-            va="center",
-            color="white" if abs(values[y, x]) > 0.6 * limit else "black",
-            fontweight="bold" if decided else "normal",
-        )
-    ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
-    ax.set_title(
-        f"Change of accuracy in points, against {home}; bold: the 95 % interval leaves out 0"
+def _map(
+    home: str, rows: Sequence[Mapping[str, Any]], limit: float
+) -> alt.LayerChart | alt.FacetChart:
+    import altair as alt
+
+    values = [
+        {
+            "learner": row["learner"],
+            "change": _short(row["split"]),
+            "points": (points := round(100 * row["difference"], 1) + 0.0),
+            "shown": f"{points:+.1f}",
+            "decided": row["low"] > 0 or row["high"] < 0,
+        }
+        for row in rows
+    ]
+    changes = list(dict.fromkeys(value["change"] for value in values))
+    learners = list(dict.fromkeys(value["learner"] for value in values))
+    axis: dict[str, Any] = {"ticks": False, "domain": False, "grid": False}
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        x=alt.X("change:N", sort=changes, title="change", axis=alt.Axis(labelAngle=-45, **axis)),
+        y=alt.Y("learner:N", sort=learners, title="learner", axis=alt.Axis(**axis)),
     )
-    ax.set_xticks(range(len(splits)), [name.rsplit("/", 1)[-1] for name in splits])
-    ax.tick_params(axis="x", rotation=45, length=0)
-    ax.tick_params(axis="y", length=0)
-    for label in ax.get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(learners)), learners)
+    scale = alt.Scale(scheme="redblue", domain=[-limit, limit])
+    legend = alt.Legend(title="change of accuracy (points of 100)", orient="bottom")
+    squares = base.mark_rect().encode(color=alt.Color("points:Q", scale=scale, legend=legend))
+    dark = f"abs(datum.points) > {0.6 * limit}"
+    colour = alt.condition(dark, alt.value("white"), alt.value(INK))
+    texts = base.encode(text="shown:N", color=colour)
+    bold = texts.mark_text(fontSize=12, fontWeight="bold").transform_filter("datum.decided")
+    others = texts.mark_text(fontSize=12).transform_filter("!datum.decided")
+    return alt.layer(squares, bold, others).properties(
+        width=alt.Step(56),
+        height=alt.Step(30),
+        title=f"Change of accuracy in points, against {home}; bold: the 95 % interval leaves out 0",
+    )
 
 
-def _names(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    return list(dict.fromkeys(str(row[column]) for row in rows))
+def _short(split: object) -> str:
+    return str(split).rsplit("/", 1)[-1]
