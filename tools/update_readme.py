@@ -20,7 +20,6 @@ from tabulate import tabulate
 from vsml_bench import api, paths
 from vsml_bench.boards.drawing import to_svg
 from vsml_bench.boards.page.pictures import first_sight
-from vsml_bench.boards.page.placing import names_apart
 from vsml_bench.boards.page.standings import standings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +96,7 @@ def published() -> dict[str, Any] | None:
 def picture() -> str:
     """The README's picture as SVG."""
     board = api.stored_board(PICTURED, paths.results() / PICTURED)
-    return to_svg(names_apart(first_sight(standings(board))))
+    return to_svg(first_sight(standings(board)))
 
 
 def main() -> int:

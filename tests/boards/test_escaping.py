@@ -17,7 +17,8 @@ from tests.boards.factory import make_plan, run
 from tests.boards.test_page import HOSTILE
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_csv, to_frame, to_latex, to_markdown, to_wide_csv
-from vsml_bench.boards.formats.escaping import field, latex, markdown, plain
+from vsml_bench.boards.formats.escaping import field, latex, markdown
+from vsml_bench.boards.texts import plain
 from vsml_bench.boards.two_learners import two_learners
 
 SIGNS = "\\|<>[]{}$&#%_^~*`'\"=+-@!,;:\n\r\t\x00\x1b\x7f\u202e\u200f\u2028\u2066ab1é "

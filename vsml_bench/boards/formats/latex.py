@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vsml_bench.boards.board import Board, Row
-from vsml_bench.boards.formats.escaping import latex, plain
+from vsml_bench.boards.formats.escaping import latex
 from vsml_bench.boards.summary import Summary, labels
+from vsml_bench.boards.texts import plain
 
 
 def to_latex(board: Board) -> str:

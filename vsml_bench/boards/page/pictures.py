@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vsml_bench.boards.page import costs
 from vsml_bench.boards.page.curves import Curve
+from vsml_bench.boards.page.placing import names_apart
 from vsml_bench.boards.page.standings import Standing
 from vsml_bench.boards.statistics import Interval
 
@@ -82,34 +83,15 @@ def _against_home(rows: list[Specification]) -> Specification:
         color=_family(),
         tooltip=[tip("learner"), tip("family"), tip("home range"), tip("away range")],
     )
-    names = [
-        alt.Chart(_values(of))
-        .mark_text(align="left", dx=8, dy=dy, fontSize=11)
-        .encode(x="home:Q", y="away:Q", text="learner:N")
-        for of, dy in zip(_apart(rows, high - low), (-8, 12), strict=True)
-        if of
-    ]
+    names = base.mark_text(align="left", dx=8, dy=-8, fontSize=11).encode(
+        x="home:Q", y="away:Q", text="learner:N"
+    )
     diagonal = (
         alt.Chart(_values([{"home": low, "away": low}, {"home": high, "away": high}]))
         .mark_line(strokeDash=[4, 4], color=INK, opacity=0.6)
         .encode(x="home:Q", y="away:Q")
     )
-    return finish(alt.layer(diagonal, across, along, points, *names), _HEIGHT + 60)
-
-
-def _apart(rows: Sequence[Specification], span: float) -> tuple[list[Specification], ...]:
-    """The rows whose names stand above their points, and those whose names would then run into
-    another, so that they stand below. span: of both axes."""
-    above: list[Specification] = []
-    below: list[Specification] = []
-    for row in rows:
-        near = (
-            abs(row["home"] - other["home"]) < span / 8
-            and abs(row["away"] - other["away"]) < span / 30
-            for other in above
-        )
-        (below if any(near) else above).append(row)
-    return above, below
+    return names_apart(finish(alt.layer(diagonal, across, along, points, names), _HEIGHT + 60))
 
 
 def _places(rows: list[Specification]) -> Specification:
