@@ -64,7 +64,7 @@ def test_the_plan_says_what_so_many_workers_need(
     assert "Longest chain" in call(*command).out
     assert "NVIDIA H200" in refusal(call(*command, "--gpu", "h2000"))
     assert "number from 1 on" in refusal(call("plan", "--suite", "smoke", "--workers", "0"))
-    assert "as in 1,8,64" in refusal(call("plan", "--suite", "smoke", "--workers", "many"))
+    assert "number from 1 on" in refusal(call("plan", "--suite", "smoke", "--workers", "many"))
 
 
 def test_what_waits_is_begun_after_what_it_waits_for_or_not_at_all() -> None:
