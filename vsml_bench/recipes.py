@@ -49,9 +49,10 @@ class Phase:
     lifetimes: int | None = None
     """E, lifetimes per meta-update in this phase; None takes the recipe's. Long lifetimes say more
     each, so that fewer are enough."""
-    classes: int | None = None
+    classes: int | tuple[int, ...] | None = None
     """Tasks of this phase have that many of the classes, drawn per task and named anew, which is
-    easier to begin with; None keeps the split's. Few-shot episodes have the split's in any case."""
+    easier to begin with; of several numbers, each meta-update draws one. None keeps the split's.
+    Few-shot episodes have the split's in any case."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,12 @@ class Recipe:
             _require_positive(name, getattr(self, name))
         for index, phase in enumerate(self.phases):
             for name in ("steps", "lifetime", "learning_rate", "lifetimes", "classes"):
-                if getattr(phase, name) is not None:
-                    _require_positive(f"phases[{index}].{name}", getattr(phase, name))
+                value = getattr(phase, name)
+                if value == ():
+                    raise VsmlBenchError(f"phases[{index}].{name}: expected a number, found [].")
+                for number in value if isinstance(value, tuple) else (value,):
+                    if number is not None:
+                        _require_positive(f"phases[{index}].{name}", number)
         micro_batch = self.engine.micro_batch if isinstance(self.engine, BPTT) else None
         for lifetimes in (phase.lifetimes or self.lifetimes for phase in self.phases):
             if micro_batch is not None and lifetimes % micro_batch:

@@ -32,7 +32,10 @@ SHAPES = {(classes, size) for classes in (2, 3) for size in (3, 4)}
 
 
 def job(
-    steps: int = 24, side: TaskDistribution = MIXED, classes: int | None = None, **fields: Any
+    steps: int = 24,
+    side: TaskDistribution = MIXED,
+    classes: int | tuple[int, ...] | None = None,
+    **fields: Any,
 ) -> Job:
     phases = (Phase(steps, 3, 0.01, classes=classes),)
     recipe = Recipe(
@@ -78,6 +81,15 @@ def test_a_phase_with_a_number_of_classes_mixes_sizes_only(
     watch = Watch(monkeypatch)
     meta_train(job(classes=5), tmp_path, EXECUTION, progress=False)
     assert set(watch.of("fit")) == {(5, 3), (5, 4)}
+
+
+def test_a_phase_with_numbers_of_classes_mixes_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(monkeypatch)
+    meta_train(job(classes=(4, 5)), tmp_path, EXECUTION, progress=False)
+    assert set(watch.of("fit")) == {(4, 3), (4, 4), (5, 3), (5, 4)}
+    assert set(watch.of("validation")) == {(3, 4)}
 
 
 def test_evolution_strategies_mix_shapes_as_well(tmp_path: Path) -> None:

@@ -122,8 +122,12 @@ class TaskLifetimes(Source):
                     )
 
 
-def _with_classes(side: TaskDistribution, classes: int | None) -> TaskDistribution:
-    """The side with a phase's number of classes, where it has one."""
+def _with_classes(
+    side: TaskDistribution, classes: int | tuple[int, ...] | None
+) -> TaskDistribution:
+    """The side with a phase's numbers of classes, where it has any."""
     if classes is None:
         return side
-    return dataclasses.replace(side, classes=classes, class_counts=())
+    if isinstance(classes, int):
+        return dataclasses.replace(side, classes=classes, class_counts=())
+    return dataclasses.replace(side, classes=None, class_counts=classes)

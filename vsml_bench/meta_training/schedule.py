@@ -17,7 +17,7 @@ class Update(NamedTuple):
     lifetime: int  # T, examples in each
     learning_rate: float
     fresh_optimizer: bool  # whether Adam forgets its moments before it
-    classes: int | None  # of its tasks, where not the split's
+    classes: int | tuple[int, ...] | None  # of its tasks, where not the split's
 
 
 def at(recipe: Recipe, step: int) -> Update:
