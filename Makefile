@@ -1,9 +1,10 @@
 # `make` lists the targets. Each sets up what it needs: a virtual environment in .venv, with the
-# versions in constraints.txt. Variables to override: PYTHON, JOBS, TESTS; BASE, FACTOR, BENCH.
+# versions in constraints.txt. Variables to override: PYTHON, JOBS, TESTS, SUITES; BASE, FACTOR, BENCH.
 
 PYTHON ?= python3
 JOBS ?= 2
 TESTS ?= tests
+SUITES ?= $(patsubst results/%/cells,%,$(wildcard results/*/cells))
 BASE ?= main~1
 FACTOR ?= 1.3
 BENCH ?= .
@@ -14,7 +15,7 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reference leaderboard site test smoke lint format readme lock clean
+.PHONY: help install reference leaderboard results site test smoke lint format readme lock clean
 .PHONY: fuzz torture torture-dask scale speed growth gpu profile asv asv-compare asv-pages
 
 help: ## list the targets
@@ -67,6 +68,16 @@ leaderboard: export VSML_BENCH_DATA := $(or $(VSML_BENCH_DATA),$(CURDIR)/runs/da
 leaderboard: .venv/.installed ## fetch data, run the desk suite into runs/desk, print its board, make its page
 	@$(VSML_BENCH) data fetch --best-effort fashion_mnist mnist
 	@$(call run_and_show,desk,desk --compare published)
+
+# What a suite would take is printed before it runs. A run goes on where the last one ended.
+results: export VSML_BENCH_DATA := $(or $(VSML_BENCH_DATA),$(CURDIR)/runs/data)
+results: .venv/.installed ## train, run and rank what is missing of the published suites (SUITES=desk for some)
+	@for suite in $(SUITES); do \
+	    $(VSML_BENCH) plan --suite $$suite && \
+	    $(VSML_BENCH) run --suite $$suite --out results/$$suite --jobs $(JOBS); status=$$?; \
+	    test $$status -le 1 || exit $$status; \
+	    $(VSML_BENCH) leaderboard --suite $$suite --results results/$$suite --write >/dev/null || exit; \
+	done
 
 site: .venv/.installed ## make pages of all published boards, with an index, in runs/site
 	@.venv/bin/python -m tools.site runs/site
