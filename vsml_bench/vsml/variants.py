@@ -72,7 +72,7 @@ class DeepVSML(VSMLVariant):
 
 class ConvVSML(VSMLVariant):
     """The 2021 model with a convolutional layer below the dense one, whose sub-RNN goes on
-    from that of one dense layer. Tasks with few classes among the first bring it off the plateau."""
+    from that of one dense layer. Some first tasks have few classes, which brings it off the plateau."""
 
     version = 2
     variants: ClassVar[Mapping[str, VSMLConfig]] = {
