@@ -71,8 +71,8 @@ class DeepVSML(VSMLVariant):
 
 
 class ConvVSML(VSMLVariant):
-    """The 2021 model with a convolutional layer below the dense one, whose sub-RNN goes on
-    from that of one dense layer. Some first tasks have few classes, which brings it off the plateau."""
+    """The 2021 model with a convolutional layer below the dense one. Its sub-RNN goes on from that
+    of one dense layer, and tasks with few classes bring it off the plateau."""
 
     version = 2
     variants: ClassVar[Mapping[str, VSMLConfig]] = {
