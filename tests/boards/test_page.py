@@ -16,14 +16,15 @@ from vsml_bench.boards import statistics
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
+from vsml_bench.boards.missing import missing
 from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
-from vsml_bench.boards.page.missing import missing
 from vsml_bench.boards.page.origins import badge, command
 from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.page.pictures import pareto
-from vsml_bench.boards.page.standings import away_splits, home_splits, standings
+from vsml_bench.boards.page.standings import standings
 from vsml_bench.boards.pairs import OVERALL, pairs, wins
+from vsml_bench.boards.seen import away_splits, home_splits
 from vsml_bench.boards.statistics import Difference
 from vsml_bench.evaluation.cell import Adoption, Cell
 
@@ -142,25 +143,41 @@ def test_a_name_is_a_text_and_nothing_else(name: str, harmless: list[str]) -> No
 def test_reasons_and_notes_are_texts() -> None:
     bad: dict[str, Any] = {"status": "crashed", "reason": "</li><b>bold</b>\nof {{ a }}"}
     found = board_of(ACCURACIES, {("away", "sgd"): bad})
-    assert missing(found) == ["away: crashed: </li><b>bold</b> of {{ a }} (sgd)"]
+    (lack,) = missing(found)
+    assert lack.sentence() == "away: crashed: </li><b>bold</b> of {{ a }} (sgd)"
     reader = Reader(to_html(found))
     assert "b" not in [tag for tag, _ in reader.tags]
-    assert missing(found)[0] in reader.texts
+    assert lack.sentence() in reader.texts
+
+
+def said(board: Board) -> list[str]:
+    return [lack.sentence() for lack in missing(board)]
 
 
 def test_what_is_missing_is_said_once_for_each_split_and_reason() -> None:
     absent: dict[str, Any] = {"status": "unavailable", "reason": "no fashion here"}
     plans = [make_plan("a", n, seed) for n in ("x", "y") for seed in (0, 1)]
     cells = [run(plan, **absent) for plan in plans]
-    assert missing(build_board("desk", cells, plans)) == [
+    assert said(build_board("desk", cells, plans)) == [
         "a: unavailable: no fashion here (all learners)"
     ]
     cells = [run(plans[0]), run(plans[1], **absent), run(plans[2])]
-    assert set(missing(build_board("desk", cells, plans))) == {
+    assert set(said(build_board("desk", cells, plans))) == {
         "a: unavailable: no fashion here (x, seed 1)",
         "a: not run (y, seed 1)",
     }
-    assert missing(build_board("desk", [run(plan) for plan in plans], plans)) == []
+    assert said(build_board("desk", [run(plan) for plan in plans], plans)) == []
+
+
+def test_who_and_what_was_not_run_at_all_is_said_once() -> None:
+    plans = [make_plan(split, name, recipe=None) for split in "abcd" for name in "xyz"]
+    cells = [run(plan) for plan in plans if plan.learner != "z" and plan.split.name in "ab"]
+    board = build_board("desk", [*cells, run(plans[6])], plans)
+    assert said(board) == ["not run yet: z", "d: not run yet", "c: not run (y)"]
+    assert said(build_board("desk", [], plans)) == ["not run yet: x, y, z"]
+    page = to_html(board)
+    assert Reader(page).texts.count("not run yet: z") == 1
+    assert [tag for tag, of in Reader(page).tags if "data-row" in of] == ["tr"] * 6
 
 
 def test_standings(board: Board) -> None:
@@ -177,19 +194,28 @@ def test_standings(board: Board) -> None:
     ]
 
 
-def test_a_learner_without_a_score_on_one_split_has_no_place() -> None:
+def test_a_split_without_a_score_counts_as_nothing() -> None:
     plans = [
         make_plan(split, name, relation="unseen_dataset", recipe=None)
         for split in ("one", "two")
-        for name in ("fragile", "steady")
+        for name in ("fragile", "steady", "lost")
     ]
-    cells = [run(plan, [0.9, 0.9, 0.8]) for plan in plans[:3]]
-    cells[1] = run(plans[1], [0.2, 0.3, 0.2])
-    cells += [run(plans[3], [0.2, 0.3, 0.2])]
-    cells[2] = run(plans[2], status="timeout", reason="too slow")
-    steady, fragile = standings(build_board("desk", cells, plans))
-    assert (steady.label, steady.rank_low, steady.tie) == ("steady", 1, 1)
-    assert (fragile.away, fragile.rank_low, fragile.tie) == (None, None, None)
+    scores = {"fragile": [0.9, 0.9, 0.9], "steady": [0.6, 0.6, 0.6], "lost": [0.5, 0.5, 0.5]}
+    failed: dict[str, Any] = {"status": "timeout", "reason": "too slow"}
+    lost = [*((plan.split.name, plan.learner) for plan in plans if plan.learner == "lost")]
+    lost.append(("two", "fragile"))
+    cells = [
+        run(p, **failed) if (p.split.name, p.learner) in lost else run(p, scores[p.learner])
+        for p in plans
+    ]
+    board = build_board("desk", cells, plans)
+    steady, fragile, none = standings(board)
+    assert [of.label for of in (steady, fragile, none)] == ["steady", "fragile", "lost"]
+    assert steady.away is not None and fragile.away is not None
+    assert [steady.away.mean, fragile.away.mean] == pytest.approx([0.6, 0.45])
+    assert (steady.away_lacks, fragile.away_lacks) == (0, 1)
+    assert (none.away, none.rank_low, none.tie) == (None, None, None)
+    assert "(1 of 2 splits)" in to_html(board)
 
 
 def test_the_answer_comes_first(board: Board) -> None:

@@ -60,6 +60,11 @@ class Scored:
         return statistics.mean_over_splits(self.splits, self.basis)
 
     @property
+    def lacking(self) -> int:
+        """Splits without a score."""
+        return sum(scores is None for scores in self.splits)
+
+    @property
     def seeds(self) -> int:
         """Meta-train seeds, the fewest that a split has."""
         return min(len(scores) for scores in self.splits if scores is not None)
