@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ import pytest
 
 from tests.boards.factory import RECIPE, correctness, make_plan, run
 from vsml_bench.boards import statistics
+from vsml_bench.boards.badges import badge, weakest
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
 from vsml_bench.boards.missing import missing
 from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
-from vsml_bench.boards.page.origins import badge, command
+from vsml_bench.boards.page.origins import command
 from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.page.pictures import pareto
 from vsml_bench.boards.page.standings import standings
 from vsml_bench.boards.pairs import OVERALL, pairs, wins
 from vsml_bench.boards.seen import away_splits, home_splits
 from vsml_bench.boards.statistics import Difference
-from vsml_bench.evaluation.cell import Adoption, Cell
+from vsml_bench.evaluation.cell import Adoption, Cell, content_hash, path_of
+from vsml_bench.evaluation.replays import Replayed
 
 RELATIONS = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
 ACCURACIES: dict[str, dict[str, list[float]]] = {
@@ -317,12 +320,33 @@ def test_the_front_of_a_device_has_what_no_other_row_beats_in_both() -> None:
     assert {(row["front"], row["cost"], row["away"]) for row in pareto(rows)} == best
 
 
-def test_badges_and_commands() -> None:
+def test_badges() -> None:
     cell: Cell = run(make_plan(learner="vsml", seed=2))
-    assert (badge(cell, True), badge(cell, False)) == ("published", "self-reported")
+    assert (badge(cell, True), badge(cell)) == ("published", "self-reported")
     adoption = Adoption("2026-11-28", "2fbd2a17f88a5482", 1, 20, 0.0, "some CPU", "b1e9")
-    again = run(make_plan(), adopted=(adoption,))
-    assert badge(again, False) == "replayed on 2026-11-28, 2fbd2a17f8"
+    adopted = run(make_plan(), adopted=(adoption,))
+    assert badge(adopted) == "replayed on 2026-11-28, 2fbd2a17f8"
+    again = Replayed(content_hash(cell), "2026-11-29", "8f7c2f4d7ce57c9d", False, 1, 20)
+    assert badge(cell, True, again) == badge(adopted, False, again) == again.said()
+    assert again.said() == "replayed on 2026-11-29, 8f7c2f4d7c"
+    assert badge(adopted, False, replace(again, date="2026-11-27")) == badge(adopted)
+    assert weakest([again.said(), "published"]) == "published" and weakest([]) == ""
+    assert weakest([again.said(), badge(adopted)]) == badge(adopted), "the older one"
+
+
+def test_a_row_and_its_cells_have_badges() -> None:
+    cells = [run(make_plan(seed=seed)) for seed in (0, 1)]
+    found = build_board("desk", cells, [cell.plan for cell in cells])
+    name = path_of(Path(), cells[0]).name
+    found = replace(found, badges={name: "replayed on 2026-11-29, 8f7c2f4d7c"})
+    page = to_html(found)
+    (of,) = data_of(page)["cells"]
+    assert [cell["badge"] for cell in of] == [found.badges[name], "self-reported"]
+    assert "self-reported" in Reader(page).texts, "a row has the weakest badge of its cells"
+
+
+def test_commands() -> None:
+    cell: Cell = run(make_plan(learner="vsml", seed=2))
     assert command(cell) == (
         "vsml-bench run --suite desk --split held-out --learner vsml --seed 2 --policy always"
     )

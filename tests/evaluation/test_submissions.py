@@ -21,8 +21,9 @@ import yaml  # type: ignore[import-untyped]
 from tests.asking import ask
 from tests.harness import LEARNER, Outcome, call, refusal, write
 from vsml_bench import api, cards
-from vsml_bench.evaluation import examination
-from vsml_bench.evaluation.cell import load_cell, path_of, save_cell
+from vsml_bench.evaluation import examination, replays
+from vsml_bench.evaluation.cell import Cell, load_cell, load_cells, path_of, save_cell
+from vsml_bench.evaluation.examination import Report, Rerun, accepted
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.submissions import gather
@@ -190,6 +191,31 @@ def test_a_learner_that_leaks_is_found(
     assert "differs" in faults["audit"]
 
 
+def test_what_holds_is_accepted_with_its_badge(submitted: Submitted, tmp_path: Path) -> None:
+    files = [f"cells/{path.name}" for path in (submitted.folder / "cells").iterdir()]
+    again = [Rerun(file, how, lifetimes=2) for file in files for how in ("audit", "replay")]
+    report = Report("2026-11-29", "abc", by_author=False, reruns=tuple(again))
+    bad = replace(report, faults=("no",))
+    out = tmp_path / "results"
+    assert accepted(submitted.folder, bad, out) == bad and not out.exists()
+    assert accepted(submitted.folder, report, out) == report
+    cells, problems = load_cells(out / "cells")
+    known = replays.read(out)
+    assert not problems and [f"cells/{name}" for name in known] == sorted(files)
+    for cell in cells:
+        found = replays.of(cell, known)
+        assert found is not None and (found.lifetimes, found.steps) == (2, cell.correct.shape[1])
+    other = tmp_path / "other"
+    save_cell(other / "cells", replace(cells[0], outcomes=wrong(cells[0])))
+    (fault,) = accepted(submitted.folder, report, other).faults
+    assert "conflict" in fault and not (other / replays.FILE).exists()
+
+
+def wrong(cell: Cell) -> Outcomes:
+    """All of it."""
+    return Outcomes(np.zeros_like(cell.correct), np.full(cell.correct.shape, 3.0))
+
+
 def _without_a_cell(folder: Path) -> None:
     next((folder / "cells").iterdir()).unlink()
 
@@ -252,6 +278,7 @@ def test_what_cannot_be_submitted_is_said(submitted: Submitted, tmp_path: Path) 
     assert "is not empty" in said
     assert "is no file of a learner" in refusal(call(*submit, "ridge"))
     assert "one of both" in refusal(call("submit"))
+    assert "name folders by --check" in refusal(call("submit", learner, "--accept", tmp_path))
     assert "is no submission" in refusal(call("submit", "--check", tmp_path))
     cell = load_cell(next((submitted.folder / "cells").iterdir()))
     assert path_of(submitted.folder / "cells", cell).is_file()

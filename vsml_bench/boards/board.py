@@ -63,8 +63,8 @@ class Board:
     records: Mapping[str, Record] = field(default_factory=dict)
     """SHA-256 of a checkpoint or tuning record -> what it says of how it was made, where that
     is still known."""
-    published: frozenset[str] = frozenset()
-    """Names of the files of those cells that are in `results/`."""
+    badges: Mapping[str, str] = field(default_factory=dict)
+    """Name of a cell's file -> how far the cell is to be trusted; see `badges`."""
 
     @cached_property
     def by_label(self) -> Mapping[str, tuple[Group, ...]]:

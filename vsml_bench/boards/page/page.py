@@ -45,7 +45,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "rows": [{name: row[name] for name in board.names("json")} for row in board.rows],
         "labels": [row.label for row in board.rows],
         "cells": [
-            [asdict(o) for o in origins(row.group, board.published, speed)] for row in board.rows
+            [asdict(o) for o in origins(row.group, board.badges, speed)] for row in board.rows
         ],
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
         "curves": [None if c is None else asdict(c) for c in curves],

@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vsml_bench.boards.badges import weakest
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
 from vsml_bench.boards.page.costs import AXES, Cost, cost_of
+from vsml_bench.boards.page.origins import badges_of
 from vsml_bench.boards.page.second_hand import second_hand
 
 
@@ -63,6 +65,7 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
     if any(theirs):
         heads.append(Head("second_hand", "second-hand, example 100 (%)", True))
     heads += [Head(name, axis.title, True) for name, axis in AXES.items()]
+    heads.append(Head("badge", "badge", False))
     tried = {row.group.split for row in board.rows if row.group.cells}
     lines = []
     for index, row in enumerate(board.rows):
@@ -74,6 +77,8 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
             known = theirs[index]
             fields.append(Field("" if known is None else f"{100 * known:.1f}", known))
         fields += _cost_fields(cost_of([of]))
+        said = weakest(badges_of(of, board.badges))
+        fields.append(Field(said, said or None))
         family = of.plans[0].job.learner.family or "other"
         words = [Field(text, text) for text in (row.label, of.split, of.relation, family)]
         lines.append(
