@@ -3,7 +3,7 @@ what is planned. Nothing here needs PyTorch, data, or a learner's code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -82,6 +82,11 @@ class Board:
     def splits(self) -> tuple[str, ...]:
         """In planned order."""
         return tuple(dict.fromkeys(row.group.split for row in self.rows))
+
+    def relations(self, splits: Collection[str]) -> tuple[str, ...]:
+        """Of these splits, each once."""
+        found = (row.group.relation for row in self.rows if row.group.split in splits)
+        return tuple(dict.fromkeys(found))
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "detectable":

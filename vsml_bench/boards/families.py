@@ -70,6 +70,11 @@ class Scored:
         return min(len(scores) for scores in self.splits if scores is not None)
 
     @property
+    def one_seed(self) -> bool:
+        """Whether nothing is known of how results vary between meta-train seeds on some split."""
+        return self.seeded and self.seeds == 1
+
+    @property
     def lifetimes(self) -> int:
         """Of a split, the fewest that one has."""
         return min(len(scores[0]) for scores in self.splits if scores is not None)

@@ -131,6 +131,7 @@ def _part(part: Part, order: Sequence[Summary]) -> Field:
             mean = of.members[summary.label].mean
             text = f"{100 * mean.mean:.1f} ± {50 * (mean.high - mean.low):.1f}"
             text += "*" if index in best else ""
+            text += "†" if of.members[summary.label].one_seed else ""
         texts.append(text)
     head = part.relation.replace("_", " ")
     return Field(tuple(texts), head, f"{len(part.splits)} splits", frozenset(best))

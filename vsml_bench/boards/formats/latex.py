@@ -70,9 +70,10 @@ def _mean(row: Row) -> str:
 
 
 def _part(label: str, part: Part) -> str:
-    mean = part.family.members[label].mean
-    text = _number(mean.mean, mean.low, mean.high)
-    return rf"\boldmath{text}" if part.family.places(label)[0] == 1 else text
+    of = part.family.members[label]
+    text = _number(of.mean.mean, of.mean.low, of.mean.high)
+    text = rf"\boldmath{text}" if part.family.places(label)[0] == 1 else text
+    return rf"{text}$^\dagger$" if of.one_seed else text
 
 
 def _place(learner: Summary) -> str:

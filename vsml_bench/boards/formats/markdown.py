@@ -125,7 +125,7 @@ def _part(label: str, part: Part) -> str:
     if label not in part.family.members:
         return ""
     of = part.family.members[label]
-    text = _half(of.mean)
+    text = _half(of.mean) + (" †" if of.one_seed else "")
     text += f" ({len(part.splits) - of.lacking} of {len(part.splits)})" if of.lacking else ""
     return f"**{text}**" if part.family.places(label)[0] == 1 else text
 

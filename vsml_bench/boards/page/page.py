@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
@@ -78,6 +79,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             first_cost=costs.FIRST,
             priced=data["costs"],
             second_hand=second_hand() if any(h.name == "second_hand" for h in heads) else None,
+            again=_again(board, placed),
             missing=[lack.sentence() for lack in missing(board)],
             notes=_notes(board),
             svgs={name: pictures.to_svg(spec) for name, spec in drawn.items()},
@@ -133,6 +135,15 @@ def _first_curves(
         if of is not None and row.group.split == split
     }
     return {label: found[label] for label in [o for o in order if o in found][:_SHOWN_AT_FIRST]}
+
+
+def _again(board: Board, placed: Sequence[Standing]) -> str:
+    """What runs the first learner again, on all splits."""
+    if not placed:
+        return ""
+    reference = board.by_label[placed[0].label][0].plans[0].published().job.learner.reference
+    words = ["--suite", board.suite, "--learner", reference, "--policy", "always"]
+    return shlex.join(["vsml-bench", "run", *words])
 
 
 def _notes(board: Board) -> list[str]:

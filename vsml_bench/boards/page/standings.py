@@ -36,6 +36,9 @@ class Standing:
     """Splits without a score, of those of `home`."""
     away_lacks: int = 0
     """Likewise."""
+    one_seed: bool = False
+    """Whether it has meta-parameters and some score is of one meta-train seed, so that intervals
+    leave out how results vary between seeds."""
 
 
 def standings(board: Board) -> list[Standing]:
@@ -67,6 +70,7 @@ def standings(board: Board) -> list[Standing]:
                 cost_of(of),
                 here.lacking if here else 0,
                 there.lacking if there else 0,
+                any(mean is not None and mean.one_seed for mean in (here, there)),
             )
         )
     return found
