@@ -48,7 +48,7 @@ def missing(board: Board) -> list[Lack]:
             label
             if len(seeds) == planned[split, label]
             else f"{label}, seed {', '.join(map(str, seeds))}"
-            for label, seeds in learners.items()
+            for label, seeds in sorted(learners.items())
         )
         if len(names) > 1 and set(names) == there[split]:
             names = ("all that were run" if board.not_run else "all learners",)
