@@ -90,7 +90,9 @@ class Reader(HTMLParser):
 def data_of(page: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
-    return json.loads(found[1])
+    data = json.loads(found[1])
+    data["rows"] = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+    return data
 
 
 def test_the_page_holds_the_board_and_asks_for_nothing(board: Board) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +25,8 @@ from vsml_bench.boards.pairs import OVERALL, Pair, pairs
 from vsml_bench.boards.seen import away_splits, home_splits
 
 _SCRIPTS = ("state.js", "table.js", "charts.js", "pairs.js", "cells.js")
+_SHARED = ("config", "recipe", "tuned", "data", "versions")
+"""Fields of an `Origin` that are long and the same in many cells."""
 _SHOWN_AT_FIRST = 4
 """Curves."""
 
@@ -43,11 +46,10 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "suite": board.suite,
         "hash": board.board_hash,
         "names": board.names("csv"),
-        "rows": [{name: row[name] for name in board.names("json")} for row in board.rows],
+        "columns": board.names("json"),
+        "rows": [[row[name] for name in board.names("json")] for row in board.rows],
         "labels": [row.label for row in board.rows],
-        "cells": [
-            [asdict(o) for o in origins(row.group, board.badges, speed)] for row in board.rows
-        ],
+        **_cells(board, speed),
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
         "curves": [None if c is None else asdict(c) for c in curves],
         "pairs": [_plain_pair(pair) for pair in found],
@@ -93,6 +95,19 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             data=rendering.as_script(data),
         )
     )
+
+
+def _cells(board: Board, speed: Speed | None) -> dict[str, Any]:
+    """The cells behind each row. What many have in common stands in "shared", once, and its number
+    in their place."""
+    shared: dict[str, int] = {}
+    cells = []
+    for row in board.rows:
+        cells.append([asdict(origin) for origin in origins(row.group, board.badges, speed)])
+        for cell in cells[-1]:
+            for name in _SHARED:
+                cell[name] = shared.setdefault(json.dumps(cell[name]), len(shared))
+    return {"cells": cells, "shared": [json.loads(text) for text in shared]}
 
 
 def _pictures(
