@@ -8,6 +8,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
+from vsml_bench.cli import VERBS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -22,6 +24,7 @@ def test_the_picture_shows_every_package_and_nothing_that_is_not_there() -> None
     assert "registry.py" in modules
     for name in modules:
         assert (ROOT / "vsml_bench" / name).is_file(), name
+    assert " · ".join(VERBS) in words
 
 
 def test_imports_run_in_one_direction() -> None:

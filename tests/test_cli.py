@@ -157,6 +157,14 @@ def test_a_run_shows_progress(finished: Finished) -> None:
     assert "run: 100%" in finished.run.err and "14 of 14" in finished.run.err
 
 
+def test_a_run_says_whether_it_is_ahead(finished: Finished) -> None:
+    cached = ("run", "--suite", finished.suite, "--out", finished.folder, "--policy", "only-cached")
+    chosen = (*cached, "--learner", "chance", "--learner", "vsml", "--quiet")
+    (said,) = call(*chosen, "--against", "vsml", "--json").json["verdicts"]
+    assert re.match(r"chance against vsml on data never seen: [+-]\d+\.\d points \(", said)
+    assert "did you mean 'vsml'" in call(*chosen, "--against", "vsm").out
+
+
 @pytest.mark.slow
 def test_introspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the digits. 1-NN needs nothing; ridge has to be tuned first, into runs/checkpoints."""

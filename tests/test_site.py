@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -45,6 +46,8 @@ def test_every_published_board_has_its_page_without_torch(tmp_path: Path) -> Non
     for name in published:
         assert (tmp_path / f"{name}.html").stat().st_size < 3_000_000
         assert f"<td><code>{_hash(tmp_path / f'{name}.html')[:12]}</code></td>" in index
+        board = json.loads((paths.results() / name / "board.json").read_text(encoding="utf-8"))
+        assert _hash(tmp_path / f"{name}.html") == board["board_hash"], "one board, two forms"
 
 
 def _hash(page: Path) -> str:

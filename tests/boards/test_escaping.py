@@ -108,7 +108,7 @@ def test_the_table_is_what_booktabs_has() -> None:
     assert lines[10:] == [r"\bottomrule", r"\end{tabular}"]
 
 
-@pytest.mark.skipif(not COMPILER, reason="no tectonic, lualatex or pdflatex here")
+@pytest.mark.skipif(not COMPILER, reason="no LaTeX (Debian: apt install texlive-latex-recommended)")
 def test_latex_compiles(tmp_path: Path) -> None:
     tables = [to_latex(board(name)) for name in (*HOSTILE, SIGNS, "--*[x]")]
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"

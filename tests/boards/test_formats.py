@@ -199,11 +199,8 @@ def test_details_notes_failures_and_stale_records(board: Board) -> None:
     assert details[1]["seeds"] == "0 of 1"
     assert "## away" not in text
     assert "* vsml: at 8x8\n" in text
-    assert (
-        "sgd on held-out: crashed, 0 of 1 seed ok (crashed: Trace\\|back ValueError: &lt;x>)"
-        in text
-    )
-    assert "vsml on away: unavailable, 0 of 1 seed ok (unavailable: fashion is not here)" in text
+    assert "* held-out: crashed: Trace\\|back ValueError: &lt;x> (sgd)\n" in text
+    assert "* away: unavailable: fashion is not here (all learners)\n" in text
     assert "different from today's: learner.version" in text
     assert "* bad.json: bad.json was changed." in text
     assert "† one meta-train seed" in text

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,22 @@ import pytest
 
 from tests.boards.factory import RECIPE, correctness, make_plan, run
 from vsml_bench.boards import statistics
+from vsml_bench.boards.badges import badge, weakest
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
+from vsml_bench.boards.missing import missing
 from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
-from vsml_bench.boards.page.missing import missing
-from vsml_bench.boards.page.origins import badge, command
+from vsml_bench.boards.page.origins import command
 from vsml_bench.boards.page.page import to_html
 from vsml_bench.boards.page.pictures import pareto
-from vsml_bench.boards.page.standings import away_splits, home_splits, standings
+from vsml_bench.boards.page.standings import standings
 from vsml_bench.boards.pairs import OVERALL, pairs, wins
+from vsml_bench.boards.seen import away_splits, home_splits
 from vsml_bench.boards.statistics import Difference
-from vsml_bench.evaluation.cell import Adoption, Cell
+from vsml_bench.evaluation.cell import Adoption, Cell, content_hash, path_of
+from vsml_bench.evaluation.replays import Replayed
 
 RELATIONS = {"home": "same_tasks", "held-out": "unseen_tasks", "away": "unseen_dataset"}
 ACCURACIES: dict[str, dict[str, list[float]]] = {
@@ -86,7 +90,9 @@ class Reader(HTMLParser):
 def data_of(page: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
-    return json.loads(found[1])
+    data = json.loads(found[1])
+    data["rows"] = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
+    return data
 
 
 def test_the_page_holds_the_board_and_asks_for_nothing(board: Board) -> None:
@@ -142,25 +148,41 @@ def test_a_name_is_a_text_and_nothing_else(name: str, harmless: list[str]) -> No
 def test_reasons_and_notes_are_texts() -> None:
     bad: dict[str, Any] = {"status": "crashed", "reason": "</li><b>bold</b>\nof {{ a }}"}
     found = board_of(ACCURACIES, {("away", "sgd"): bad})
-    assert missing(found) == ["away: crashed: </li><b>bold</b> of {{ a }} (sgd)"]
+    (lack,) = missing(found)
+    assert lack.sentence() == "away: crashed: </li><b>bold</b> of {{ a }} (sgd)"
     reader = Reader(to_html(found))
     assert "b" not in [tag for tag, _ in reader.tags]
-    assert missing(found)[0] in reader.texts
+    assert lack.sentence() in reader.texts
+
+
+def said(board: Board) -> list[str]:
+    return [lack.sentence() for lack in missing(board)]
 
 
 def test_what_is_missing_is_said_once_for_each_split_and_reason() -> None:
     absent: dict[str, Any] = {"status": "unavailable", "reason": "no fashion here"}
     plans = [make_plan("a", n, seed) for n in ("x", "y") for seed in (0, 1)]
     cells = [run(plan, **absent) for plan in plans]
-    assert missing(build_board("desk", cells, plans)) == [
+    assert said(build_board("desk", cells, plans)) == [
         "a: unavailable: no fashion here (all learners)"
     ]
     cells = [run(plans[0]), run(plans[1], **absent), run(plans[2])]
-    assert set(missing(build_board("desk", cells, plans))) == {
+    assert set(said(build_board("desk", cells, plans))) == {
         "a: unavailable: no fashion here (x, seed 1)",
         "a: not run (y, seed 1)",
     }
-    assert missing(build_board("desk", [run(plan) for plan in plans], plans)) == []
+    assert said(build_board("desk", [run(plan) for plan in plans], plans)) == []
+
+
+def test_who_and_what_was_not_run_at_all_is_said_once() -> None:
+    plans = [make_plan(split, name, recipe=None) for split in "abcd" for name in "xyz"]
+    cells = [run(plan) for plan in plans if plan.learner != "z" and plan.split.name in "ab"]
+    board = build_board("desk", [*cells, run(plans[6])], plans)
+    assert said(board) == ["not run yet: z", "d: not run yet", "c: not run (y)"]
+    assert said(build_board("desk", [], plans)) == ["not run yet: x, y, z"]
+    page = to_html(board)
+    assert Reader(page).texts.count("not run yet: z") == 1
+    assert [tag for tag, of in Reader(page).tags if "data-row" in of] == ["tr"] * 6
 
 
 def test_standings(board: Board) -> None:
@@ -177,19 +199,28 @@ def test_standings(board: Board) -> None:
     ]
 
 
-def test_a_learner_without_a_score_on_one_split_has_no_place() -> None:
+def test_a_split_without_a_score_counts_as_nothing() -> None:
     plans = [
         make_plan(split, name, relation="unseen_dataset", recipe=None)
         for split in ("one", "two")
-        for name in ("fragile", "steady")
+        for name in ("fragile", "steady", "lost")
     ]
-    cells = [run(plan, [0.9, 0.9, 0.8]) for plan in plans[:3]]
-    cells[1] = run(plans[1], [0.2, 0.3, 0.2])
-    cells += [run(plans[3], [0.2, 0.3, 0.2])]
-    cells[2] = run(plans[2], status="timeout", reason="too slow")
-    steady, fragile = standings(build_board("desk", cells, plans))
-    assert (steady.label, steady.rank_low, steady.tie) == ("steady", 1, 1)
-    assert (fragile.away, fragile.rank_low, fragile.tie) == (None, None, None)
+    scores = {"fragile": [0.9, 0.9, 0.9], "steady": [0.6, 0.6, 0.6], "lost": [0.5, 0.5, 0.5]}
+    failed: dict[str, Any] = {"status": "timeout", "reason": "too slow"}
+    lost = [*((plan.split.name, plan.learner) for plan in plans if plan.learner == "lost")]
+    lost.append(("two", "fragile"))
+    cells = [
+        run(p, **failed) if (p.split.name, p.learner) in lost else run(p, scores[p.learner])
+        for p in plans
+    ]
+    board = build_board("desk", cells, plans)
+    steady, fragile, none = standings(board)
+    assert [of.label for of in (steady, fragile, none)] == ["steady", "fragile", "lost"]
+    assert steady.away is not None and fragile.away is not None
+    assert [steady.away.mean, fragile.away.mean] == pytest.approx([0.6, 0.45])
+    assert (steady.away_lacks, fragile.away_lacks) == (0, 1)
+    assert (none.away, none.rank_low, none.tie) == (None, None, None)
+    assert "(1 of 2 splits)" in to_html(board)
 
 
 def test_the_answer_comes_first(board: Board) -> None:
@@ -291,12 +322,33 @@ def test_the_front_of_a_device_has_what_no_other_row_beats_in_both() -> None:
     assert {(row["front"], row["cost"], row["away"]) for row in pareto(rows)} == best
 
 
-def test_badges_and_commands() -> None:
+def test_badges() -> None:
     cell: Cell = run(make_plan(learner="vsml", seed=2))
-    assert (badge(cell, True), badge(cell, False)) == ("published", "self-reported")
+    assert (badge(cell, True), badge(cell)) == ("published", "self-reported")
     adoption = Adoption("2026-11-28", "2fbd2a17f88a5482", 1, 20, 0.0, "some CPU", "b1e9")
-    again = run(make_plan(), adopted=(adoption,))
-    assert badge(again, False) == "replayed on 2026-11-28, 2fbd2a17f8"
+    adopted = run(make_plan(), adopted=(adoption,))
+    assert badge(adopted) == "replayed on 2026-11-28, 2fbd2a17f8"
+    again = Replayed(content_hash(cell), "2026-11-29", "8f7c2f4d7ce57c9d", False, 1, 20)
+    assert badge(cell, True, again) == badge(adopted, False, again) == again.said()
+    assert again.said() == "replayed on 2026-11-29, 8f7c2f4d7c"
+    assert badge(adopted, False, replace(again, date="2026-11-27")) == badge(adopted)
+    assert weakest([again.said(), "published"]) == "published" and weakest([]) == ""
+    assert weakest([again.said(), badge(adopted)]) == badge(adopted), "the older one"
+
+
+def test_a_row_and_its_cells_have_badges() -> None:
+    cells = [run(make_plan(seed=seed)) for seed in (0, 1)]
+    found = build_board("desk", cells, [cell.plan for cell in cells])
+    name = path_of(Path(), cells[0]).name
+    found = replace(found, badges={name: "replayed on 2026-11-29, 8f7c2f4d7c"})
+    page = to_html(found)
+    (of,) = data_of(page)["cells"]
+    assert [cell["badge"] for cell in of] == [found.badges[name], "self-reported"]
+    assert "self-reported" in Reader(page).texts, "a row has the weakest badge of its cells"
+
+
+def test_commands() -> None:
+    cell: Cell = run(make_plan(learner="vsml", seed=2))
     assert command(cell) == (
         "vsml-bench run --suite desk --split held-out --learner vsml --seed 2 --policy always"
     )

@@ -16,9 +16,10 @@ from tests.boards.test_page import ACCURACIES, Reader, board_of, data_of
 from vsml_bench import api, paths
 from vsml_bench.boards import statistics
 from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.grids import grid
 from vsml_bench.boards.groups import groups_of
 from vsml_bench.boards.page.costs import AXES
-from vsml_bench.boards.page.grids import grid, heat_map
+from vsml_bench.boards.page.heat_map import heat_map
 from vsml_bench.boards.page.index import entry, to_index
 from vsml_bench.boards.page.origins import origins
 from vsml_bench.boards.page.page import to_html
@@ -28,6 +29,7 @@ from vsml_bench.boards.page.speed import Speed, read_speed
 from vsml_bench.boards.page.standings import standings
 from vsml_bench.boards.page.trainings import trainings
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation.cell import path_of
 from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.records import Record, find_records, read_record
 from vsml_bench.sides import TaskDistribution
@@ -67,14 +69,14 @@ def test_records_and_published_cells_of_a_board(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path / "cells")
     copied = api.stored_board("desk", tmp_path, learners=["vsml"], splits=["mnist5k-same"])
     (cell,) = (cell for row in copied.rows for cell in row.group.cells)
-    assert copied.published == frozenset()
+    assert [*copied.badges] == [path_of(tmp_path, cell).name]
     (name,) = trainings(copied)
     assert name == cell.provenance.checkpoint
     history = trainings(copied)[name].history
     assert [entry["step"] for entry in history] == sorted(entry["step"] for entry in history)
     assert history[0]["validation_loss"] == pytest.approx(np.log(10), abs=1e-3)
     beside = api.stored_board("desk", learners=["vsml"], splits=["mnist5k-same"])
-    assert len(beside.published) == len(beside.rows[0].group.cells) > 1
+    assert len(beside.badges) == len(beside.rows[0].group.cells) > 1
 
 
 def test_a_training_has_no_number_that_json_lacks(board: Board) -> None:
@@ -189,7 +191,7 @@ def test_speed_is_linked_in_a_site_and_nowhere_else(board: Board, tmp_path: Path
     links = [attributes.get("href") for tag, attributes in Reader(page).tags if tag == "a"]
     assert "speed/index.html" in links
     assert "speed/index.html" not in to_html(board)
-    assert {o.speed for row in board.rows for o in origins(row.group)} == {None}
+    assert {o.speed for row in board.rows for o in origins(row.group, {})} == {None}
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(VsmlBenchError, match="make asv-pages"):
         read_speed(tmp_path)

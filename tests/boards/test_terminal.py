@@ -53,7 +53,7 @@ def test_what_it_says() -> None:
     assert second[0] == "sgd" and "20.8 ± " in sgd and "(1 of 2)" in sgd and "crashed" in sgd
     said = " ".join(" ".join(lines[start + 4 :]).split())
     assert "vsml: at 8x8" in said
-    assert "sgd on away: crashed: " in said and r"ValueError: [red]\x1b[31m" in said
+    assert "away: crashed: " in said and "(sgd)" in said and r"ValueError: [red]\x1b[31m" in said
     assert "† one meta-train seed" in said and "‡" not in said
     assert "1 stale record, listed by --format markdown." in said
     assert "1 damaged record, listed by --format markdown." in said

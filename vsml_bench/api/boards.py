@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from vsml_bench import cards, paths
 from vsml_bench.api.planning import made_before, plan, results_folder
 from vsml_bench.cards import Card
+from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, path_of
 from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
+from vsml_bench.evaluation.replays import Replayed
 from vsml_bench.meta_training.records import find_records
 from vsml_bench.protocols.protocol import protocol_of
 from vsml_bench.suites import Suite, find_suite, scaled
@@ -56,14 +60,17 @@ def stored_board(suite: str, folder: Path | str | None = None, **selection: Any)
     scale = selection.pop("scale", 1.0)
     of = scaled(find_suite(suite), scale)
     stored = _stored(suite, folder, scale)
-    cells = [*stored.own, *stored.published]
+    cells = [c for c in (*stored.own, *stored.published) if c.key not in stored.outdated]
     chosen = Selection(**selection)
     known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
     for card in [card for found in known.values() for card in found]:
         if card.recipe is not None and card.recipe.starts_from:
             name = card.recipe.starts_from
             known.setdefault(name, cards_in(cells, name, of))
-    return _board(of, stored, plan_suite(of, known, chosen))
+    board = _board(of, stored, plan_suite(of, known, chosen))
+    why = stored.outdated
+    stale = [dataclasses.replace(s, reason=why.get(s.key, s.reason)) for s in board.stale]
+    return dataclasses.replace(board, stale=tuple(stale))
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class _Stored:
     problems: list[Problem]
     made: tuple[Path, ...]
     """Folders of checkpoints and tuning records."""
+    replayed: dict[str, Replayed]
+    """Names of files -> how these cells came out the same again."""
+    outdated: dict[str, str]
+    """Keys of cells that did not count any more when a board was written beside them -> why."""
 
 
 def _stored(suite: str, folder: Path | str | None, scale: float) -> _Stored:
@@ -85,24 +96,50 @@ def _stored(suite: str, folder: Path | str | None, scale: float) -> _Stored:
     )
     made = (place / "checkpoints", *made_before(suite))
     own, problems = load_cells(place / "cells")
+    replayed, torn = _replayed(place)
     if folder is not None or scale != 1.0:
         here = place.resolve() == public.resolve()
-        return _Stored([] if here else own, own if here else [], problems, made)
+        problems += torn
+        return _Stored(
+            [] if here else own, own if here else [], problems, made, replayed, _outdated(place)
+        )
     published, damaged = load_cells(public / "cells")
-    return _Stored(own, published, problems if own else [*problems, *damaged], made)
+    there, torn_there = _replayed(public)
+    problems += torn if own else [*damaged, *torn_there]
+    return _Stored(own, published, problems, made, {**there, **replayed}, _outdated(public))
+
+
+def _outdated(folder: Path) -> dict[str, str]:
+    """Cells tell what their learners were, and not that a learner has another version since then; a
+    board that was written beside them does."""
+    try:
+        stale = json.loads((folder / "board.json").read_text(encoding="utf-8"))["stale"]
+        return {str(record["key"]): str(record["reason"]) for record in stale}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _replayed(folder: Path) -> tuple[dict[str, Replayed], list[Problem]]:
+    """What is known of its cells, or why that cannot be read."""
+    try:
+        return replays.read(folder), []
+    except VsmlBenchError as error:
+        return {}, [Problem(replays.FILE, str(error))]
 
 
 def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
+    from vsml_bench.boards.badges import badge
     from vsml_bench.boards.board import build_board
 
     beside = _beside(stored.own, stored.published, plans) if stored.own else stored.published
     board = build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
     cells = [cell for row in board.rows for cell in row.group.cells]
     public = {id(cell) for cell in stored.published}
+    again = [(cell, replays.of(cell, stored.replayed)) for cell in cells]
     return dataclasses.replace(
         board,
         records=find_records((cell.plan.job for cell in cells), stored.made),
-        published=frozenset(path_of(Path(), c).name for c in cells if id(c) in public),
+        badges={path_of(Path(), c).name: badge(c, id(c) in public, of) for c, of in again},
     )
 
 

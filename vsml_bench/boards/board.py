@@ -3,8 +3,9 @@ what is planned. Nothing here needs PyTorch, data, or a learner's code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from vsml_bench.boards.columns import Column, columns
@@ -12,7 +13,7 @@ from vsml_bench.boards.families import Family, Finished, Member
 from vsml_bench.boards.groups import Group, Stale, gather
 from vsml_bench.boards.robust_order import robust_order
 from vsml_bench.boards.statistics import published
-from vsml_bench.boards.summary import Summary, over_splits, summarise
+from vsml_bench.boards.summary import Summary, labels, over_splits, summarise
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, Problem, data_hashes
 from vsml_bench.evaluation.outcomes import outcomes_hash
@@ -27,6 +28,8 @@ class Row:
     """One learner on one split: where the numbers are from, and the numbers."""
 
     group: Group
+    label: str
+    """What tables call its learner: with the kind of device where it was run on several."""
     numbers: Mapping[str, Any]
     """Name of a column, or of an end of its interval -> its value. Accuracies are shares in
     [0, 1]; None where there is no number, as wherever a seed failed."""
@@ -60,8 +63,30 @@ class Board:
     records: Mapping[str, Record] = field(default_factory=dict)
     """SHA-256 of a checkpoint or tuning record -> what it says of how it was made, where that
     is still known."""
-    published: frozenset[str] = frozenset()
-    """Names of the files of those cells that are in `results/`."""
+    badges: Mapping[str, str] = field(default_factory=dict)
+    """Name of a cell's file -> how far the cell is to be trusted; see `badges`."""
+
+    @cached_property
+    def by_label(self) -> Mapping[str, tuple[Group, ...]]:
+        """Label -> its groups, split by split, in alphabetical order of labels."""
+        names = sorted({row.label for row in self.rows})
+        return {name: tuple(r.group for r in self.rows if r.label == name) for name in names}
+
+    @cached_property
+    def not_run(self) -> tuple[str, ...]:
+        """Labels of learners that have no cell at all."""
+        groups = self.by_label.items()
+        return tuple(label for label, of in groups if not any(group.cells for group in of))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """In planned order."""
+        return tuple(dict.fromkeys(row.group.split for row in self.rows))
+
+    def relations(self, splits: Collection[str]) -> tuple[str, ...]:
+        """Of these splits, each once."""
+        found = (row.group.relation for row in self.rows if row.group.split in splits)
+        return tuple(dict.fromkeys(found))
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: {"suite", "board_hash", "rows": [...], "learners": [...], "detectable":
@@ -110,7 +135,8 @@ def build_board(
     _check_comparable(groups)
     finished = Finished(group for group in groups if group.finished)
     known = columns()
-    rows = [Row(group, _numbers(known, group, finished)) for group in groups]
+    named = labels(groups)
+    rows = [Row(of, named[of.learner, of.kind], _numbers(known, of, finished)) for of in groups]
     splits = list(dict.fromkeys(plan.split.name for plan in plans))
     rows.sort(key=lambda row: (splits.index(row.group.split), *_best_first(row)))
     over = over_splits(groups)

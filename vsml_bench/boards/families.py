@@ -60,9 +60,19 @@ class Scored:
         return statistics.mean_over_splits(self.splits, self.basis)
 
     @property
+    def lacking(self) -> int:
+        """Splits without a score."""
+        return sum(scores is None for scores in self.splits)
+
+    @property
     def seeds(self) -> int:
         """Meta-train seeds, the fewest that a split has."""
         return min(len(scores) for scores in self.splits if scores is not None)
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether nothing is known of how results vary between meta-train seeds on some split."""
+        return self.seeded and self.seeds == 1
 
     @property
     def lifetimes(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.formats import to_frame
 from vsml_bench.boards.page.costs import Cost, cost_of
-from vsml_bench.boards.summary import Summary, labels
+from vsml_bench.boards.summary import Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +32,11 @@ def to_whole_frame(board: Board) -> pd.DataFrame:
     import pandas as pd
 
     frame = to_frame(board)
-    groups = [row.group for row in board.rows]
-    named, learners = labels(groups), {learner.label: learner for learner in board.learners}
+    learners = {learner.label: learner for learner in board.learners}
     costs = [field.name for field in fields(Cost) if field.name not in frame.columns]
     lines = []
-    for group in groups:
-        summary, cost = learners[named[group.learner, group.kind]], cost_of([group])
+    for row in board.rows:
+        summary, cost = learners[row.label], cost_of([row.group])
         spent = {} if cost is None else asdict(cost)
         lines.append({**_overall(summary), **{name: spent.get(name) for name in costs}})
     return frame.join(pd.DataFrame(lines, index=frame.index, columns=[*OVERALL, *costs]))

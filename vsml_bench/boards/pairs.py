@@ -12,7 +12,7 @@ import numpy as np
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.families import Family, member, scored
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.page.standings import away_splits, by_label
+from vsml_bench.boards.seen import away_splits
 from vsml_bench.boards.spread import CONFIDENCE, More, needed
 from vsml_bench.boards.statistics import Difference
 from vsml_bench.boards.variances import Scores
@@ -98,8 +98,8 @@ def _would(more: More) -> str:
 
 def pairs(board: Board, only: Collection[str] = ()) -> list[Pair]:
     """Every two learners that have scores on the same split, and overall; a learner is called as in
-    `by_label`. only: the two to look at."""
-    groups = by_label(board)
+    `Board.by_label`. only: the two to look at."""
+    groups = board.by_label
     overall = away_splits(board)
     members = {label: scored(of, overall) for label, of in groups.items()}
     over = Family({label: of for label, of in members.items() if of is not None})

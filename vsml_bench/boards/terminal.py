@@ -6,14 +6,16 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 from vsml_bench.boards.blocks import Field, blocks
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
-from vsml_bench.boards.summary import Summary, labels
+from vsml_bench.boards.missing import missing
+from vsml_bench.boards.overview import Part, parts, shown
+from vsml_bench.boards.summary import Summary
 from vsml_bench.boards.texts import plain
 from vsml_bench.studies import Section
 
@@ -23,7 +25,7 @@ NARROWEST = 40
 _LONGEST_SECTION = 24
 """Rows of a study's table; of longer ones only the title is told."""
 _NAMED = 3
-"""Places that a reason for no score is told of."""
+"""Splits and learners, each, that a reason for no score is told of."""
 _MEANS = {
     "cumulative_accuracy": "Cumulative accuracy in % over a lifetime",
     "accuracy": "Accuracy in % over the queries of an episode",
@@ -91,20 +93,19 @@ def draw(board: Board, width: int, colour: bool = False) -> str:
 
 def _matrix(board: Board, name: str, column: Column) -> tuple[list[Field], list[Field], set[int]]:
     """The column of learners, those beside it, and the rows that groups of learners end with."""
-    named = labels([row.group for row in board.rows])
     relations = {row.group.split: row.group.relation for row in board.rows}
     rows: dict[str, dict[str, Row]] = {split: {} for split in relations}
     for row in board.rows:
-        rows[row.group.split][named[row.group.learner, row.group.kind]] = row
-    order = board.learners
+        rows[row.group.split][row.label] = row
+    order = shown(board)
     beside = [
         Field(tuple(_place(learner) for learner in order), "place"),
         Field(tuple(_over_splits(learner) for learner in order), "all splits"),
     ]
     prefix = f"{board.suite}/"
     prefix = prefix if all(split.startswith(prefix) for split in relations) else ""
-    splits = []
-    for split, of in rows.items():
+    splits = [_part(of, order) for of in parts(board)] if name == "mean" else []
+    for split, of in rows.items() if not splits else ():
         there = [of.get(learner.label) for learner in order]
         splits.append(
             Field(
@@ -117,6 +118,23 @@ def _matrix(board: Board, name: str, column: Column) -> tuple[list[Field], list[
     ends = {i for i, (one, two) in enumerate(pairwise(order)) if two.tie != one.tie}
     lead = Field(tuple(learner.label for learner in order), "learner")
     return [lead], [*(beside if name == "mean" else ()), *splits], ends
+
+
+def _part(part: Part, order: Sequence[Summary]) -> Field:
+    """The means over the splits of a relation."""
+    of = part.family
+    best = {i for i, s in enumerate(order) if s.label in of.members and of.places(s.label)[0] == 1}
+    texts = []
+    for index, summary in enumerate(order):
+        text = ""
+        if summary.label in of.members:
+            mean = of.members[summary.label].mean
+            text = f"{100 * mean.mean:.1f} ± {50 * (mean.high - mean.low):.1f}"
+            text += "*" if index in best else ""
+            text += "†" if of.members[summary.label].one_seed else ""
+        texts.append(text)
+    head = part.relation.replace("_", " ")
+    return Field(tuple(texts), head, f"{len(part.splits)} splits", frozenset(best))
 
 
 def _section(section: Section) -> tuple[list[Field], list[Field], set[int]]:
@@ -185,29 +203,13 @@ def _words(board: Board) -> Iterator[str]:
         yield _MARKS["†"]
     if any(row["status"] == "partial" for row in board.rows):
         yield _MARKS["‡"]
-    named = labels([row.group for row in board.rows])
-    notes = dict.fromkeys(
-        (named[row.group.learner, row.group.kind], row["note"]) for row in board.rows if row["note"]
-    )
+    if parts(board):
+        yield "By relation: the mean over its splits likewise. --format markdown shows each split."
+    notes = dict.fromkeys((row.label, row["note"]) for row in board.rows if row["note"])
     yield from (plain(f"{label}: {note}") for label, note in notes)
-    yield from (_without_score(places, why) for why, places in _reasons(board, named).items())
+    yield from (plain(lack.sentence(_NAMED if lack.splits else None)) for lack in missing(board))
     for what, found in (("stale", board.stale), ("damaged", board.problems)):
         if found:
             count = len(found)
             yield f"{count} {what} record{'s' * (count > 1)}, listed by --format markdown."
     yield f"Board hash: {board.board_hash}"
-
-
-def _reasons(board: Board, named: Mapping[tuple[str, str], str]) -> dict[str, list[str]]:
-    """Why some seed has no score -> where."""
-    found: dict[str, list[str]] = {}
-    for row in board.rows:
-        if row["status"] != "ok":
-            place = f"{named[row.group.learner, row.group.kind]} on {row.group.split}"
-            found.setdefault(f"{row['status']}: {row['reason']}", []).append(place)
-    return found
-
-
-def _without_score(places: Sequence[str], why: str) -> str:
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
-    return plain(f"{', '.join(places[:_NAMED])}{more}: {why}")

@@ -9,7 +9,6 @@ from typing import Any
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.formats.escaping import markdown
 from vsml_bench.boards.formats.markdown import table
-from vsml_bench.boards.page.standings import by_label
 from vsml_bench.boards.pairs import OVERALL, Pair, pairs, signed
 from vsml_bench.boards.statistics import published
 from vsml_bench.errors import VsmlBenchError, closest
@@ -119,7 +118,7 @@ def two_learners(board: Board, first: str, second: str) -> TwoLearners:
     if a == b:
         raise VsmlBenchError(f"'{first}' and '{second}' are the same learner; name two.")
     found = pairs(board, (a, b))
-    groups = by_label(board)
+    groups = board.by_label
     for label, given in ((a, first), (b, second)):
         if not any(of.finished for of in groups[label]):
             raise VsmlBenchError(
@@ -146,8 +145,8 @@ def two_learners(board: Board, first: str, second: str) -> TwoLearners:
 
 
 def find(board: Board, given: str) -> str:
-    """What `by_label` calls the learner."""
-    groups = by_label(board)
+    """What the board calls the learner."""
+    groups = board.by_label
     if given in groups:
         return given
     found = []
@@ -166,7 +165,7 @@ def find(board: Board, given: str) -> str:
 
 def _lacking(board: Board, labels: Sequence[str]) -> list[str]:
     """On splits where anybody has a score."""
-    groups, found = by_label(board), []
+    groups, found = board.by_label, []
     for label in labels:
         scored = {of.split for of in groups[label] if of.finished}
         for of in groups[label]:

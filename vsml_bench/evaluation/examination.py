@@ -20,10 +20,13 @@ from vsml_bench import paths
 from vsml_bench.config import as_plain
 from vsml_bench.contract import ContractReport
 from vsml_bench.errors import VsmlBenchError, shortened
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.executors import Executor, run_apart
 from vsml_bench.evaluation.integrity import damaged, stored
+from vsml_bench.evaluation.merging import merge
 from vsml_bench.evaluation.plan import Plan
+from vsml_bench.evaluation.replays import replayed_on
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.submissions import (
     DOCUMENT,
@@ -96,7 +99,7 @@ class Report:
             return "refused"
         if self.by_author or not self.replayed:
             return "self-reported"
-        return f"replayed on {self.date}, {self.git_commit[:10] or 'no commit'}"
+        return replayed_on(self.date, self.git_commit)
 
 
 def contract_of(reference: str) -> tuple[ContractReport, ...]:
@@ -115,6 +118,19 @@ def keep_report(out: Path, submission: Submission, report: Report, summary: str)
     """Writes what was found beside what is submitted. summary: in Markdown."""
     keep(out, submission, report={**as_plain(report), "badge": report.badge})
     write_atomically(out / SUMMARY, summary.encode())
+
+
+def accepted(folder: Path, report: Report, out: Path) -> Report:
+    """The report, after a submission that holds is merged into `out`, with a note of which cells
+    were run again; what cannot be merged is a fault."""
+    if report.failed:
+        return report
+    problems = merge([folder], out).problems
+    if not problems:
+        again = [rerun for rerun in report.reruns if rerun.file in report.replayed]
+        cells = {Path(of.file).name: (of.lifetimes, None) for of in again if of.how == "replay"}
+        replays.note(out, cells)
+    return replace(report, faults=tuple(f"{file}: {why}" for file, why in problems.items()))
 
 
 def examine(

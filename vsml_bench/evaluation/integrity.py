@@ -18,6 +18,7 @@ import numpy as np
 
 from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 
@@ -45,7 +46,7 @@ def stored(folder: Path) -> list[tuple[str, Path]]:
 
 def damaged(folder: Path) -> tuple[int, dict[str, str]]:
     """How many records are what was written and fit the others, and what is wrong with the rest, by
-    their paths. Boards count where their cells are beside them."""
+    their paths. Boards and notes of replays count where their cells are beside them."""
     cells: dict[Path, Cell] = {}
     artifacts: dict[Path, Checkpoint] = {}
     bad: dict[Path, str] = {}
@@ -61,6 +62,12 @@ def damaged(folder: Path) -> tuple[int, dict[str, str]]:
             bad[path] = str(error)
             torn |= kind == "artifact"
     bad |= misfits(cells, artifacts, torn)
+    noted = sorted(folder.rglob(replays.FILE))
+    for path in noted:
+        try:
+            replays.read(path.parent)
+        except VsmlBenchError as error:
+            bad[path] = str(error)
     with_cells = {path.parent for path in cells}
     found = sorted(folder.rglob("board.json"))
     boards = [path for path in found if path.parent / "cells" in with_cells]
@@ -68,7 +75,7 @@ def damaged(folder: Path) -> tuple[int, dict[str, str]]:
         if reason := _miscounted(path, cells.values()):
             bad[path] = reason
     named = {path.relative_to(folder).as_posix(): reason for path, reason in bad.items()}
-    return len(records) + len(boards) - len(bad), named
+    return len(records) + len(boards) + len(noted) - len(bad), named
 
 
 def misfits(

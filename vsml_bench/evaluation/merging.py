@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from vsml_bench.errors import VsmlBenchError
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, content_hash, load_cell
 from vsml_bench.evaluation.integrity import misfits
 from vsml_bench.evaluation.replay import DECISIONS, LOSS, compared
@@ -230,3 +231,4 @@ def _write(
             merged.cells = len(here)
         else:
             merged.artifacts = len(here)
+    replays.merge(list(dict.fromkeys(r.path.parents[1] for r in kept.values())), out)

@@ -17,6 +17,7 @@ import torch
 
 from vsml_bench import cards, paths
 from vsml_bench.config import as_plain
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.audit import apart, verdict
 from vsml_bench.evaluation.cell import Adoption, cell_path, load_cell, save_cell
 from vsml_bench.evaluation.executors import Executor
@@ -85,6 +86,22 @@ def replay(
                 found = Replay(kind, reason=reason, impossible=impossible)
             reports.append({"file": path.relative_to(folder).as_posix(), **asdict(found)})
     return sorted(reports, key=lambda report: str(report["file"]))
+
+
+def keep(folder: Path, reports: Iterable[Mapping[str, Any]]) -> None:
+    """Notes beside the cells below `folder` which of them came out the same; reports: `replay`'s,
+    without adoption."""
+    same: dict[Path, dict[str, tuple[int, int | None]]] = {}
+    other: dict[Path, list[str]] = {}
+    for report in (report for report in reports if report["kind"] == "cell"):
+        path = folder / report["file"]
+        here = path.parents[1]
+        if report["reason"]:
+            other.setdefault(here, []).append(path.name)
+        elif not report["impossible"]:
+            same.setdefault(here, {})[path.name] = (report["lifetimes"], report["steps"])
+    for here in {*same, *other}:
+        replays.note(here, same.get(here, {}), other.get(here, ()))
 
 
 def replay_and_audit(

@@ -32,6 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", **PATH, help=out)
     check = "check these folders instead, and believe none of their numbers"
     parser.add_argument("--check", nargs="+", metavar="FOLDER", default=[], **PATH, help=check)
+    accept = "with --check: merge into this folder what holds, with its badge"
+    parser.add_argument("--accept", metavar="DIR", **PATH, help=accept)
     again = "lifetimes of each cell to audit and to replay, drawn at random (default: %(default)s)"
     parser.add_argument("--replay", **COUNT, default=2, metavar="N", help=again)
 
@@ -46,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
         raise VsmlBenchError(
             "submit: name the file of a learner, or folders with --check; one of both."
         )
+    if options.accept and not options.check:
+        raise VsmlBenchError("--accept: what was checked is accepted; name folders by --check.")
     if options.replay < 1:
         raise VsmlBenchError(f"--replay: expected at least 1 lifetime, found {options.replay}.")
     executor = LocalExecutor(options.jobs, not (options.quiet or options.json))
@@ -54,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
     found: list[tuple[Submission, Report]] = []
     for folder in map(Path, options.check):
         submission = submissions.read(folder)
-        found.append((submission, examination.examine(folder, submission, *again)))
+        checked = examination.examine(folder, submission, *again)
+        if options.accept:
+            checked = examination.accepted(folder, checked, Path(options.accept))
+        found.append((submission, checked))
     if options.learner:
         results = Path(options.results or Path("runs") / options.suite)
         out = Path(options.out or FOLDER / f"{_stem(options.learner)}--{options.suite}")

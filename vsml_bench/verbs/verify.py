@@ -28,6 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "meta-training again, with today's code and data, and compare",
     )
     parser.add_argument("--steps", **COUNT, help="of each lifetime that is replayed")
+    keep = "with --replay: keep in replays.json which cells replay, which pages show as a badge"
+    parser.add_argument("--keep", action="store_true", help=keep)
     adopt = "with --replay: file stale records that replay under today's identity"
     parser.add_argument("--adopt", action="store_true", help=adopt)
 
@@ -45,12 +47,16 @@ def run(options: argparse.Namespace) -> int:
     root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
         raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
+    if options.keep and (options.adopt or options.replay is None):
+        raise VsmlBenchError("--keep: of a replay, and of no adoption; give it with --replay.")
     if options.steps is not None and (options.adopt or options.replay is None):
         raise VsmlBenchError("--steps: shortens a replay, and no adoption; give it with --replay.")
     if options.replay is not None and not bad:
         executor = LocalExecutor(options.jobs, not options.json)
         chosen = {"lifetimes": options.replay, **named(options, "steps", "adopt")}
         reports = verification.replay(folder, executor, root, **chosen)
+        if options.keep:
+            verification.keep(folder, reports)
     if options.json:
         print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
     else:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.formats.escaping import field
-from vsml_bench.boards.summary import labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,18 +29,16 @@ def to_wide_frame(board: Board) -> pd.DataFrame:
     called "SPLIT NUMBER"."""
     import pandas as pd
 
-    named = labels([row.group for row in board.rows])
-    splits = dict.fromkeys(row.group.split for row in board.rows)
     lines: dict[str, dict[str, Any]] = {}
     for learner in board.learners:
         numbers = {f"all splits {name}": getattr(learner, name) for name in _OF_LEARNER}
-        empty = {f"{split} {name}": None for split in splits for name in _OF_SPLIT}
+        empty = {f"{split} {name}": None for split in board.splits for name in _OF_SPLIT}
         lines[learner.label] = {"learner": learner.label, **numbers, **empty}
     for row in board.rows:
-        line = lines[named[row.group.learner, row.group.kind]]
+        line = lines[row.label]
         line |= {f"{row.group.split} {name}": row[name] for name in _OF_SPLIT}
     columns = ["learner", *(f"all splits {name}" for name in _OF_LEARNER)]
-    columns += [f"{split} {name}" for split in splits for name in _OF_SPLIT]
+    columns += [f"{split} {name}" for split in board.splits for name in _OF_SPLIT]
     return pd.DataFrame(list(lines.values()), columns=columns)
 
 

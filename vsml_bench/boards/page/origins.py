@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsml_bench.boards.badges import badge
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.page.speed import Link, Speed
 from vsml_bench.config import as_plain
@@ -50,18 +51,22 @@ class Origin:
     created: str
 
 
-def origins(
-    group: Group, published: Container[str] = (), speed: Speed | None = None
-) -> list[Origin]:
-    """Of the cells that a group has, seed by seed. published: names of the files of those that are
-    in `results/`. speed: what asv has measured, where its pages are beside."""
-    return [_origin(cell, path_of(Path(), cell).name in published, speed) for cell in group.cells]
+def origins(group: Group, badges: Mapping[str, str], speed: Speed | None = None) -> list[Origin]:
+    """Of the cells that a group has, seed by seed. badges: `Board.badges`. speed: what asv has
+    measured, where its pages are beside."""
+    said = badges_of(group, badges)
+    return [_origin(cell, of, speed) for cell, of in zip(group.cells, said, strict=True)]
 
 
-def _origin(cell: Cell, published: bool, speed: Speed | None) -> Origin:
+def badges_of(group: Group, badges: Mapping[str, str]) -> list[str]:
+    """Of its cells; badges: `Board.badges`."""
+    return [badges.get(path_of(Path(), cell).name) or badge(cell) for cell in group.cells]
+
+
+def _origin(cell: Cell, said: str, speed: Speed | None) -> Origin:
     where, job = cell.provenance, cell.plan.job
     return Origin(
-        badge=badge(cell, published),
+        badge=said,
         seed=job.seed,
         status=cell.status,
         reason=cell.reason,
@@ -84,14 +89,6 @@ def _origin(cell: Cell, published: bool, speed: Speed | None) -> Origin:
         peak_memory_bytes=where.peak_memory_bytes,
         created=where.created,
     )
-
-
-def badge(cell: Cell, published: bool) -> str:
-    """How far a cell is to be trusted, in a word."""
-    if cell.provenance.adopted:
-        last = max(cell.provenance.adopted, key=lambda adoption: adoption.date)
-        return f"replayed on {last.date}, {last.git_commit[:10]}"
-    return "published" if published else "self-reported"
 
 
 def command(cell: Cell) -> str:

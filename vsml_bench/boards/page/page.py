@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.grids import grid
+from vsml_bench.boards.missing import missing
 from vsml_bench.boards.page import costs, pictures, rendering
 from vsml_bench.boards.page.curves import Curve, curve
-from vsml_bench.boards.page.grids import grid, heat_map
-from vsml_bench.boards.page.missing import missing
+from vsml_bench.boards.page.heat_map import heat_map
 from vsml_bench.boards.page.origins import origins
 from vsml_bench.boards.page.second_hand import second_hand
 from vsml_bench.boards.page.speed import Speed
-from vsml_bench.boards.page.standings import Standing, away_splits, home_splits, labels, standings
+from vsml_bench.boards.page.standings import Standing, standings
 from vsml_bench.boards.page.table import large_table
 from vsml_bench.boards.page.trainings import trainings
 from vsml_bench.boards.pairs import OVERALL, Pair, pairs
+from vsml_bench.boards.seen import away_splits, home_splits
 
 _SCRIPTS = ("state.js", "table.js", "charts.js", "pairs.js", "cells.js")
+_SHARED = ("config", "recipe", "tuned", "data", "versions")
+"""Fields of an `Origin` that are long and the same in many cells."""
 _SHOWN_AT_FIRST = 4
 """Curves."""
 
 
 def to_html(board: Board, speed: Speed | None = None) -> str:
     """The page; speed: where asv's pages are beside it, what these show."""
-    named = labels(board)
     placed = standings(board)
     found = pairs(board)
     curves = [curve(row.group) for row in board.rows]
-    heads, lines = large_table(board, named)
-    splits = list(dict.fromkeys(row.group.split for row in board.rows))
-    shown = _first_curves(board, named, curves, [s.label for s in placed])
+    heads, lines = large_table(board)
+    splits = [s for s in board.splits if any(line.split == s for line in lines)]
+    shown = _first_curves(board, curves, [s.label for s in placed])
     drawn = _pictures(board, placed, shown)
     by_cost = {cost: pictures.quality_and_cost(placed, cost) for cost in costs.AXES}
     made = trainings(board)
@@ -41,11 +46,10 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "suite": board.suite,
         "hash": board.board_hash,
         "names": board.names("csv"),
-        "rows": [{name: row[name] for name in board.names("json")} for row in board.rows],
-        "labels": [named[index] for index in range(len(board.rows))],
-        "cells": [
-            [asdict(o) for o in origins(row.group, board.published, speed)] for row in board.rows
-        ],
+        "columns": board.names("json"),
+        "rows": [[row[name] for name in board.names("json")] for row in board.rows],
+        "labels": [row.label for row in board.rows],
+        **_cells(board, speed),
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
         "curves": [None if c is None else asdict(c) for c in curves],
         "pairs": [_plain_pair(pair) for pair in found],
@@ -70,15 +74,16 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             lines=lines,
             splits=splits,
             detectable={s: _detectable(found, s) for s in [OVERALL, *splits]},
-            learners=list(dict.fromkeys(named.values())),
-            relations=list(dict.fromkeys(row.group.relation for row in board.rows)),
+            learners=list(dict.fromkeys(line.label for line in lines)),
+            relations=list(dict.fromkeys(line.relation for line in lines)),
             families=sorted({line.family for line in lines}),
             axes=costs.AXES,
             first_cost=costs.FIRST,
             priced=data["costs"],
             second_hand=second_hand() if any(h.name == "second_hand" for h in heads) else None,
-            missing=missing(board),
-            notes=_notes(board, named),
+            again=_again(board, placed),
+            missing=[lack.sentence() for lack in missing(board)],
+            notes=_notes(board),
             svgs={name: pictures.to_svg(spec) for name, spec in drawn.items()},
             curve_split=_curve_split(board),
             shown_curves=list(shown),
@@ -90,6 +95,19 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             data=rendering.as_script(data),
         )
     )
+
+
+def _cells(board: Board, speed: Speed | None) -> dict[str, Any]:
+    """The cells behind each row. What many have in common stands in "shared", once, and its number
+    in their place."""
+    shared: dict[str, int] = {}
+    cells = []
+    for row in board.rows:
+        cells.append([asdict(origin) for origin in origins(row.group, board.badges, speed)])
+        for cell in cells[-1]:
+            for name in _SHARED:
+                cell[name] = shared.setdefault(json.dumps(cell[name]), len(shared))
+    return {"cells": cells, "shared": [json.loads(text) for text in shared]}
 
 
 def _pictures(
@@ -122,25 +140,30 @@ def _curve_split(board: Board) -> str:
 
 def _first_curves(
     board: Board,
-    named: Mapping[int, str],
     curves: Sequence[Curve | None],
     order: Sequence[str],
 ) -> dict[str, Curve]:
     split = _curve_split(board)
     found = {
-        named[index]: of
-        for index, of in enumerate(curves)
-        if of is not None and board.rows[index].group.split == split
+        row.label: of
+        for row, of in zip(board.rows, curves, strict=True)
+        if of is not None and row.group.split == split
     }
     return {label: found[label] for label in [o for o in order if o in found][:_SHOWN_AT_FIRST]}
 
 
-def _notes(board: Board, named: Mapping[int, str]) -> list[str]:
+def _again(board: Board, placed: Sequence[Standing]) -> str:
+    """What runs the first learner again, on all splits."""
+    if not placed:
+        return ""
+    reference = board.by_label[placed[0].label][0].plans[0].published().job.learner.reference
+    words = ["--suite", board.suite, "--learner", reference, "--policy", "always"]
+    return shlex.join(["vsml-bench", "run", *words])
+
+
+def _notes(board: Board) -> list[str]:
     """Each note once per learner."""
-    notes = dict.fromkeys(
-        f"{named[index]}: {row['note']}" for index, row in enumerate(board.rows) if row["note"]
-    )
-    return list(notes)
+    return list(dict.fromkeys(f"{r.label}: {r['note']}" for r in board.rows if r["note"]))
 
 
 def _detectable(found: Sequence[Pair], split: str) -> float | None:

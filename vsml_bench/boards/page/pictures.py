@@ -53,13 +53,16 @@ def first_sight(standings: Sequence[Standing]) -> Specification:
 
 def outside(standings: Sequence[Standing]) -> list[Standing]:
     """The learners that the pictures leave out, since they would squash all others into a corner:
-    those with less than half of the best accuracy, such as chance."""
+    those with less than half of the best accuracy on either axis, such as chance. What is good on
+    one alone, as a learner is that remembers, is what the pictures are for."""
     best = [max((i.mean for s in standings if (i := of(s))), default=0.0) for of in _AXES]
     return [
         standing
         for standing in standings
-        if any(
-            (i := of(standing)) and i.mean < top / 2 for of, top in zip(_AXES, best, strict=True)
+        if standing.away is not None
+        and all(
+            i is None or i.mean < top / 2
+            for i, top in zip((of(standing) for of in _AXES), best, strict=True)
         )
     ]
 

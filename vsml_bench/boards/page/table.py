@@ -3,13 +3,14 @@ each costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vsml_bench.boards.badges import weakest
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
 from vsml_bench.boards.page.costs import AXES, Cost, cost_of
+from vsml_bench.boards.page.origins import badges_of
 from vsml_bench.boards.page.second_hand import second_hand
 
 
@@ -43,8 +44,9 @@ class Line:
     fields: tuple[Field, ...]
 
 
-def large_table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], list[Line]]:
-    """Its columns and rows; named: index of a row -> what the page calls its learner."""
+def large_table(board: Board) -> tuple[list[Head], list[Line]]:
+    """Its columns and rows, without learners that were not run at all and splits that nobody was
+    run on."""
     columns = {
         name: column
         for name, column in board.columns.items()
@@ -63,19 +65,25 @@ def large_table(board: Board, named: Mapping[int, str]) -> tuple[list[Head], lis
     if any(theirs):
         heads.append(Head("second_hand", "second-hand, example 100 (%)", True))
     heads += [Head(name, axis.title, True) for name, axis in AXES.items()]
+    heads.append(Head("badge", "badge", False))
+    tried = {row.group.split for row in board.rows if row.group.cells}
     lines = []
     for index, row in enumerate(board.rows):
         of = row.group
+        if row.label in board.not_run or of.split not in tried:
+            continue
         fields = [_field(row, name, column) for name, column in ordered]
         if any(theirs):
             known = theirs[index]
             fields.append(Field("" if known is None else f"{100 * known:.1f}", known))
         fields += _cost_fields(cost_of([of]))
+        said = weakest(badges_of(of, board.badges))
+        fields.append(Field(said, said or None))
         family = of.plans[0].job.learner.family or "other"
-        words = [Field(text, text) for text in (named[index], of.split, of.relation, family)]
+        words = [Field(text, text) for text in (row.label, of.split, of.relation, family)]
         lines.append(
             Line(
-                *(index, named[index], of.split, of.relation, family, str(row["status"])),
+                *(index, row.label, of.split, of.relation, family, str(row["status"])),
                 (*words, *fields),
             )
         )

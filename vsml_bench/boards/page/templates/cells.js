@@ -62,7 +62,9 @@ function listed(facts) {
   ]));
 }
 
-function describe(cell) {
+function describe(stored) {
+  const cell = { ...stored };
+  for (const name of ['config', 'recipe', 'tuned', 'data', 'versions']) cell[name] = data.shared[stored[name]];
   const facts = {
     'made again by': make('code', cell.command),
     seed: cell.seed,

@@ -6,8 +6,9 @@ first.addEventListener('change', () => change({ a: first.value }));
 second.addEventListener('change', () => change({ b: second.value }));
 
 function choice() {
-  const a = data.labels.includes(state.a) ? state.a : standing.find((name) => name !== state.b) || '';
-  const b = data.labels.includes(state.b) ? state.b : standing.find((name) => name !== a) || '';
+  const known = (name) => [...first.options].some((option) => option.value === name);
+  const a = known(state.a) ? state.a : standing.find((name) => name !== state.b) || '';
+  const b = known(state.b) ? state.b : standing.find((name) => name !== a) || '';
   return [a, b];
 }
 
@@ -25,7 +26,7 @@ views.push(() => {
   second.value = b;
   const found = between(a, b);
   const overall = found.find((pair) => pair.split === '');
-  let said = a === b ? 'Choose two different learners.' : `${a} and ${b} have no score on all splits with data never seen.`;
+  let said = a === b ? 'Choose two different learners.' : `${a} against ${b}: no verdict on data never seen, since some of its splits lack a score; below are the others.`;
   if (overall) said = overall.verdict;
   find('#verdict').textContent = said;
   const titles = ['split', 'difference (points)', '95 % interval', 'first is better on a fresh lifetime', 'decided', 'detectable (points)'];

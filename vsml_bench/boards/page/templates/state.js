@@ -1,5 +1,6 @@
 // What the reader has chosen; it is kept in the address after '#', so that it can be shared.
 const data = JSON.parse(document.getElementById('data').textContent);
+data.rows = data.rows.map((row) => Object.fromEntries(data.columns.map((name, at) => [name, row[at]])));
 const find = (selector) => document.querySelector(selector);
 const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
 const DEFAULTS = {

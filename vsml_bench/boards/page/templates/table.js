@@ -10,7 +10,7 @@ const number = (line, name) => {
   const cell = line.cells[place(name)];
   return cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
 };
-const lacking = new Set(data.rows.filter((row) => row.mean === null).map((row) => row.split));
+const lacking = new Set(lines.map(rowOf).filter((row) => row.mean === null).map((row) => row.split));
 
 heads.forEach((head) => {
   const button = make('button', head.textContent, { type: 'button' });
