@@ -79,7 +79,7 @@ test: .venv/.installed ## run the tests (TESTS=tests/data for some of them)
 smoke: .venv/.installed ## run the smoke suite from nothing to a board
 	@$(call run_and_show,smoke --policy always,smoke)
 
-torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times (20 minutes)
+torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times, into results/faults
 	@OMP_NUM_THREADS=1 .venv/bin/python -m tools.torture_dask
 
 fuzz: .venv/.installed ## give 2,000 malformed inputs to the command line, print how it answers

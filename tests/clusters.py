@@ -64,7 +64,7 @@ def two_workers(folder: Path) -> Iterator[Cluster]:
         address = json.loads(file.read_text())["address"]
         workers = start(
             *("worker", address, *local, "--nworkers", "2", "--nthreads", "1"),
-            *("--memory-limit", "3GB", "--local-directory", str(folder)),
+            *("--memory-limit", "1.5GB", "--local-directory", str(folder)),
         )
         yield Cluster(address.removeprefix("tcp://"), psutil.Process(workers.pid))
 

@@ -3,7 +3,7 @@
 A scheduler and two workers run a suite, again and again into a new folder, until so many processes
 were killed: workers, which their nannies start again, and drivers, which this program does. No
 record may be lost or written twice, and each board must be that of an undisturbed run on one
-machine.
+machine. The table is written to results/faults/torture_dask.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.clusters import Cluster, two_workers
 from tools.torture import MARK, _marked
 from tools.torture_commands import SUITE, files, records, torn
 from vsml_bench import api
+from vsml_bench.storage import write_atomically
 
 RUN = ("run", "--quiet", "--device", "cpu", "--suite")
 LIMIT = 150.0
@@ -163,6 +164,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--each", type=int, default=5, help="most kills in one run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/faults/torture_dask.md"))
     options = parser.parse_args()
     random, rounds, left = Random(options.seed), [], options.kills
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
@@ -181,7 +183,9 @@ def main() -> int:
                 rounds.append(done)
                 print(done, file=sys.stderr, flush=True)
     killed = sum(r.workers + r.drivers for r in rounds)
-    print(f"# {killed} kills on a Dask cluster\n\n{table(rounds)}")
+    text = f"# {killed} kills on a Dask cluster\n\n{table(rounds)}\n"
+    write_atomically(options.out, text.encode())
+    print(text)
     faults = ("lost", "doubled", "torn", "missing", "litter", "failed", "differs")
     return 1 if any(getattr(r, name) for r in rounds for name in faults) else 0
 

@@ -103,7 +103,7 @@ def test_tasks_fail_there_as_they_do_here_and_workers_live_on(
     broken = Failure("crashed", "ValueError: wrong shape")
     assert found == {
         "loops_forever": Failure("timeout", "killed after its time limit of 2 s"),
-        "allocates": Failure("out_of_memory", "killed above its memory limit of 3 GB"),
+        "allocates": Failure("out_of_memory", "killed above its memory limit of 1.5 GB"),
         "is_killed": Failure("crashed", "its process ended with exit code -9"),
         "returns_hostilely": Failure(
             "crashed", "its process sent no result, but posix._exit, which is not plain data"
