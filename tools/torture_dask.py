@@ -30,7 +30,7 @@ from vsml_bench import api
 from vsml_bench.storage import write_atomically
 
 RUN = ("run", "--quiet", "--device", "cpu", "--suite")
-LIMIT = 150.0
+LIMIT = 300.0
 """Seconds after which a run hangs."""
 DRIVERS = 0.2
 """Share of the kills that hit the driver."""
@@ -107,6 +107,7 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
                 driver.wait()
                 break
             time.sleep(random.uniform(0.2, 3.0))
+            nannies = cluster.nannies
             if done.workers + done.drivers >= kills or driver.poll() is not None:
                 continue
             if not files(folder) and random.random() < 0.7:
@@ -117,7 +118,7 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
                     os.kill(pid, signal.SIGKILL)
                 driver.wait()
                 driver = _drive(cluster, suite, folder, mark)
-            elif workers := [w for w in cluster.nannies.children() if _works(w)]:
+            elif workers := [w for w in nannies.children() if _works(w)]:
                 done.workers += 1
                 random.choice(workers).kill()
         watch.end()
