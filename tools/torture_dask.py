@@ -27,6 +27,7 @@ from tests.clusters import Cluster, two_workers
 from tools.torture import MARK, _marked
 from tools.torture_commands import SUITE, files, records, torn
 from vsml_bench import api
+from vsml_bench.evaluation.cell import load_cells
 from vsml_bench.storage import write_atomically
 
 RUN = ("run", "--quiet", "--device", "cpu", "--suite")
@@ -125,6 +126,9 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
         sizes = {name: len(data) for name, data in records(whole).items()}
         end = records(folder)
         done.failed = int(driver.returncode != 0)
+        for cell in load_cells(folder / "cells")[0]:
+            if cell.status != "ok":
+                print(f"{cell.plan}: {cell.status}: {cell.reason}", file=sys.stderr)
         done.torn = torn(folder, sizes)
         done.lost = sum(name not in end for name in watch.versions)
         done.doubled = sum(len(versions) > 1 for versions in watch.versions.values())
