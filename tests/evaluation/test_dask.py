@@ -21,7 +21,7 @@ from tests.harness import LEARNER, call, refusal, write, write_split, write_suit
 from vsml_bench import api, cards
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation import dask_worker
-from vsml_bench.evaluation.dask_cluster import Tls, check_reach, check_versions
+from vsml_bench.evaluation.dask_cluster import check_versions
 from vsml_bench.evaluation.dask_executor import DaskExecutor
 from vsml_bench.evaluation.processes import start_server
 from vsml_bench.evaluation.tasks import Failure, Task
@@ -290,15 +290,6 @@ def test_gpus_that_nobody_has_are_not_waited_for(dask: DaskExecutor, tmp_path: P
     suite = write_suite(tmp_path / "s.toml", ["digits-to-random"], ["chance"])
     with pytest.raises(VsmlBenchError, match="no Dask worker has a GPU"):
         api.run(str(suite), out=tmp_path / "out", executor=dask, device="cuda")
-
-
-def test_who_can_be_reached_needs_tls() -> None:
-    check_reach(["tcp://127.0.0.1:8786", "tcp://[::1]:8786"], None, False)
-    check_reach(["tcp://192.0.2.1:8786"], None, True)
-    check_reach(["tls://192.0.2.1:8786"], Tls(Path("a"), Path("b"), Path("c")), False)
-    for address in ("tcp://192.0.2.1:8786", "tcp://0.0.0.0:8786", "tcp://no.such.host.invalid:1"):
-        with pytest.raises(VsmlBenchError, match="can be reached from other machines"):
-            check_reach([address], None, False)
 
 
 @pytest.mark.parametrize(
