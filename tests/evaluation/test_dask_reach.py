@@ -47,7 +47,7 @@ def test_by_tls_only_who_is_known_gets_in(tmp_path: Path, monkeypatch: pytest.Mo
             assert client.submit(sum, (1, 2)).result() == 3
         for tls in (strange, None):
             with (
-                pytest.raises(VsmlBenchError, match="no scheduler answers .* files of its TLS"),
+                pytest.raises(VsmlBenchError, match="no scheduler answers"),
                 cluster(address, 1, tls, True, False),
             ):
                 pass
