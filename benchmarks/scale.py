@@ -153,7 +153,8 @@ def text(document: dict[str, Any]) -> str:
             ("foretold", "a run before, on one core"),
         )
     ]
-    pays = max(0.0, dask - 2 * local)
+    least = dask - 2 * local
+    pays = f"from tasks of {least:.1f} s on" if least > 0 else "however short tasks are"
     return f"""# What an engine costs
 
 Measured by `make scale` on {where["cores"]} cores of {where["device"]}, with a load of
@@ -161,10 +162,9 @@ Measured by `make scale` on {where["cores"]} cores of {where["device"]}, with a 
 
 {tabulate(table, headers="keys", tablefmt="github")}
 
-A task's process is most of it. What follows is of the quickest tenth, since other work
-slows the rest down. A second machine, with Dask on both, is quicker than one without
-from tasks of {pays:.1f} s on. One driver keeps as many workers busy as the last column says, times
-the seconds of a task.
+A task's process is most of it. What follows is of the quickest tenth, since other work slows the
+rest down. A second machine, with Dask on both, is quicker than one without it {pays}.
+One driver keeps as many workers busy as the last column says, times the seconds of a task.
 
 ## What `plan --workers` foretells
 
