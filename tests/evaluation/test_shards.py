@@ -87,3 +87,17 @@ def test_what_is_scaled_has_keys_of_its_own(suite: str) -> None:
     assert {plan.suite for plan in small} == {f"{suite}-scaled-0.01"}
     assert all("scaled by 0.01" in plan.note for plan in small)
     assert not any(plan.note for plan in whole)
+
+
+@pytest.mark.usefixtures("nothing_here", "one_thread")
+def test_of_a_scaled_paper_goes_what_has_data_and_no_real_board_shows_it(tmp_path: Path) -> None:
+    """All of it is `make smoke-paper`."""
+    chosen: dict[str, Any] = {
+        "splits": ["paper/random-to-random", "paper/mnist-to-random"],
+        "learners": ["sgd-linear", "chance"],
+    }
+    report = api.run("paper", out=tmp_path, device="cpu", executor=Here(), scale=0.001, **chosen)
+    found = {(cell.plan.split.name, cell.status) for cell in report.cells}
+    assert found == {("paper/random-to-random", "ok"), ("paper/mnist-to-random", "unavailable")}
+    assert api.board("paper", tmp_path, scale=0.001, **chosen).suite == "paper-scaled-0.001"
+    assert {row["status"] for row in api.board("paper", tmp_path, **chosen).rows} == {"missing"}
