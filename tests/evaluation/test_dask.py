@@ -51,6 +51,8 @@ def dask(cluster: Cluster) -> Iterator[DaskExecutor]:
 
 def holds_the_gil(pipe: str, report: Report) -> str:
     """Nothing else runs in this process until somebody writes into the pipe."""
+    with open(f"{pipe}.begun", "a") as file:
+        file.write("begun ")
     ctypes.PyDLL(None).open(pipe.encode(), os.O_RDONLY)
     return "released"
 
@@ -78,7 +80,7 @@ def test_tasks_fail_there_as_they_do_here_and_workers_live_on(
     dask: DaskExecutor, tmp_path: Path
 ) -> None:
     """Workers are daemons, which have no children of their own accord. A task may hang, grow, die,
-    lie, or hold its interpreter's lock, while its worker answers."""
+    lie, or hold its interpreter's lock, while its worker answers. Nobody steals what has begun."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     before = dask.client.run(os.getpid)
@@ -99,6 +101,7 @@ def test_tasks_fail_there_as_they_do_here_and_workers_live_on(
         if len(found) == 1:
             assert len(dask.client.run(os.getpid)) == 2
             os.close(os.open(pipe, os.O_WRONLY))
+    assert Path(f"{pipe}.begun").read_text() == "begun "
     lacked, had = found.pop("has_no_data_the_first_time")
     assert lacked != had
     broken = Failure("crashed", "ValueError: wrong shape")

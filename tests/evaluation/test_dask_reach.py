@@ -36,15 +36,18 @@ def signed(folder: Path, name: str) -> Tls:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
-def test_by_tls_only_who_is_known_gets_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_tls_only_who_is_known_gets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     own, strange = signed(tmp_path, "own"), signed(tmp_path, "strange")
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1)
     security = own.security()
-    options = {"host": "tls://127.0.0.1", "dashboard_address": ":0", "security": security}
+    options = {"host": "tls://127.0.0.1", "dashboard_address": "127.0.0.1:0", "security": security}
     with LocalCluster(n_workers=1, processes=False, **options) as there:
         address = there.scheduler_address.removeprefix("tls://")
-        with cluster(address, 1, own, False, False) as client:
+        with cluster(address, 1, own, False, True) as client:
             assert client.submit(sum, (1, 2)).result() == 3
+        assert capsys.readouterr().err.startswith("Dask's dashboard: http://127.0.0.1:")
         for tls in (strange, None):
             with (
                 pytest.raises(VsmlBenchError, match="no scheduler answers"),
