@@ -17,13 +17,12 @@ import pytest
 from tests.asking import ask
 from tests.clusters import Cluster, two_workers
 from tests.evaluation import test_executors as work
-from tests.harness import LEARNER, call, refusal, write, write_suite
+from tests.harness import LEARNER, call, refusal, write, write_split, write_suite
 from vsml_bench import api, cards
 from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation import dask_worker
 from vsml_bench.evaluation.dask_cluster import check_versions
 from vsml_bench.evaluation.dask_executor import DaskExecutor
-from vsml_bench.evaluation.executors import LocalExecutor
 from vsml_bench.evaluation.processes import start_server
 from vsml_bench.evaluation.tasks import Failure, Task
 
@@ -163,7 +162,7 @@ class Tested(Base):
     variants = {"tested": Config("")}
 
     def predict(self, state, inputs):
-        if state.steps.max() == 20 and inputs.shape[0] == 4 and not hasattr(self, "begun"):
+        if state.steps.max() == 20 and inputs.shape[0] == 3 and not hasattr(self, "begun"):
             self.begun = True
             begins("cell")
         return super().predict(state, inputs)
@@ -172,12 +171,15 @@ class Tested(Base):
 
 
 @pytest.fixture
-def learner(tmp_path: Path) -> Path:
-    """Learners that wait in the midst of a meta-training and of a cell of `smoke`, the first
-    time."""
+def suite(tmp_path: Path) -> Path:
+    """Learners that wait in the midst of a meta-training and of a cell, the first time."""
     log = write(tmp_path / "log", "")
     os.mkfifo(f"{log}.pipe")
-    return write(tmp_path / "dies.py", DIES.replace("the log", str(log)))
+    learner = write(tmp_path / "dies.py", DIES.replace("the log", str(log)))
+    learners = [learner, "nearest-mean"]
+    splits: list[object] = ["digits-held-out"]
+    splits.append(write_split(tmp_path / "to-kmnist.toml", "kmnist", relation="unseen_dataset"))
+    return write_suite(tmp_path / "s.toml", splits, learners, lifetimes=3, steps=25)
 
 
 def begun(log: Path, what: str) -> list[int]:
@@ -185,17 +187,20 @@ def begun(log: Path, what: str) -> list[int]:
     return [int(pid) for each, pid in words if each == what]
 
 
+def board_hash(suite: Path, folder: Path) -> str:
+    return api.board(str(suite), folder).board_hash
+
+
 def test_workers_die_in_a_cell_and_in_a_meta_training(
-    cluster: Cluster, dask: DaskExecutor, learner: Path, tmp_path: Path
+    cluster: Cluster, dask: DaskExecutor, suite: Path, tmp_path: Path
 ) -> None:
     """Dask blames the task each time. It is done elsewhere, from its last checkpoint on, each cell
-    is there once, and the board of the smoke suite is that of shards of one machine."""
+    is there once, and the board is that of one process."""
     log, out = tmp_path / "log", tmp_path / "dask"
     reports: list[Any] = []
-    chosen: dict[str, Any] = {"seeds": [0], "extra_learners": [str(learner)]}
 
     def run() -> None:
-        reports.append(api.run("smoke", out=out, executor=dask, device="cpu", **chosen))
+        reports.append(api.run(str(suite), out=out, executor=dask, device="cpu"))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -206,34 +211,26 @@ def test_workers_die_in_a_cell_and_in_a_meta_training(
         worker = cluster.worker_of(begun(log, what)[0])
         worker.kill()
     thread.join()
-    # Of two cells one was begun twice, or both, where a result dies before the driver has it.
-    assert len(begun(log, "cell")) in (3, 4)
+    assert len(begun(log, "cell")) == 2
     # Of three updates one or two were in the checkpoint: nobody else makes three of his own.
     assert len(begun(log, "update")) == 1
-    assert len(reports[0].cells) == 12 and not reports[0].failed
-    local = tmp_path / "local"
-    for part in (2, 3, 1):
-        alone = LocalExecutor(1, progress=False)
-        api.run("smoke", out=local, device="cpu", executor=alone, shard=(part, 3), **chosen)
-    files = [
-        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-        for folder in (out, local)
-    ]
-    assert files[0] == files[1] and len(files[0]) == 12 + 3
-    boards = [api.board("smoke", folder, **chosen) for folder in (out, local)]
-    assert boards[0].board_hash == boards[1].board_hash
+    cells = sorted(path.name for path in (out / "cells").iterdir())
+    assert len(cells) == 6 and len(reports[0].cells) == 6 and not reports[0].failed
+    assert len(list((out / "checkpoints").iterdir())) == 1
+    api.run(str(suite), out=tmp_path / "local", jobs=1, progress=False, device="cpu")
+    assert board_hash(suite, out) == board_hash(suite, tmp_path / "local")
+    assert cells == sorted(path.name for path in (tmp_path / "local/cells").iterdir())
 
 
 def test_a_driver_that_is_killed_finds_its_work_done(
-    dask: DaskExecutor, cluster: Cluster, learner: Path, tmp_path: Path
+    dask: DaskExecutor, cluster: Cluster, suite: Path, tmp_path: Path
 ) -> None:
     """The cluster goes on without it, and nothing is begun twice."""
     log, out = tmp_path / "log", tmp_path / "out"
-    name, split = f"{learner}:Tested", "digits-held-out"
-    command = ["run", "--suite", "smoke", "--out", str(out), "--device", "cpu", "--seed", "0"]
-    command += ["--learner", name, "--split", split, "--executor", f"dask:{cluster.address}"]
+    arguments = ["--learner", f"{tmp_path / 'dies.py'}:Tested", "--split", "digits-held-out"]
+    command = ["run", "--suite", str(suite), "--out", str(out), "--device", "cpu", *arguments]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "vsml_bench", *command],
+        [sys.executable, "-m", "vsml_bench", *command, "--executor", f"dask:{cluster.address}"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stderr=subprocess.DEVNULL,
     )
@@ -243,11 +240,38 @@ def test_a_driver_that_is_killed_finds_its_work_done(
     driver.kill()
     driver.wait()
     os.close(os.open(f"{log}.pipe", os.O_WRONLY))
-    chosen: dict[str, Any] = {"learners": [name], "splits": [split], "seeds": [0]}
-    report = api.run("smoke", out=out, executor=dask, device="cpu", **chosen)
+    learner, split = arguments[1], arguments[3]
+    report = api.run(
+        str(suite), out=out, executor=dask, device="cpu", learners=[learner], splits=[split]
+    )
     assert [cell.status for cell in report.cells] == ["ok"]
     assert len(begun(log, "cell")) == 1
     assert dask.client.list_datasets() == ()
+
+
+def test_the_smoke_suite_and_a_scaled_paper(dask: DaskExecutor, tmp_path: Path) -> None:
+    """Smoke gives the board of one machine. Of the paper's grid goes what has data, in seconds."""
+    api.run("smoke", out=tmp_path / "dask", executor=dask, device="cpu")
+    api.run("smoke", out=tmp_path / "local", jobs=1, progress=False, device="cpu")
+    hashes = {api.board("smoke", tmp_path / where).board_hash for where in ("dask", "local")}
+    assert len(hashes) == 1
+    chosen: dict[str, Any] = {
+        "splits": ["paper/random-to-random", "paper/mnist-to-random"],
+        "learners": ["vsml", "sgd-linear", "chance"],
+        "seeds": [0],
+        "scale": 0.001,
+    }
+    out = tmp_path / "paper"
+    report = api.run("paper", out=out, executor=dask, device="cpu", **chosen)
+    assert len(report.cells) == 6
+    assert {(cell.plan.split.name, cell.status) for cell in report.cells} == {
+        ("paper/random-to-random", "ok"),
+        ("paper/mnist-to-random", "unavailable"),
+    }
+    board = api.board("paper", out, **chosen)
+    assert board.suite == "paper-scaled-0.001"
+    chosen.pop("scale")
+    assert {row["status"] for row in api.board("paper", out, **chosen).rows} == {"missing"}
 
 
 def test_other_versions_are_refused_by_name(

@@ -11,10 +11,10 @@ import pytest
 
 from tests.harness import write_suite
 from vsml_bench import api
-from vsml_bench.errors import UnavailableError, VsmlBenchError
+from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.executors import Executor
 from vsml_bench.evaluation.sharing import shard_of
-from vsml_bench.evaluation.tasks import Task, failure_of, function_named
+from vsml_bench.evaluation.tasks import Task, function_named
 from vsml_bench.recipes import ES, Phase, Recipe, TuningGrid
 from vsml_bench.suites import find_suite, scaled
 
@@ -26,10 +26,7 @@ class Here(Executor):
     def run(self, tasks: Sequence[Task], title: str) -> Iterator[tuple[Any, Any]]:
         for task in tasks:
             function = function_named(task.function)
-            try:
-                yield task.what, function(*task.arguments, lambda share: None)
-            except UnavailableError as error:
-                yield task.what, failure_of(error)
+            yield task.what, function(*task.arguments, lambda share: None)
 
 
 @pytest.mark.parametrize("count", [1, 3, 20, 2_000])
@@ -90,17 +87,3 @@ def test_what_is_scaled_has_keys_of_its_own(suite: str) -> None:
     assert {plan.suite for plan in small} == {f"{suite}-scaled-0.01"}
     assert all("scaled by 0.01" in plan.note for plan in small)
     assert not any(plan.note for plan in whole)
-
-
-@pytest.mark.usefixtures("nothing_here", "one_thread")
-def test_of_a_scaled_paper_goes_what_has_data_and_no_real_board_shows_it(tmp_path: Path) -> None:
-    """`make smoke-paper` does it with all learners."""
-    chosen: dict[str, Any] = {
-        "splits": ["paper/random-to-sum_sign", "paper/mnist-to-random"],
-        "learners": ["sgd-linear", "chance"],
-    }
-    report = api.run("paper", out=tmp_path, device="cpu", executor=Here(), scale=0.001, **chosen)
-    found = {(cell.plan.split.name, cell.status) for cell in report.cells}
-    assert found == {("paper/random-to-sum_sign", "ok"), ("paper/mnist-to-random", "unavailable")}
-    assert api.board("paper", tmp_path, scale=0.001, **chosen).suite == "paper-scaled-0.001"
-    assert {row["status"] for row in api.board("paper", tmp_path, **chosen).rows} == {"missing"}
