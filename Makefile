@@ -80,10 +80,10 @@ smoke: .venv/.installed ## run the smoke suite from nothing to a board
 	@$(call run_and_show,smoke --policy always,smoke)
 
 # All learners, on splits of which two need no data, and one is unavailable without MNIST.
-smoke-paper: PART = paper --scale 0.001 --seed 0 --split paper/random-to-random \
-    --split paper/random-to-sum_sign --split paper/mnist-to-random
 smoke-paper: .venv/.installed ## run splits of the paper on two Dask workers, with a thousandth of its budgets
-	@$(call run_and_show,$(PART) --executor dask --jobs 2 --device cpu --policy always --quiet,$(PART))
+	@$(VSML_BENCH) run --suite paper --scale 0.001 --seed 0 --split paper/random-to-random \
+	    --split paper/random-to-sum_sign --split paper/mnist-to-random \
+	    --executor dask --jobs 2 --device cpu --policy always --quiet
 
 torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times, into results/faults
 	@OMP_NUM_THREADS=1 .venv/bin/python -m tools.torture_dask
