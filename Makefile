@@ -15,7 +15,7 @@ WITH_PINS = -c constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reference leaderboard results site test smoke lint format readme lock clean
+.PHONY: help install reference leaderboard results site test smoke smoke-paper lint format readme lock clean
 .PHONY: fuzz torture torture-dask scale speed growth gpu profile asv asv-compare asv-pages
 
 help: ## list the targets
@@ -90,7 +90,13 @@ test: .venv/.installed ## run the tests (TESTS=tests/data for some of them)
 smoke: .venv/.installed ## run the smoke suite from nothing to a board
 	@$(call run_and_show,smoke --policy always,smoke)
 
-torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times (20 minutes)
+# All learners, on splits of which two need no data, and one is unavailable without MNIST.
+smoke-paper: .venv/.installed ## run splits of the paper on two Dask workers, with a thousandth of its budgets
+	@$(VSML_BENCH) run --suite paper --scale 0.001 --seed 0 --split paper/random-to-random \
+	    --split paper/random-to-sum_sign --split paper/mnist-to-random \
+	    --executor dask --jobs 2 --device cpu --policy always --quiet
+
+torture-dask: .venv/.installed ## kill workers and drivers of a Dask cluster 50 times, into results/faults
 	@OMP_NUM_THREADS=1 .venv/bin/python -m tools.torture_dask
 
 fuzz: .venv/.installed ## give 2,000 malformed inputs to the command line, print how it answers

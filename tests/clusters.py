@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -22,12 +23,23 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
     """Two workers, each with a nanny that starts it again when it dies, as daemons are."""
 
     address: str
-    nannies: psutil.Process
+    start: Callable[[], subprocess.Popen[bytes]]
+
+    def __post_init__(self) -> None:
+        self._started = self.start()
+
+    @property
+    def nannies(self) -> psutil.Process:
+        """The process that they are in. Nannies give up when a worker dies before it has begun;
+        then who looks after the machine starts them again."""
+        if self._started.poll() is not None:
+            self._started = self.start()
+        return psutil.Process(self._started.pid)
 
     def worker_of(self, task: int) -> psutil.Process:
         """The worker that a task's process, by its id, is of."""
@@ -62,11 +74,11 @@ def two_workers(folder: Path) -> Iterator[Cluster]:
             assert scheduler.poll() is None
             threading.Event().wait(0.1)
         address = json.loads(file.read_text())["address"]
-        workers = start(
+        workers = (
             *("worker", address, *local, "--nworkers", "2", "--nthreads", "1"),
-            *("--memory-limit", "3GB", "--local-directory", str(folder)),
+            *("--memory-limit", "1.5GB", "--local-directory", str(folder)),
         )
-        yield Cluster(address.removeprefix("tcp://"), psutil.Process(workers.pid))
+        yield Cluster(address.removeprefix("tcp://"), partial(start, *workers))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

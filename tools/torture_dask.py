@@ -3,12 +3,14 @@
 A scheduler and two workers run a suite, again and again into a new folder, until so many processes
 were killed: workers, which their nannies start again, and drivers, which this program does. No
 record may be lost or written twice, and each board must be that of an undisturbed run on one
-machine.
+machine. What each run found is kept in a file, so that this goes on where it was. The table is
+written to results/faults/torture_dask.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +19,8 @@ import tempfile
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
@@ -27,10 +30,12 @@ from tests.clusters import Cluster, two_workers
 from tools.torture import MARK, _marked
 from tools.torture_commands import SUITE, files, records, torn
 from vsml_bench import api
+from vsml_bench.evaluation.cell import load_cells
+from vsml_bench.storage import write_atomically
 
 RUN = ("run", "--quiet", "--device", "cpu", "--suite")
-LIMIT = 150.0
-"""Seconds after which a run hangs."""
+LIMIT = 400.0
+"""Seconds without a new file and without a kill after which a run hangs."""
 DRIVERS = 0.2
 """Share of the kills that hit the driver."""
 
@@ -91,7 +96,7 @@ class Watch:
         self.look()
 
 
-def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Random) -> Round:
+def torture(cluster: Cluster, suite: Path, whole: Path, most: int, random: Random) -> Round:
     """One run, with up to so many kills, into a new folder."""
     done = Round()
     with tempfile.TemporaryDirectory(prefix="torture-") as place:
@@ -99,14 +104,18 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
         folder.mkdir()
         watch, mark = Watch(folder), uuid.uuid4().hex
         driver = _drive(cluster, suite, folder, mark)
-        began = time.monotonic()
+        moved, seen = time.monotonic(), (0, 0)
         while driver.poll() is None:
-            if time.monotonic() - began > LIMIT:
+            now_seen = (len(files(folder)), done.workers + done.drivers)
+            if now_seen != seen:
+                moved, seen = time.monotonic(), now_seen
+            if time.monotonic() - moved > LIMIT:
                 driver.send_signal(signal.SIGABRT)  # so that it says where it was
                 driver.wait()
                 break
             time.sleep(random.uniform(0.2, 3.0))
-            if done.workers + done.drivers >= kills or driver.poll() is not None:
+            nannies = cluster.nannies
+            if done.workers + done.drivers >= most or driver.poll() is not None:
                 continue
             if not files(folder) and random.random() < 0.7:
                 continue  # it has not begun
@@ -116,13 +125,16 @@ def torture(cluster: Cluster, suite: Path, whole: Path, kills: int, random: Rand
                     os.kill(pid, signal.SIGKILL)
                 driver.wait()
                 driver = _drive(cluster, suite, folder, mark)
-            elif workers := [w for w in cluster.nannies.children() if _works(w)]:
+            elif workers := [w for w in nannies.children() if _works(w)]:
                 done.workers += 1
                 random.choice(workers).kill()
         watch.end()
         sizes = {name: len(data) for name, data in records(whole).items()}
         end = records(folder)
         done.failed = int(driver.returncode != 0)
+        for cell in load_cells(folder / "cells")[0]:
+            if cell.status != "ok":
+                print(f"{cell.plan}: {cell.status}: {cell.reason}", file=sys.stderr)
         done.torn = torn(folder, sizes)
         done.lost = sum(name not in end for name in watch.versions)
         done.doubled = sum(len(versions) > 1 for versions in watch.versions.values())
@@ -163,8 +175,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--each", type=int, default=5, help="most kills in one run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/faults/torture_dask.md"))
+    kept = "what was found, which is not done again (default: %(default)s)"
+    parser.add_argument("--kept", type=Path, default=Path("runs/torture_dask.jsonl"), help=kept)
     options = parser.parse_args()
-    random, rounds, left = Random(options.seed), [], options.kills
+    options.kept.parent.mkdir(parents=True, exist_ok=True)
+    options.kept.touch()
+    rounds = [Round(**json.loads(line)) for line in options.kept.read_text("utf-8").splitlines()]
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         shared = Path(name)
         suite, whole = shared / "killed.toml", shared / "whole"
@@ -175,15 +192,23 @@ def main() -> int:
             stdout=subprocess.DEVNULL,
         )
         with two_workers(shared) as cluster:
-            while left > 0:
+            while (left := options.kills - kills(rounds)) > 0:
+                random = Random(f"{options.seed} {len(rounds)}")
                 done = torture(cluster, suite, whole, min(left, options.each), random)
-                left -= done.workers + done.drivers
                 rounds.append(done)
+                with options.kept.open("a", encoding="utf-8") as file:
+                    file.write(f"{json.dumps(asdict(done))}\n")
                 print(done, file=sys.stderr, flush=True)
-    killed = sum(r.workers + r.drivers for r in rounds)
-    print(f"# {killed} kills on a Dask cluster\n\n{table(rounds)}")
+    text = f"# {kills(rounds)} kills on a Dask cluster\n\n{table(rounds)}\n"
+    write_atomically(options.out, text.encode())
+    print(text)
     faults = ("lost", "doubled", "torn", "missing", "litter", "failed", "differs")
     return 1 if any(getattr(r, name) for r in rounds for name in faults) else 0
+
+
+def kills(rounds: Sequence[Round]) -> int:
+    """In all of them."""
+    return sum(done.workers + done.drivers for done in rounds)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import torch
 from tests.asking import ask
 from tests.harness import LEARNER, call, write
 from vsml_bench import cards
-from vsml_bench.api import meta_train as api_meta_train
 from vsml_bench.api import meta_training_job
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.executors import LocalExecutor
@@ -301,43 +300,6 @@ def test_more_processes_than_chunks_of_a_population() -> None:
         with pytest.raises(VsmlBenchError, match=f"10 pairs in 2 chunks, fewer.* {words}"):
             es._check_chunks(population, 2**20, "x", Peers(0, count))
     es._check_chunks(population, 2**20, "x", Peers(0, 2))
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "a RANK less than WORLD_SIZE"),
-        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK=x, WORLD_SIZE=2"),
-        ({"WORLD_SIZE": "2"}, "expected what torchrun sets"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE=2 without MASTER_ADDR"),
-    ],
-)
-def test_an_environment_that_makes_no_sense(
-    monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str
-) -> None:
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(VsmlBenchError, match=words):
-        Peers.of_environment()
-
-
-def test_a_tuned_learner_is_for_one_process(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cards, "_ask", ask)
-    values = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in values.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(VsmlBenchError, match="'sgd-mlp' is tuned, which one process does"):
-        api_meta_train(SPLIT, "sgd-mlp", out=tmp_path)
-
-
-def test_threads_do_not_depend_on_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    two = Peers(0, 2)
-    assert (Peers().threads(None), two.threads(None), two.threads(4)) == (None, 1, 4)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert (two.threads(None), Peers().threads(None)) == (3, None)
 
 
 def test_micro_batches_are_dealt_in_turn_and_their_rest_is_short() -> None:

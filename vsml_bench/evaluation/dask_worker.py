@@ -165,8 +165,8 @@ def _watched(task: Task, terms: Terms, worker: Any, key: str, folder: Path) -> A
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     context = start_server()
     shares = context.Array("d", 1, lock=False)
-    memory = terms.memory or worker.memory_manager.memory_limit
-    memory = memory or int(MEMORY_SHARE * machine_memory())
+    memory = worker.memory_manager.memory_limit or int(MEMORY_SHARE * machine_memory())
+    memory = terms.memory or memory // worker.state.nthreads
     seen: dict[Path, int] = {path: path.stat().st_mtime_ns for path in folder.glob(PARTIAL)}
     told, when = 0.0, time.monotonic()
     child = Child(task, 0, shares, folder.parent, memory, context)

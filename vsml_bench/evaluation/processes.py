@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from multiprocessing import forkserver, popen_forkserver, util
 from multiprocessing.connection import Connection, wait
@@ -226,15 +226,17 @@ class Child:
             _kill_strays()
 
     def _bytes(self) -> int:
+        """Of the process and all that it started. What is resident is quick to ask for, but counts
+        shared pages in each process, among them those of the server. So each process is asked for
+        its share of them where that decides."""
         import psutil
 
-        total = 0
         with contextlib.suppress(psutil.NoSuchProcess):
             own = psutil.Process(self._process.pid)
-            for process in (own, *own.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += process.memory_info().rss
-        return total
+            family = (own, *own.children(recursive=True))
+            resident = _total(family, lambda process: int(process.memory_info().rss))
+            return resident if resident <= self._memory else _total(family, _share_of_pages)
+        return 0
 
     def _listen(self) -> None:
         """Keeps the last of what it has printed; not all at once, since it may print for ever."""
@@ -259,6 +261,26 @@ class Child:
             words = self._words.decode(errors="replace").strip()[-LAST_WORDS:]
             reason = f"its process ended with exit code {self._process.exitcode}"
             return Failure("crashed", f"{reason}; its last words: {words}" if words else reason)
+
+
+def _total(processes: Iterable[Any], size: Callable[[Any], int]) -> int:
+    import psutil
+
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += size(process)
+    return total
+
+
+def _share_of_pages(process: Any) -> int:
+    """Bytes of a process, where what n processes share counts as an n-th; what is resident where
+    the system does not tell."""
+    try:
+        words = Path(f"/proc/{process.pid}/smaps_rollup").read_text().split()
+        return int(words[words.index("Pss:") + 1]) * 1024
+    except (OSError, ValueError):  # not Linux, or it has just ended
+        return int(process.memory_info().rss)
 
 
 def _kill_strays() -> None:
