@@ -6,7 +6,7 @@ With f the embedding, S_k the examples of class k that a lifetime has had so far
 
 so that a prediction is the softmax of negative squared distances. Nothing but the means changes
 within a lifetime: what is learned by learning is f. A class without an example has no mean; it
-counts as far away as meta-training has found it to be (`unseen`), alike for all such classes.
+counts c times as far away as the means that there are, on average, and c is learned as well.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ProtoNet(Learner):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.network = self.make_network()
-        self.unseen = nn.Parameter(torch.empty(()))  # mean squared difference from no mean at all
+        self.log_unseen = nn.Parameter(torch.empty(()))  # log c
 
     def make_network(self) -> nn.Module:
         """f: images [S, *fixed_shape.inputs] to embeddings [S, D]; the last layer has no ReLU."""
@@ -81,8 +81,8 @@ class ProtoNet(Learner):
         return nn.Sequential(*layers, nn.Linear(width, self.config.width))
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """Weights and biases uniform in +-1/sqrt(fan in), as in PyTorch; `unseen` 1."""
-        nn.init.ones_(self.unseen)
+        """Weights and biases uniform in +-1/sqrt(fan in), as in PyTorch; c = 1."""
+        nn.init.zeros_(self.log_unseen)
         for module in self.network.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 bound = 1 / sqrt(module.weight[0].numel())
@@ -127,7 +127,7 @@ class ProtoNet(Learner):
             counts = _before(hits, state.counts)
             n = counts.clamp(min=1)
             distances = own - 2 * products / n + squares / n.square()
-            logits.append(self._of_distances(distances, counts, z.shape[-1]))
+            logits.append(self._of_distances(distances, counts))
             state = ProtoNetState(
                 sums=state.sums + torch.bmm(hits.mT, z),
                 counts=state.counts + hits.sum(1),
@@ -151,10 +151,13 @@ class ProtoNet(Learner):
         """One example of each lifetime, [E, D] to [E, K]."""
         means = state.sums / state.counts.clamp(min=1).unsqueeze(-1)
         distances = (embedded.unsqueeze(-2) - means).square().sum(-1)
-        return self._of_distances(distances, state.counts, embedded.shape[-1])
+        return self._of_distances(distances, state.counts)
 
-    def _of_distances(self, distances: Tensor, counts: Tensor, width: int) -> Tensor:
-        return -torch.where(counts > 0, distances, width * self.unseen)
+    def _of_distances(self, distances: Tensor, counts: Tensor) -> Tensor:
+        seen = counts > 0
+        total = distances.where(seen, 0).sum(-1, keepdim=True)
+        average = total / seen.sum(-1, keepdim=True).clamp(min=1)
+        return -distances.where(seen, self.log_unseen.exp() * average)
 
 
 class ConvProtoNet(ProtoNet):
