@@ -144,7 +144,7 @@ class LearnedOptimizer(Learner):
         return state._replace(weights=weights - step, momenta=momenta, squares=squares, steps=steps)
 
     def _network(self, features: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs a and d, each [E, K, D+1], of features [E, F, K, D+1] after so many steps [E]."""
+        """Both outputs, [E, K, D+1], of features [E, F, K, D+1] after so many steps [E]."""
         size = features.square().mean((-2, -1), keepdim=True)
         features = features * (size + EPSILON**2).rsqrt()
         ages = torch.tanh(steps.unsqueeze(-1) / steps.new_tensor(TIMES))  # [E, 3]

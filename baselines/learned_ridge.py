@@ -67,7 +67,7 @@ class LearnedRidge(Learner):
     source = "Bertinetto, Henriques, Torr & Vedaldi 2019, arXiv 1805.08136 (R2-D2)"
     invariances = frozenset({"labels"})
     fixed_shape: Shape = SHAPE
-    recipe = Recipe(phases=(Phase(1000, 100, 1e-3, 1e-4),), lifetimes=16, validate_every=100)
+    recipe = Recipe(phases=(Phase(300, 100, 1e-3, 1e-4),), lifetimes=16, validate_every=100)
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -64,7 +64,7 @@ class ProtoNet(Learner):
     source = "Snell, Swersky & Zemel 2017, arXiv 1703.05175"
     invariances = frozenset({"labels"})
     fixed_shape: Shape = SHAPE
-    recipe = Recipe(phases=(Phase(1000, 100, 1e-3, 1e-4),), lifetimes=16, validate_every=100)
+    recipe = Recipe(phases=(Phase(300, 100, 1e-3, 1e-4),), lifetimes=16, validate_every=100)
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
