@@ -73,10 +73,10 @@ class LearnedOptimizer(Learner):
     )
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
-        phases=(Phase(steps=150, lifetime=50, learning_rate=1e-2, final_learning_rate=1e-3),),
-        lifetimes=16,
+        phases=(Phase(steps=40, lifetime=100, learning_rate=1e-2, final_learning_rate=1e-3),),
+        lifetimes=8,
         size=8,
-        validate_every=50,
+        validate_every=20,
     )
 
     def __init__(self, config: LearnedOptimizerConfig) -> None:

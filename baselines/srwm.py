@@ -28,6 +28,12 @@ from torch.nn.functional import embedding, relu
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape
 
+KEYS = 10.0
+"""Of fresh matrices: W^k begins near this multiple of the identity, so that what is written at an
+example's key is found again where a similar example is read."""
+LABEL_STD = 0.5
+"""Of fresh label embeddings: an example with its label is then still like the example without."""
+
 
 @dataclass(frozen=True)
 class SRWMConfig:
@@ -65,8 +71,11 @@ class Block(nn.Module):
         self.narrow = nn.Linear(wide, width)
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """Matrices of standard deviation 1; rates start at about 1/2."""
+        """Matrices of standard deviation 1, but for W^k; rates start at about 1/2."""
         nn.init.normal_(self.start, generator=generator)
+        with torch.no_grad():
+            keys = self.start[:, 2 * self.channels : 3 * self.channels]
+            keys.diagonal(dim1=-2, dim2=-1).add_(KEYS)
         for layer in (self.out, self.widen, self.narrow):
             bound = 1 / sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
@@ -125,7 +134,7 @@ class SRWM(Learner):
             bound = 1 / sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.labels, generator=generator)
+        nn.init.normal_(self.labels, std=LABEL_STD, generator=generator)
         self.norm.reset_parameters()  # 1 and 0: draws nothing
         for block in self.blocks:
             assert isinstance(block, Block)
