@@ -83,7 +83,9 @@ def test_both_ways_follow_the_equations():
         looped, _ = loop(learner, state, inputs, labels)
         unrolled, _ = learner.unroll(state, inputs, labels)
         for e in range(LIFETIMES):
-            expected = textbook_logits(learner, inputs[:, e].flatten(1).numpy(), labels[:, e])
+            expected = textbook_logits(
+                learner, inputs[:, e].flatten(1).numpy(), labels[:, e].numpy()
+            )
             np.testing.assert_allclose(looped[:, e], expected, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(unrolled[:, e], expected, rtol=1e-9, atol=1e-9)
 
