@@ -23,6 +23,7 @@ from vsml_bench.errors import UnavailableError, VsmlBenchError
 from vsml_bench.evaluation import dask_worker
 from vsml_bench.evaluation.dask_cluster import check_versions
 from vsml_bench.evaluation.dask_executor import DaskExecutor
+from vsml_bench.evaluation.dask_run import DaskRun
 from vsml_bench.evaluation.processes import start_server
 from vsml_bench.evaluation.tasks import Failure, Task
 
@@ -73,6 +74,31 @@ def has_no_data(order: str, report: Report) -> None:
 def task(function: Callable[..., Any], argument: object = "x", **more: Any) -> Task:
     name = function.__name__
     return Task(name, f"{function.__module__}:{name}", (str(argument),), None, 1.0, **more)
+
+
+def test_what_a_task_needs_is_made_again_where_dask_gave_it_up(
+    dask: DaskExecutor, tmp_path: Path
+) -> None:
+    """It was done and taken, and gone with its worker: nothing is wrong with the task itself."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    made = task(work.fine, key="made")
+    waiting = task(holds_the_gil, pipe, key="waiting", after=("made",))
+    run = DaskRun(dask.client, [made, waiting], None)
+    run.submit_all()
+    try:
+        found: list[tuple[Any, Any]] = []
+        while not found:
+            found = run.next_results()
+        assert [what for what, _ in found] == [made.what]
+        dask.client.cancel([run.futures[0]], force=True)
+        writer = os.open(pipe, os.O_RDWR)  # which lets go whoever reads, the task's first try too
+        while run.open:
+            found += run.next_results()
+        os.close(writer)
+    finally:
+        run.close()
+    assert found[1:] == [(waiting.what, "released")]
 
 
 def test_tasks_fail_there_as_they_do_here_and_workers_live_on(

@@ -28,6 +28,8 @@ ATTEMPTS = 10
 """Before a task is blamed for the deaths of its workers. Dask gives up after a few each time, and
 counts deaths that others were the reason for."""
 GATHER_SECONDS = 30.0
+GONE = frozenset({"error", "cancelled", "lost"})
+"""States of a future that no task can take its input from."""
 
 
 class DaskRun:
@@ -150,7 +152,7 @@ class DaskRun:
 
         if path not in self._files:
             data = path.read_bytes()
-            key = f"file-{sha256_hex(data)[:16]}-{path.name}"
+            key = f"file-{sha256_hex(data)[:16]}-{uuid.uuid4().hex[:8]}-{path.name}"
             self._files[path] = self.client.submit(a_file, path.name, data, key=key)
         return self._files[path]
 
@@ -214,6 +216,7 @@ class DaskRun:
 
     def _again(self, n: int, workers: Sequence[str] = ()) -> None:
         """Once more, with all that waits for it."""
+        self._renew_needs(n)
         self._sent[n] += 1
         self._early.discard(n)
         self.futures[n].release()
@@ -221,6 +224,17 @@ class DaskRun:
         for later in self._after.get(n, ()):
             if later in self.open:
                 self._again(later)
+
+    def _renew_needs(self, n: int) -> None:
+        """Sends again what the task needs, where that was done but died with its worker, and Dask
+        gave it up when it died once more. Whatever needs it would fail at once, each time."""
+        for before in self._before(n):
+            if before not in self.open and self.futures[before].status in GONE:
+                self._sent[before] += 1
+                self._submit(before)
+        for path in self.tasks[n].needs:
+            if path in self._files and self._files[path].status in GONE:
+                del self._files[path]
 
     def _written(self, n: int, reply: Reply) -> Any:
         """The result, with files where the task's own process would have put them."""
