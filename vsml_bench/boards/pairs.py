@@ -81,7 +81,7 @@ class Pair:
         if self.decided:
             return f"{found}, decided: {better} is better."
         if d.decided:
-            return f"{found}: {better} is better by itself, but not among all pairs of the board."
+            return f"{found}: {better} is better, if the pair was named before any result was seen."
         return f"{found}, not separable{_would(self.more)}."
 
 
