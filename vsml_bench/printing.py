@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,13 +82,16 @@ def checks(report: ContractReport) -> None:
 
 
 def run(report: RunReport) -> None:
-    """Prints how many cells there are of each kind, and why some failed."""
-    unavailable = sum(cell.status == "unavailable" for cell in report.cells)
+    """Prints how many cells there are of each kind, why some failed, and once per reason why some
+    could not be run."""
+    unavailable = [cell for cell in report.cells if cell.status == "unavailable"]
     print(
         f"{len(report.cells)} cells: {report.reused} reused, "
         f"{len(report.cells) - report.reused} run now, {len(report.failed)} failed, "
-        f"{unavailable} unavailable, {len(report.missing)} not run."
+        f"{len(unavailable)} unavailable, {len(report.missing)} not run."
     )
+    for reason, count in Counter(cell.reason.strip() for cell in unavailable).items():
+        print(f"unavailable ({count}): {reason}")
     for cell in report.failed:
         reason = cell.reason.strip().splitlines()[-1]
         print(f"{cell.plan}: {cell.status}: {reason}")

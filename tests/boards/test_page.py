@@ -231,6 +231,13 @@ def test_the_answer_comes_first(board: Board) -> None:
     assert "All others are decidedly worse." in to_html(alone)
 
 
+def test_a_fixed_rule_that_is_best_is_called_one() -> None:
+    """Readers ask who learns to learn."""
+    board = board_of({"vsml": ACCURACIES["chance"], "nearest-mean": ACCURACIES["vsml"]})
+    texts = " ".join("".join(Reader(to_html(board)).texts).split())
+    assert "Nothing of nearest-mean is meta-trained; the best that is: vsml, " in texts
+
+
 def test_costs(board: Board) -> None:
     (group,) = groups_of([run(make_plan(), seconds={"meta_train": 8.0, "meta_test": 1.5})])
     cost = cost_of([group])

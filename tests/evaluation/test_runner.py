@@ -31,6 +31,7 @@ def test_every_planned_cell_is_there(finished: Finished) -> None:
     for (split, _, _), status in places.items():
         assert status == ("ok" if split in SCORED else "unavailable")
     assert "18 cells: 0 reused, 18 run now, 0 failed, 6 unavailable, 0 not run." in finished.run.out
+    assert finished.run.out.count("unavailable (6): ") == 1, "the reason, once"
 
 
 def test_jobs_run_side_by_side(finished: Finished) -> None:

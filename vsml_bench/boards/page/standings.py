@@ -36,6 +36,8 @@ class Standing:
     """Splits without a score, of those of `home`."""
     away_lacks: int = 0
     """Likewise."""
+    meta_trained: bool = False
+    """Whether meta-training made it what it is; else its rule is fixed, or tuned."""
     one_seed: bool = False
     """Whether it has meta-parameters and some score is of one meta-train seed, so that intervals
     leave out how results vary between seeds."""
@@ -70,6 +72,7 @@ def standings(board: Board) -> list[Standing]:
                 cost_of(of),
                 here.lacking if here else 0,
                 there.lacking if there else 0,
+                of[0].plans[0].job.recipe is not None,
                 any(mean is not None and mean.one_seed for mean in (here, there)),
             )
         )
