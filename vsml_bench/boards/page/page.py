@@ -25,7 +25,10 @@ from vsml_bench.boards.pairs import OVERALL, Pair, pairs
 from vsml_bench.boards.seen import away_splits, home_splits
 
 _SCRIPTS = ("state.js", "table.js", "charts.js", "pairs.js", "cells.js")
-_SHARED = ("config", "recipe", "tuned", "data", "versions")
+_SHARED = (
+    *("config", "recipe", "tuned", "data", "versions"),
+    *("checkpoint", "commit", "device", "learner", "speed", "created"),
+)
 """Fields of an `Origin` that are long and the same in many cells."""
 _SHOWN_AT_FIRST = 4
 """Curves."""
@@ -42,17 +45,22 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
     drawn = _pictures(board, placed, shown)
     by_cost = {cost: pictures.quality_and_cost(placed, cost) for cost in costs.AXES}
     made = trainings(board)
+    shown_rows = {line.index for line in lines}
     data = {
         "suite": board.suite,
         "hash": board.board_hash,
         "names": board.names("csv"),
         "columns": board.names("json"),
-        "rows": [[row[name] for name in board.names("json")] for row in board.rows],
+        # Of what no table shows there is nothing to say; its place keeps the others' numbers.
+        "rows": [
+            [row[name] for name in board.names("json")] if index in shown_rows else []
+            for index, row in enumerate(board.rows)
+        ],
         "labels": [row.label for row in board.rows],
         **_cells(board, speed),
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
         "curves": [None if c is None else asdict(c) for c in curves],
-        "pairs": [_plain_pair(pair) for pair in found],
+        "pairs": _plain_pairs(found),
         "pictures": {name: picture for name, picture in drawn.items() if name != "cost"},
         "costs": {cost: picture for cost, picture in by_cost.items() if picture is not None},
         "training": pictures.training_curve() if made else None,
@@ -107,7 +115,8 @@ def _cells(board: Board, speed: Speed | None) -> dict[str, Any]:
         for cell in cells[-1]:
             for name in _SHARED:
                 cell[name] = shared.setdefault(json.dumps(cell[name]), len(shared))
-    return {"cells": cells, "shared": [json.loads(text) for text in shared]}
+    plain = [json.loads(text) for text in shared]
+    return {"cells": cells, "shared": plain, "shared_fields": _SHARED}
 
 
 def _pictures(
@@ -172,10 +181,15 @@ def _detectable(found: Sequence[Pair], split: str) -> float | None:
     return median(known) if known else None
 
 
-def _plain_pair(pair: Pair) -> list[Any]:
-    """As a list, since there are hundreds of them; the verdicts are those of the command line."""
-    d = pair.difference
-    numbers = [d.mean, d.low, d.high, pair.wins, pair.detectable]
-    rounded = [None if n is None else round(n, 6) + 0.0 for n in numbers]
-    verdicts = [pair.verdict(), pair.turned().verdict()] if pair.split == OVERALL else []
-    return [pair.first, pair.second, pair.split, *rounded, pair.said, *verdicts]
+def _plain_pairs(found: Sequence[Pair]) -> list[Any]:
+    """For each two learners [first, second, a list per split]: lists, since there are thousands;
+    the verdicts are those of the command line."""
+    by_names: dict[tuple[str, str], list[Any]] = {}
+    for pair in found:
+        d = pair.difference
+        numbers = [d.mean, d.low, d.high, pair.wins, pair.detectable]
+        rounded = [None if n is None else round(n, 6) + 0.0 for n in numbers]
+        verdicts = [pair.verdict(), pair.turned().verdict()] if pair.split == OVERALL else []
+        of = by_names.setdefault((pair.first, pair.second), [])
+        of.append([pair.split, *rounded, pair.said, *verdicts])
+    return [[*names, of] for names, of in by_names.items()]

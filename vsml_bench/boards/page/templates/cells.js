@@ -64,7 +64,7 @@ function listed(facts) {
 
 function describe(stored) {
   const cell = { ...stored };
-  for (const name of ['config', 'recipe', 'tuned', 'data', 'versions']) cell[name] = data.shared[stored[name]];
+  for (const name of data.shared_fields) cell[name] = data.shared[stored[name]];
   const facts = {
     'made again by': make('code', cell.command),
     seed: cell.seed,

@@ -13,11 +13,11 @@ function choice() {
 }
 
 function between(a, b) {
-  return data.pairs.flatMap(([one, other, split, mean, low, high, wins, detectable, decided, forth, back]) => {
-    if (one === a && other === b) return [{ split, mean, low, high, wins, detectable, decided, verdict: forth }];
-    if (one !== b || other !== a) return [];
-    return [{ split, mean: 0 - mean, low: 0 - high, high: 0 - low, wins: 1 - wins, detectable, decided, verdict: back }];
-  });
+  const found = data.pairs.find(([one, other]) => (one === a && other === b) || (one === b && other === a));
+  if (!found) return [];
+  return found[2].map(([split, mean, low, high, wins, detectable, decided, forth, back]) => (found[0] === a
+    ? { split, mean, low, high, wins, detectable, decided, verdict: forth }
+    : { split, mean: 0 - mean, low: 0 - high, high: 0 - low, wins: 1 - wins, detectable, decided, verdict: back }));
 }
 
 views.push(() => {
