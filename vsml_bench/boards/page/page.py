@@ -27,7 +27,7 @@ from vsml_bench.boards.seen import away_splits, home_splits
 _SCRIPTS = ("state.js", "table.js", "charts.js", "pairs.js", "cells.js")
 _SHARED = (
     *("config", "recipe", "tuned", "data", "versions"),
-    *("checkpoint", "commit", "device", "learner", "speed", "created"),
+    *("checkpoint", "commit", "device", "learner", "created"),
 )
 """Fields of an `Origin` that are long and the same in many cells."""
 _SHOWN_AT_FIRST = 4
