@@ -68,6 +68,8 @@ CASES: tuple[Case, ...] = (
     vsml_forward(784, lifetimes=8, steps=40, goal=16),
     vsml_forward(64, lifetimes=16, steps=200, goal=12),
     vsml_meta_gradient(64, lifetimes=16, steps=100, goal=10),
+    vsml_forward(64, lifetimes=16, steps=40, goal=12, name="deep"),
+    vsml_meta_gradient(64, lifetimes=16, steps=20, goal=10, name="deep"),
     vsml_evolution(64, population=64, steps=100, goal=16),
     maml_meta_step((64, 32, 5), goal=4),
     maml_meta_step((784, 256, 64, 5), goal=1.5),

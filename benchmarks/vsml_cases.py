@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -22,11 +23,14 @@ from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.protocols.evaluation import fresh_states
 from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import stepwise_loss
-from vsml_bench.registry import find_learner
-from vsml_bench.vsml.network import VSMLState
+from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork, VSMLState
 from vsml_bench.vsml.sub_rnn import SubRNN
 from vsml_bench.vsml.variants import VSML
 
+_CONFIGS = {
+    "vsml": VSMLConfig(),
+    "deep": VSMLConfig(hidden=(32,), layer_norm=True, feed_label=True),
+}
 _GATES = 16 * 64  # multiply-adds of h W in one sub-RNN and micro-tick
 _EXPONENTIALS = 5 * 16  # of four gates and tanh(c'), each a polynomial of degree 5
 _REST = 7 * 16  # products in the LSTM's update, all of them multiplied out
@@ -36,53 +40,66 @@ _BACKWARD = 2 * _TICKS * (2 * _GATES + 20 * 16)  # dL/dh and dL/dW; what else is
 
 
 def textbook_unroll(
-    learner: VSML, state: VSMLState, inputs: Tensor, labels: Tensor
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """VSML as its equations read, batched, in eager PyTorch. One dense layer, one tensor operation
-    per line of the paper: what a sub-RNN sees is concatenated, every sub-RNN has its gates computed
+    learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """VSML as its equations read, batched, in eager PyTorch. Dense layers, one tensor operation per
+    line of the paper: what a sub-RNN sees is concatenated, every sub-RNN has its gates computed
     from all of it, and the message heads are applied per sub-RNN before the mean. The tests hold it
     to their own oracle, which computes one sub-RNN at a time.
 
-    Logits [T, E, K] of the lifetimes inputs [T, E, A] with labels int64 [T, E], and the last
-    hidden and cell states [E, A, K, N].
+    Logits [T, E, K] of the lifetimes inputs [T, E, A] with labels int64 [T, E], and each layer's
+    last hidden and cell states [E, A, B, N].
 
-    learner: a "vsml" with one dense layer; only its meta-parameters and sizes are read. state: what
-    its `init_state` returned.
+    learner: a network of dense layers with or without LayerNorm and the fed label; only its
+    meta-parameters and sizes are read. state: what its `init_state` returned.
     """
     rnn, config = learner.sub_rnns[0], learner.config
     assert isinstance(rnn, SubRNN)
     weight = torch.cat([rnn.gates_from_forward, rnn.gates_from_backward, rnn.gates_from_hidden])
-    hidden, cell = (part[:, 0] for part in state.layers[0])
-    lifetimes, rows, columns, _ = hidden.shape
-    backward = hidden.new_zeros(lifetimes, columns, config.message_size)
+    forward_norm, backward_norm = (
+        norm or torch.nn.Identity() for norm in (rnn.forward_norm, rnn.backward_norm)
+    )
+    layers = [(layer.hidden[:, 0], layer.cell[:, 0]) for layer in state.layers]
+    from_above = [messages[:, 0] for messages in state.feedback]
+    classes = state.logits.shape[1]
     logits = []
     for x, y in zip(inputs, labels, strict=True):
-        forward = x.new_zeros(lifetimes, rows, config.message_size)
-        forward[..., 0] = x
-        incoming = [
-            forward.unsqueeze(2).expand(-1, -1, columns, -1),
-            backward.unsqueeze(1).expand(-1, rows, -1, -1),
-        ]
-        for _ in range(config.ticks):
-            gates = torch.cat([*incoming, hidden], -1) @ weight + rnn.gates_bias
-            i, g, f, o = gates.chunk(4, -1)
-            cell = torch.sigmoid(f + 5) * cell + torch.sigmoid(i - 5) * torch.tanh(g)
-            hidden = torch.sigmoid(o) * torch.tanh(cell)
-        upward = rnn.forward_head(hidden).mean(1)
-        rnn.backward_head(hidden).mean(2)  # for a layer below, if there were one
+        upward = torch.nn.functional.pad(x.unsqueeze(-1), (0, config.message_size - 1))
+        for index, (hidden, cell) in enumerate(layers):
+            _, rows, columns, _ = hidden.shape
+            incoming = [
+                upward.unsqueeze(2).expand(-1, -1, columns, -1),
+                from_above[index].unsqueeze(1).expand(-1, rows, -1, -1),
+            ]
+            for _ in range(config.ticks):
+                gates = torch.cat([*incoming, hidden], -1) @ weight + rnn.gates_bias
+                i, g, f, o = gates.chunk(4, -1)
+                cell = torch.sigmoid(f + 5) * cell + torch.sigmoid(i - 5) * torch.tanh(g)
+                hidden = torch.sigmoid(o) * torch.tanh(cell)
+            layers[index] = hidden, cell
+            upward = forward_norm(rnn.forward_head(hidden)).mean(1)
+            downward = backward_norm(rnn.backward_head(hidden)).mean(2)
+            if index > 0:
+                from_above[index - 1] = downward
         predicted = 100 * torch.tanh(upward[..., 1] / 100)
-        error = torch.softmax(predicted, -1) - torch.nn.functional.one_hot(y, columns)
-        backward = torch.nn.functional.pad(error.unsqueeze(-1), (0, config.message_size - 1))
+        onehot = torch.nn.functional.one_hot(y, classes).to(x.dtype)
+        channels = [torch.softmax(predicted, -1) - onehot]
+        if config.feed_label:
+            channels.append(onehot)
+        error = torch.stack(channels, -1)
+        from_above[-1] = torch.nn.functional.pad(error, (0, config.message_size - len(channels)))
         logits.append(predicted)
-    return torch.stack(logits), (hidden, cell)
+    return torch.stack(logits), layers
 
 
-def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) -> Case:
-    """Lifetimes of a network with one dense layer, ten classes."""
+def vsml_forward(
+    inputs: int, lifetimes: int, steps: int, goal: float | None, name: str = "vsml"
+) -> Case:
+    """Lifetimes of a network of dense layers, ten classes. name: see `fresh_vsml`."""
     shape = Shape((inputs,), 10)
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
-        learner, episode = fresh_vsml(), random_episode(steps, lifetimes, shape)
+        learner, episode = fresh_vsml(name), random_episode(steps, lifetimes, shape)
         state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
         runner = runner_of(learner)
         return (
@@ -93,22 +110,24 @@ def vsml_forward(inputs: int, lifetimes: int, steps: int, goal: float | None) ->
         )
 
     return Case(
-        f"VSML forward, {inputs} x 10, {lifetimes} lifetimes",
+        f"{_title(name, 'forward', inputs)}, {lifetimes} lifetimes",
         "textbook form in eager PyTorch",
         "examples",
         lifetimes * steps,
         goal,
-        lifetimes * steps * inputs * 10 * _FORWARD,
+        lifetimes * steps * _sub_rnns(name, inputs) * _FORWARD,
         sides,
     )
 
 
-def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | None) -> Case:
-    """Backpropagation through whole lifetimes, as in a meta-update."""
+def vsml_meta_gradient(
+    inputs: int, lifetimes: int, steps: int, goal: float | None, name: str = "vsml"
+) -> Case:
+    """Backpropagation through whole lifetimes, as in a meta-update. name: see `fresh_vsml`."""
     shape = Shape((inputs,), 10)
 
     def sides() -> tuple[Callable[[], Run], Callable[[], Run]]:
-        learner, episode = fresh_vsml(), random_episode(steps, lifetimes, shape)
+        learner, episode = fresh_vsml(name), random_episode(steps, lifetimes, shape)
         state = learner.init_state(lifetimes, shape, torch.Generator().manual_seed(0))
 
         def reference() -> None:
@@ -119,9 +138,10 @@ def vsml_meta_gradient(inputs: int, lifetimes: int, steps: int, goal: float | No
         objective = objective_of(runner_of(learner), episode, Online(steps), lambda: state)
         return lambda: lambda: backpropagate(learner, objective), lambda: reference
 
-    flops = lifetimes * steps * inputs * 10 * (2 * _FORWARD + _BACKWARD)  # the way back starts anew
+    # The way back starts anew.
+    flops = lifetimes * steps * _sub_rnns(name, inputs) * (2 * _FORWARD + _BACKWARD)
     return Case(
-        f"VSML meta-gradient, {inputs} x 10, {lifetimes} lifetimes x {steps} examples",
+        f"{_title(name, 'meta-gradient', inputs)}, {lifetimes} lifetimes x {steps} examples",
         "textbook form in eager PyTorch",
         "examples",
         lifetimes * steps,
@@ -180,8 +200,21 @@ def vsml_evolution(inputs: int, population: int, steps: int, goal: float | None)
     )
 
 
-def fresh_vsml() -> VSML:
-    """The paper's one-layer model before any meta-training."""
-    learner = find_learner("vsml").create(seed=0)
-    assert isinstance(learner, VSML)
+def fresh_vsml(name: str = "vsml") -> VSMLNetwork:
+    """A network before any meta-training: "vsml", the paper's one-layer model, or "deep", the
+    released configuration with 32 hidden units, LayerNorm and the fed label."""
+    learner = VSML(_CONFIGS[name])
+    learner.init_meta_parameters(torch.Generator().manual_seed(0))
     return learner
+
+
+def _title(name: str, what: str, inputs: int) -> str:
+    config = _CONFIGS[name]
+    sizes = " x ".join(map(str, (inputs, *config.hidden, 10)))
+    options = ", LayerNorm, fed label" if config.layer_norm else ""
+    return f"VSML {what}, {sizes}{options}"
+
+
+def _sub_rnns(name: str, inputs: int) -> int:
+    widths = (inputs, *_CONFIGS[name].hidden, 10)
+    return sum(below * above for below, above in itertools.pairwise(widths))

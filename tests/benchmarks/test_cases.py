@@ -27,8 +27,11 @@ from vsml_bench.vsml.variants import VSML, VSMLConfig
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_batched_textbook_form_equals_the_oracle():
-    learner = with_large_meta_parameters(VSML(VSMLConfig()))
+@pytest.mark.parametrize(
+    "config", [VSMLConfig(), VSMLConfig(hidden=(5,), layer_norm=True, feed_label=True)]
+)
+def test_batched_textbook_form_equals_the_oracle(config):
+    learner = with_large_meta_parameters(VSML(config))
     inputs, labels = noise_stream(Shape((4,), 3), 6, 2)
     state = learner.init_state(2, Shape((4,), 3), torch.Generator().manual_seed(3))
     assert_same_outputs_and_meta_gradients(
@@ -39,8 +42,9 @@ def test_batched_textbook_form_equals_the_oracle():
     )
 
 
-def test_forward_sides_give_the_same_logits():
-    case = vsml_cases.vsml_forward(16, lifetimes=2, steps=5, goal=None)
+@pytest.mark.parametrize("name", ["vsml", "deep"])
+def test_forward_sides_give_the_same_logits(name):
+    case = vsml_cases.vsml_forward(16, lifetimes=2, steps=5, goal=None, name=name)
     ours, reference = (side()() for side in case.sides())
     torch.testing.assert_close(ours[0], reference[0], rtol=1e-4, atol=1e-5)
 
@@ -54,14 +58,15 @@ def test_a_prefix_read_anew_gives_the_same_predictions():
     ("case", "rounding"),
     [
         (vsml_cases.vsml_meta_gradient(16, lifetimes=2, steps=5, goal=None), 1e-6),
+        (vsml_cases.vsml_meta_gradient(16, lifetimes=2, steps=5, goal=None, name="deep"), 1e-6),
         # the last bits of two losses near log 10, divided by twice the noise's 0.05
         (vsml_cases.vsml_evolution(16, population=4, steps=5, goal=None), 1e-5),
     ],
-    ids=["backpropagation", "evolution strategies"],
+    ids=["backpropagation", "with a hidden layer", "evolution strategies"],
 )
 def test_meta_gradients_of_both_sides_agree(case, rounding, monkeypatch: pytest.MonkeyPatch):
-    learner = vsml_cases.fresh_vsml()
-    monkeypatch.setattr(vsml_cases, "fresh_vsml", lambda: learner)
+    learner = vsml_cases.fresh_vsml("deep" if "LayerNorm" in case.name else "vsml")
+    monkeypatch.setattr(vsml_cases, "fresh_vsml", lambda name="vsml": learner)
     found = []
     for side in case.sides():
         learner.zero_grad()
