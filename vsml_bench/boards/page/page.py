@@ -10,10 +10,12 @@ from statistics import median
 from typing import Any
 
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.diversity import diversity
 from vsml_bench.boards.grids import grid
 from vsml_bench.boards.missing import missing
 from vsml_bench.boards.page import costs, pictures, rendering
 from vsml_bench.boards.page.curves import Curve, curve
+from vsml_bench.boards.page.diversity_curves import diversity_curves
 from vsml_bench.boards.page.heat_map import heat_map
 from vsml_bench.boards.page.origins import origins
 from vsml_bench.boards.page.second_hand import second_hand
@@ -123,10 +125,12 @@ def _pictures(
     board: Board, placed: Sequence[Standing], shown: Mapping[str, Curve]
 ) -> dict[str, pictures.Specification]:
     """What stands on the page without JavaScript, by name."""
-    squares = grid(board, [standing.label for standing in placed])
+    order = [standing.label for standing in placed]
+    squares, points = grid(board, order), diversity(board, order)
     specifications = {
         "first": pictures.first_sight(placed) if any(s.away for s in placed) else None,
         "grid": heat_map(squares) if squares is not None else None,
+        "diversity": diversity_curves(points) if points else None,
         "curves": pictures.learning_curves(shown) if shown else None,
         "cost": pictures.quality_and_cost(placed),
     }
