@@ -39,6 +39,7 @@ def test_the_family_is_complete():
         "vsml-layer-norm": 2_416,  # scale and offset of 8 channels, twice
         "vsml-backward-pass": 2_384,
         "vsml-conv": 2_384,
+        "vsml-conv-deep": 2_384,
         "vsml-es": 2_384,
         "vsml-label": 2_512,
         "vsml-no-symmetry": 490 * 2_384,

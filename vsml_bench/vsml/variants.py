@@ -6,6 +6,7 @@ A class per recipe; what they compute is in `network`, `label_variant` and `no_s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from vsml_bench.learner import ES, Phase, Recipe
@@ -106,6 +107,18 @@ class ConvVSML(VSMLVariant):
         size=8,
         starts_from="vsml-label-fed",
     )
+
+
+class DeepConvVSML(ConvVSML):
+    """The 2021 model with two convolutional layers below the dense one, and the options that the
+    released code has for Omniglot: the fed label and the backward pass. Its sub-RNN goes on from
+    that of one convolutional layer; from that of a dense one alone it stays on the plateau."""
+
+    version = 1
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {
+        "vsml-conv-deep": VSMLConfig(conv=(4, 4), feed_label=True, backward_pass=True)
+    }
+    recipe = replace(ConvVSML.recipe, starts_from="vsml-conv")
 
 
 class EvolvedVSML(VSML):
