@@ -19,7 +19,7 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -157,11 +157,22 @@ def find_all(
     wanted = list(references)
     known = None if all(map(is_place, wanted)) else shipped()
     found = {reference: find(reference, overrides, known) for reference in wanted}
-    for card in [card for cards in found.values() for card in cards]:
-        beginner = card.recipe.starts_from if card.recipe is not None else ""
-        if beginner and beginner not in found:
-            found[beginner] = find(beginner, None, known)
-    return found
+    return with_beginners(found, lambda name: find(name, None, known))
+
+
+def with_beginners(
+    found: Mapping[str, list[Card]], find_more: Callable[[str], list[Card]]
+) -> dict[str, list[Card]]:
+    """Also the learners that recipes start from, those that theirs start from, and so on; find_more
+    finds the cards of a name."""
+    whole = dict(found)
+    waiting = [card for cards in found.values() for card in cards]
+    while waiting:
+        recipe = waiting.pop(0).recipe
+        if recipe is not None and recipe.starts_from and recipe.starts_from not in whole:
+            whole[recipe.starts_from] = find_more(recipe.starts_from)
+            waiting += whole[recipe.starts_from]
+    return whole
 
 
 def _read(reference: str, overrides: Mapping[str, Any]) -> list[Card]:

@@ -17,6 +17,7 @@ from vsml_bench.evaluation.plan import Plan, Selection, plan_suite
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.verification import jobs_of
 from vsml_bench.evaluation.worker import inspect
+from vsml_bench.meta_training.job import Job
 from vsml_bench.registry import find_learner
 from vsml_bench.storage import unseal
 from vsml_bench.studies.introspection.protocol import Introspection
@@ -276,6 +277,27 @@ def test_a_split_is_compared_with_one_of_the_same_meta_train_side(tmp_path: Path
 def test_cells_that_share_a_meta_training_share_its_job(suite: Suite) -> None:
     found = plans(dataclasses.replace(suite, seeds=(0, 1)))
     assert len(found) == 6 and len(jobs_of(found)) == 3  # two seeds of VSML, one tuning
+
+
+def test_a_start_may_have_a_start_of_its_own(suite: Suite) -> None:
+    (plan, _) = plans(suite, learners=("vsml-conv-deep",))
+    chain: list[tuple[Any, ...]] = []
+    job: Job | None = plan.job
+    while job is not None:
+        chain.append((job.learner.name, job.seed, job.side))
+        job = job.start
+    assert [name for name, *_ in chain] == ["vsml-conv-deep", "vsml-conv", "vsml-label-fed"]
+    assert len({of[1:] for of in chain}) == 1, "the same seed and the same tasks"
+
+
+def test_starts_that_lead_back_are_refused(suite: Suite) -> None:
+    known = cards.find_all(["vsml-conv"])
+    (start,) = known["vsml-label-fed"]
+    assert start.recipe is not None
+    back = dataclasses.replace(start.recipe, starts_from="vsml-conv")
+    known["vsml-label-fed"] = [dataclasses.replace(start, recipe=back)]
+    with pytest.raises(VsmlBenchError, match="vsml-conv from vsml-label-fed from vsml-conv"):
+        plan_suite(suite, known, Selection(learners=("vsml-conv",)))
 
 
 def test_leakage_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsml_bench import cards, paths
 from vsml_bench.api.planning import made_before, plan, results_folder
-from vsml_bench.cards import Card
+from vsml_bench.cards import Card, with_beginners
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, Problem, load_cells, path_of
@@ -62,11 +62,8 @@ def stored_board(suite: str, folder: Path | str | None = None, **selection: Any)
     stored = _stored(suite, folder, scale)
     cells = [c for c in (*stored.own, *stored.published) if c.key not in stored.outdated]
     chosen = Selection(**selection)
-    known = {name: cards_in(cells, name, of) for name in chosen.references(of)}
-    for card in [card for found in known.values() for card in found]:
-        if card.recipe is not None and card.recipe.starts_from:
-            name = card.recipe.starts_from
-            known.setdefault(name, cards_in(cells, name, of))
+    named = {name: cards_in(cells, name, of) for name in chosen.references(of)}
+    known = with_beginners(named, lambda name: cards_in(cells, name, of))
     board = _board(of, stored, plan_suite(of, known, chosen))
     why = stored.outdated
     stale = [dataclasses.replace(s, reason=why.get(s.key, s.reason)) for s in board.stale]

@@ -209,7 +209,7 @@ def plan_job(
         recipe = recipe.changed(changes or {}, f"recipe of {card.name}")
         if suite.scale != 1.0:
             recipe = recipe.scaled(suite.scale)
-        _check_recipe(card, recipe)
+        _check_recipe(card, recipe, cards)
     _check_sizes(card, recipe)
     if recipe is not None and recipe.source:
         return Job(card, NO_TASKS, seed, recipe)
@@ -274,15 +274,22 @@ def check_protocol(card: Card, suite: Suite) -> None:
         )
 
 
-def _check_recipe(card: Card, recipe: Recipe) -> None:
+def _check_recipe(card: Card, recipe: Recipe, cards: Mapping[str, Sequence[Card]]) -> None:
     where = f"recipe of '{card.name}'"
     if recipe.shared and recipe.shared not in card.config:
         raise VsmlBenchError(
             f"{where}: shared: no field '{recipe.shared}' to configure; "
             f"{closest(recipe.shared, card.config)}"
         )
-    if recipe.starts_from == card.name:
-        raise VsmlBenchError(f"{where}: starts_from: a learner cannot go on from itself.")
+    way, beginner = [card.name], recipe.starts_from
+    while beginner:
+        way.append(beginner)
+        if beginner in way[:-1]:
+            raise VsmlBenchError(
+                f"{where}: starts_from: a learner cannot go on from itself: {' from '.join(way)}."
+            )
+        own = [of.recipe for of in cards.get(beginner, ()) if of.recipe is not None]
+        beginner = own[0].starts_from if own else ""
 
 
 def _check_sizes(card: Card, recipe: Recipe | None) -> None:
