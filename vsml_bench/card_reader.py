@@ -10,8 +10,9 @@ from typing import Any
 from vsml_bench.cards import neighbours
 from vsml_bench.config import as_plain
 from vsml_bench.errors import VsmlBenchError, costs_itself, shortened, warned
+from vsml_bench.learner_entry import LearnerEntry
 from vsml_bench.plugins import loaded_files
-from vsml_bench.registry import LearnerEntry, find_learners, learners
+from vsml_bench.registry import find_learners, learners
 from vsml_bench.storage import write_atomically
 
 

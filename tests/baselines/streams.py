@@ -13,10 +13,11 @@ from tests.runners import on_cpu
 from vsml_bench import paths
 from vsml_bench.data.episodes import Episode
 from vsml_bench.learner import Learner, Shape
+from vsml_bench.learner_entry import LearnerEntry
 from vsml_bench.meta_training.bptt import backpropagate
 from vsml_bench.meta_training.objective import MetaGradient, meta_loss
 from vsml_bench.protocols.online import Online
-from vsml_bench.registry import LearnerEntry, find_learners
+from vsml_bench.registry import find_learners
 
 AnyLearner = TypeVar("AnyLearner", bound=Learner)
 

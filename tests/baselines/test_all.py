@@ -21,7 +21,7 @@ from tests.baselines.streams import (
 )
 from vsml_bench.config import as_plain
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.registry import LearnerEntry
+from vsml_bench.learner_entry import LearnerEntry
 
 SHAPE = Shape((1, 3, 2), 4)
 LIFETIMES, STEPS = 3, 14

@@ -10,7 +10,7 @@ from tests.contract import wrong_learners as wrong
 from tests.contract.wrong_learners import Right
 from vsml_bench.contract.suite import CHECKS, FIRST, check_learner
 from vsml_bench.learner import NoConfig
-from vsml_bench.registry import LearnerEntry, Place
+from vsml_bench.learner_entry import LearnerEntry, Place
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,8 @@ from torch.utils import _pytree as pytree
 
 from tests.baselines.streams import double_precision, fresh_state, loop, make_stream
 from vsml_bench.learner import BPTT, Shape
-from vsml_bench.registry import LearnerEntry, learners
+from vsml_bench.learner_entry import LearnerEntry
+from vsml_bench.registry import learners
 from vsml_bench.vsml.variants import VSML
 
 ENTRIES = [entry for entry in learners().values() if entry.cls.family == "VSML"]

@@ -28,8 +28,8 @@ from vsml_bench.contract.subject import (
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import without_gradients
 from vsml_bench.learner import Shape, State
+from vsml_bench.learner_entry import LearnerEntry
 from vsml_bench.protocols.evaluation import fresh_states
-from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
 OTHER_SHAPES = (Shape((3, 5, 7), 2), Shape((13,), 9), Shape((1,), 3))

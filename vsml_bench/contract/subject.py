@@ -16,8 +16,8 @@ from vsml_bench.acceleration import COMPILE_AFTER, Runner, accelerate
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, without_gradients
 from vsml_bench.learner import Learner, Shape, State, unroll_by_steps
+from vsml_bench.learner_entry import LearnerEntry
 from vsml_bench.protocols.evaluation import fresh_states
-from vsml_bench.registry import LearnerEntry
 from vsml_bench.seeds import generator
 
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from vsml_bench.contract import (
 )
 from vsml_bench.contract.subject import Subject, double_precision, exercise, usual_shapes
 from vsml_bench.errors import UnavailableError, VsmlBenchError
-from vsml_bench.registry import LearnerEntry
+from vsml_bench.learner_entry import LearnerEntry
 
 Check: TypeAlias = Callable[[Subject], Finding]
 

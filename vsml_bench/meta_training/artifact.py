@@ -24,6 +24,7 @@ from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner
+from vsml_bench.learner_entry import LearnerEntry
 from vsml_bench.meta_training.checkpoint import load_artifact, load_meta_parameters, origin
 from vsml_bench.meta_training.job import Job, artifact_path, trained_side
 from vsml_bench.meta_training.loop import meta_train
@@ -34,7 +35,7 @@ from vsml_bench.protocols.online import Online
 from vsml_bench.protocols.protocol import Protocol
 from vsml_bench.provenance import git_state
 from vsml_bench.recipes import ENGINES, TuningGrid
-from vsml_bench.registry import LearnerEntry, entry_of
+from vsml_bench.registry import entry_of
 from vsml_bench.seeds import derive_seed, lifetime_seeds
 from vsml_bench.storage import seal, write_atomically
 

@@ -12,7 +12,8 @@ from tests.vsml.textbook import textbook_logits
 from vsml_bench.contract.subject import Subject
 from vsml_bench.contract.suite import run_check
 from vsml_bench.learner import Learner, Shape
-from vsml_bench.registry import LearnerEntry, find_learners, learners
+from vsml_bench.learner_entry import LearnerEntry
+from vsml_bench.registry import find_learners, learners
 from vsml_bench.studies.ablations import ABLATIONS, DEFAULT
 from vsml_bench.studies.ablations.learner import (
     Ablation,
