@@ -19,6 +19,7 @@ from tests.conftest import Finished
 from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split
+from vsml_bench.evaluation.cell import load_cell
 from vsml_bench.studies.introspection import look
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -224,6 +225,12 @@ def test_explain(finished: Finished) -> None:
     said = call("explain", cell)
     assert said.code == 0 and re.search(r'^status +"ok"', said.out, re.MULTILINE)
     assert re.search(r"^seed +1$", said.out, re.MULTILINE)
+    shown = call("explain", cell, "--json").json["score"]
+    outcomes = load_cell(cell).outcomes
+    assert outcomes is not None
+    correct = outcomes.correct
+    assert shown["accuracy"] == pytest.approx(correct.mean(), abs=1e-4)
+    assert shown["last 100"] == pytest.approx(correct[:, -100:].mean(), abs=1e-4)
     assert re.search(
         r'^relation +"unseen_tasks"', call("explain", "digits-held-out").out, re.MULTILINE
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vsml_bench.api.budgets import Spending
     from vsml_bench.cards import Card
     from vsml_bench.contract import ContractReport
+    from vsml_bench.evaluation.cell import Cell
     from vsml_bench.evaluation.makespan import Makespan
     from vsml_bench.evaluation.plan import Plan
     from vsml_bench.evaluation.prices import Price
@@ -70,6 +71,18 @@ def place(plan: Plan) -> dict[str, Any]:
     """Where a cell belongs."""
     split, learner, seed = plan.place
     return {"suite": plan.suite, "split": split, "learner": learner, "seed": seed}
+
+
+def score(cell: Cell) -> dict[str, Any]:
+    """Accuracy over all predictions of a cell, and of a stream also over the first and the last 100
+    of each lifetime; nothing where it has no outcomes."""
+    if cell.outcomes is None:
+        return {}
+    correct = cell.outcomes.correct
+    parts = {"accuracy": correct}
+    if cell.plan.protocol.stream:
+        parts |= {"first 100": correct[:, :100], "last 100": correct[:, -100:]}
+    return {name: round(float(part.mean()), 4) for name, part in parts.items()}
 
 
 def checks(report: ContractReport) -> None:

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
         origin["seeds"] = {k: v for k, v in origin["seeds"].items() if k != "meta_test"}
         status = {"status": cell.status, "reason": cell.reason}
         said = {"external_data": cell.plan.job.learner.external_data or None}
-        shown = {**printing.place(cell.plan), **status, **cell.identity, **said, **origin}
+        found = {**status, "score": printing.score(cell) or None}
+        shown = {**printing.place(cell.plan), **found, **cell.identity, **said, **origin}
     elif what in suites.suite_names() or suites.is_suite_file(what):
         shown = as_plain(suites.find_suite(what))
     elif what in suites.split_names() or paths.parts(what)[0].endswith(".toml"):
