@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -88,9 +90,11 @@ class Reader(HTMLParser):
 
 
 def data_of(page: str) -> Any:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    found = re.search(
+        r'<script type="application/octet-stream" id="data">([\w+/=]*)</script>', page
+    )
     assert found is not None
-    data = json.loads(found[1])
+    data = json.loads(zlib.decompress(base64.b64decode(found[1])))
     data["rows"] = [dict(zip(data["columns"], row, strict=True)) for row in data["rows"]]
     return data
 

@@ -68,7 +68,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "training": pictures.training_curve() if made else None,
     }
     script = "\n".join(rendering.text(name) for name in _SCRIPTS)
-    script = f"(function () {{\n'use strict';\n{script}\n}})();"
+    script = f"(async function () {{\n'use strict';\n{script}\n}})();"
     scripts = [rendering.library(), script] if drawn else [script]
     return (
         rendering.environment()
@@ -102,7 +102,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             style=rendering.text("page.css"),
             scripts=scripts,
             policy=rendering.policy(scripts),
-            data=rendering.as_script(data),
+            data=rendering.packed(data),
         )
     )
 

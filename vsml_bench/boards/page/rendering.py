@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +22,11 @@ def text(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def as_script(data: Mapping[str, Any]) -> str:
-    """JSON that no content of its can end the script element of."""
+def packed(data: Mapping[str, Any]) -> str:
+    """JSON, compressed, in Base64: a page of many cells is then small, and no content can end the
+    script element that it stands in."""
     plain = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return base64.b64encode(zlib.compress(plain.encode(), 9)).decode()
 
 
 def policy(scripts: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ if (find('#curve-form')) {
   });
 }
 
-document.addEventListener('DOMContentLoaded', () => {
+queueMicrotask(() => { // when all of the script has run
   const drawn = Object.entries(data.pictures).map(([name, specification]) => draw(name, specification).then((view) => {
     if (name === 'curves' && view) {
       curvesView = view;

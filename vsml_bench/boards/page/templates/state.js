@@ -1,5 +1,8 @@
 // What the reader has chosen; it is kept in the address after '#', so that it can be shared.
-const data = JSON.parse(document.getElementById('data').textContent);
+const packed = Uint8Array.from(atob(document.getElementById('data').textContent), (char) => char.charCodeAt(0));
+const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate'));
+const data = JSON.parse(await new Response(unpacked).text());
+if (document.readyState === 'loading') await new Promise((done) => document.addEventListener('DOMContentLoaded', done));
 data.rows = data.rows.map((row) => Object.fromEntries(data.columns.map((name, at) => [name, row[at]])));
 const find = (selector) => document.querySelector(selector);
 const all = (selector, within) => Array.from((within || document).querySelectorAll(selector));
@@ -49,7 +52,7 @@ const points = (share) => (100 * share).toFixed(1);
 const signed = (share) => (share > 0 ? '+' : '') + points(share);
 
 window.addEventListener('hashchange', () => { state = read(); show(); });
-document.addEventListener('DOMContentLoaded', () => {
+queueMicrotask(() => { // when all of the script has run
   document.documentElement.classList.add('live');
   show();
 });
