@@ -36,6 +36,7 @@ def test_the_family_is_complete():
     assert meta_parameters == {
         "vsml": 2_384,
         "vsml-label-fed": 2_384,
+        "vsml-random-features": 2_384,
         "vsml-deep": 2_384,
         "vsml-layer-norm": 2_416,  # scale and offset of 8 channels, twice
         "vsml-backward-pass": 2_384,

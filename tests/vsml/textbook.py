@@ -8,7 +8,7 @@ visits its positions one by one, a batch is a real batch.
 from __future__ import annotations
 
 from itertools import product
-from math import prod
+from math import pi, prod, sqrt
 from typing import Any
 
 import torch
@@ -20,18 +20,32 @@ def textbook_logits(learner, state, inputs: Tensor, labels: Tensor) -> Tensor:
     batch = learner.config.batch
     logits = []
     for e in range(inputs.shape[1]):
+        seen = inputs[:, e]
+        for drawn in state.random_features:
+            seen = torch.stack(
+                [rectified(x.flatten(), drawn.weights[e], drawn.bias[e]) for x in seen]
+            )
         network = TextbookNetwork(
             learner,
             [layer.hidden[e] for layer in state.layers],
             [layer.cell[e] for layer in state.layers],
-            tuple(inputs.shape[2:]),
+            tuple(seen.shape[1:]),
         )
         steps = [
-            network.step(inputs[t : t + batch, e], labels[t : t + batch, e])
+            network.step(seen[t : t + batch], labels[t : t + batch, e])
             for t in range(0, len(inputs), batch)
         ]
         logits.append(torch.cat(steps))
     return torch.stack(logits, 1)
+
+
+def rectified(x: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """Random units [F] over x [A], less the mean of max(0, z) for z normal with variance 1 + 1/4,
+    which is s / sqrt(2 pi), divided by its standard deviation, s sqrt(1/2 - 1/(2 pi))."""
+    s = sqrt(1.25)
+    units = [max(0.0, float(weights[:, f] @ x + bias[f])) for f in range(len(bias))]
+    scaled = [(u - s / sqrt(2 * pi)) / (s * sqrt(1 / 2 - 1 / (2 * pi))) for u in units]
+    return torch.tensor(scaled, dtype=x.dtype)
 
 
 class SubRNNWeights:

@@ -56,6 +56,29 @@ class VSMLVariant(VSML):
     recipe = Recipe((SHORT, LONG), size=8)
 
 
+class RandomFeaturesVSML(VSMLVariant):
+    """The 2021 model above a random layer, of which it sees nothing but the units. Meta-training
+    goes on from `vsml`, which learns from them at once."""
+
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {
+        "vsml-random-features": VSMLConfig(random_features=2)
+    }
+    invariances = frozenset({"labels"})
+    recipe = Recipe(
+        phases=(
+            Phase(
+                steps=100,
+                lifetime=1000,
+                learning_rate=5e-3,
+                final_learning_rate=5e-4,
+                lifetimes=8,
+            ),
+        ),
+        size=8,
+        starts_from="vsml",
+    )
+
+
 class DeepVSML(VSMLVariant):
     """The 2021 model with a hidden layer. It is brought off the plateau as `vsml-conv` is; larger
     rates with longer lifetimes bring it back to chance."""

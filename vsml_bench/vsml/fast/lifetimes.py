@@ -21,7 +21,7 @@ from vsml_bench.vsml.sub_rnn import SubRNN
 MESSAGE_SIZE = library.STATE_SIZE // 2
 NORM_EPSILON = 1e-5
 _STEPS = (
-    *("forward", "predict", "observe", "unroll"),
+    *("forward", "predict", "observe", "unroll", "entering"),
     *("_sweep_downwards", "_message", "_put_first", "_sub_rnn"),
 )
 """Methods of `VSMLNetwork` that whole lifetimes are made of."""
@@ -60,6 +60,7 @@ def unroll(
     population needs no gradient. Differentiable once."""
     hidden, cell = zip(*state.layers, strict=True)
     start = _Start(*map(_side_by_side, (hidden, cell, state.feedback)))
+    inputs = learner.entering(state, inputs)
     rows = inputs.flatten(2)  # [T, E, A]
     own = torch.stack([_pack(learner, kind) for kind in range(len(_kinds(learner)))])
     network = _Network(learner, state)
