@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -49,7 +51,7 @@ class Ridge(Learner):
     variants: ClassVar[Mapping[str, RidgeConfig]] = {"ridge": RidgeConfig()}
     family = "least squares"
     source = "Hoerl & Kennard 1970, Technometrics 12(1), 55-67; recursion: Plackett 1950"
-    invariances = frozenset({"inputs", "labels"})
+    invariances: ClassVar[frozenset[str]] = frozenset({"inputs", "labels"})
     tuning = TuningGrid({"strength": (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)}, lifetimes=8, steps=2000)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> RidgeState:
@@ -111,6 +113,73 @@ class Ridge(Learner):
                 inputs=x[:, -1],
             )
         return torch.cat(logits, 1).transpose(0, 1).to(inputs.dtype), state
+
+
+class RandomFeaturesState(NamedTuple):
+    """A fit to random units."""
+
+    fit: RidgeState  # with D = F units
+    weights: Tensor  # of the units, drawn in each lifetime [E, A, F]
+    bias: Tensor  # [E, F]
+
+
+class RandomFeaturesRidge(Ridge):
+    """Ridge regression on F = 2 A random rectified units of the A inputs,
+
+    u = (max(0, W^T x + b) - m) / s,   W ~ N(0, 1/A),   b ~ N(0, 1/4),
+
+    where m and s are what max(0, z) has for mean and standard deviation if z ~ N(0, 5/4). Nothing
+    but the fit to them is learned. VSML with the same units is `vsml-random-features`.
+    """
+
+    variants: ClassVar[Mapping[str, RidgeConfig]] = {"ridge-random-features": RidgeConfig()}
+    source = (
+        "Rahimi & Recht 2008, Weighted Sums of Random Kitchen Sinks; units: Cho & Saul 2009, "
+        "Kernel Methods for Deep Learning"
+    )
+    invariances = frozenset({"labels"})
+
+    def init_state(  # type: ignore[override]
+        self, lifetimes: int, shape: Shape, generator: torch.Generator
+    ) -> RandomFeaturesState:
+        """Draws the units of each lifetime; nothing is fitted yet."""
+        inputs, units = shape.features, 2 * shape.features
+        draw = partial(torch.randn, generator=generator, device=generator.device)
+        return RandomFeaturesState(
+            super().init_state(lifetimes, Shape((units,), shape.classes), generator),
+            draw(lifetimes, inputs, units) / math.sqrt(inputs),
+            draw(lifetimes, units) / 2,
+        )
+
+    def predict(  # type: ignore[override]
+        self, state: RandomFeaturesState, inputs: Tensor
+    ) -> tuple[Tensor, RandomFeaturesState]:
+        """The fit's value at the units, in the inputs' dtype."""
+        units = _random_units(state, inputs.unsqueeze(0)).squeeze(0)
+        logits, fit = super().predict(state.fit, units)
+        return logits, state._replace(fit=fit)
+
+    def observe(  # type: ignore[override]
+        self, state: RandomFeaturesState, labels: Tensor
+    ) -> RandomFeaturesState:
+        """One step of recursive least squares."""
+        return state._replace(fit=super().observe(state.fit, labels))
+
+    def unroll(  # type: ignore[override]
+        self, state: RandomFeaturesState, inputs: Tensor, labels: Tensor
+    ) -> tuple[Tensor, RandomFeaturesState]:
+        """The same predictions a block of steps at a time."""
+        logits, fit = super().unroll(state.fit, _random_units(state, inputs), labels)
+        return logits, state._replace(fit=fit)
+
+
+def _random_units(state: RandomFeaturesState, inputs: Tensor) -> Tensor:
+    """[T, E, F] of inputs [T, E, *shape]."""
+    rows = inputs.flatten(2).transpose(0, 1)
+    units = torch.baddbmm(state.bias.unsqueeze(1), rows, state.weights).relu()
+    std = math.sqrt(5 / 4)
+    mean_of_unit, std_of_unit = std / math.sqrt(2 * math.pi), std * math.sqrt(0.5 - 0.5 / math.pi)
+    return ((units - mean_of_unit) / std_of_unit).transpose(0, 1)
 
 
 def _with_bias(inputs: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from baselines.ridge import BLOCK, Ridge, RidgeConfig
+from baselines.ridge import BLOCK, RandomFeaturesRidge, Ridge, RidgeConfig
 from tests.baselines.streams import double_precision, fresh_state, loop, make_stream
 from vsml_bench.learner import Shape
 
@@ -59,3 +59,24 @@ def test_the_bias_is_learned():
     state = fresh_state(learner, 1, Shape((3,), 3))
     logits, _ = learner.unroll(state, torch.zeros(6, 1, 3), labels)
     torch.testing.assert_close(logits[5, 0], torch.tensor([3.0, 1.0, 1.0]) / (5 + 2))
+
+
+def test_random_units_are_what_ridge_regression_is_fitted_to():
+    learner = RandomFeaturesRidge(RidgeConfig(3.0))
+    inputs, labels = make_stream(SHAPE, BLOCK + 9, LIFETIMES)
+    state = fresh_state(learner, LIFETIMES, SHAPE)
+    looped, _ = loop(learner, state, inputs, labels)
+    logits, _ = learner.unroll(state, inputs, labels)
+    torch.testing.assert_close(logits, looped, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(state.weights[0], state.weights[1]), "a lifetime has units of its own"
+
+    x = inputs[:, 0].flatten(1).double().numpy()
+    z = np.maximum(x @ state.weights[0].double().numpy() + state.bias[0].double().numpy(), 0)
+    assert z.shape[1] == 2 * SHAPE.features
+    draws = np.maximum(np.random.default_rng(1).normal(0, np.sqrt(1.25), 10**6), 0)
+    units = np.append((z - draws.mean()) / draws.std(), np.ones((len(z), 1)), axis=1)
+    step = BLOCK + 5
+    model = SklearnRidge(alpha=3.0, fit_intercept=False)
+    model.fit(units[:step], np.eye(SHAPE.classes)[labels[:step, 0].numpy()])
+    expected = model.predict(units[step : step + 1])[0]
+    np.testing.assert_allclose(logits[step, 0], expected, rtol=0, atol=5e-3)
