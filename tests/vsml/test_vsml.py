@@ -26,8 +26,6 @@ OPTIONS = {
     "own backward sub-RNN": VSMLConfig(
         hidden=(3,), backward_pass=True, own_backward_sub_rnn=True, layerwise=True
     ),
-    "random features": VSMLConfig(random_features=2),
-    "random features, two layers": VSMLConfig(random_features=1, hidden=(3,), backward_pass=True),
     "batch": VSMLConfig(batch=3),
     "everything": VSMLConfig(
         hidden=(3,),

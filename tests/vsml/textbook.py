@@ -21,10 +21,9 @@ def textbook_logits(learner, state, inputs: Tensor, labels: Tensor) -> Tensor:
     logits = []
     for e in range(inputs.shape[1]):
         seen = inputs[:, e]
-        for drawn in state.random_features:
-            seen = torch.stack(
-                [rectified(x.flatten(), drawn.weights[e], drawn.bias[e]) for x in seen]
-            )
+        if state.below:
+            weights, bias = state.below
+            seen = torch.stack([rectified(x.flatten(), weights[e], bias[e]) for x in seen])
         network = TextbookNetwork(
             learner,
             [layer.hidden[e] for layer in state.layers],

@@ -16,11 +16,6 @@ from torch import Tensor, nn
 from vsml_bench.learner import Learner, Shape, cross_entropy_error
 from vsml_bench.vsml.conv import ConvLayer
 from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState, Units, init_layer_state
-from vsml_bench.vsml.random_features import (
-    RandomFeatures,
-    draw_random_features,
-    random_features_of,
-)
 from vsml_bench.vsml.sub_rnn import SubRNN
 
 LOGIT_BOUND = 100.0
@@ -50,8 +45,6 @@ class VSMLConfig:
     """One set of meta-parameters per layer instead of one for the whole network."""
     conv: tuple[int, ...] = ()
     """Channels of convolutional layers before the dense ones; inputs must be images."""
-    random_features: int = 0
-    """Random rectified units below the network, as a multiple of the inputs; 0 is none."""
     batch: int = 1
     """Examples learned from side by side: each of `batch` copies of the state, equal at the start,
     takes every batch-th example and its share, 1/batch, of the error; after each round the first
@@ -67,7 +60,7 @@ class VSMLState(NamedTuple):
     carried: tuple[Tensor, ...]  # for backward_pass: forward messages last seen [E, *inputs, M]
     logits: Tensor  # of the last prediction [E, K]
     turn: Tensor  # examples seen in this round, int64 [E]
-    random_features: tuple[RandomFeatures, ...] = ()  # one with `random_features`
+    below: tuple[Tensor, ...] = ()  # what a subclass keeps between the inputs and the first layer
 
 
 class VSMLNetwork(Learner):
@@ -108,12 +101,6 @@ class VSMLNetwork(Learner):
         config = self.config
         copies = config.batch
         units: list[Units] = [shape.inputs]
-        random_features: tuple[RandomFeatures, ...] = ()
-        if config.random_features:
-            count = config.random_features * shape.features
-            like = self._sub_rnn(0).gates_bias
-            drawn = draw_random_features(like, lifetimes, shape.features, count, generator)
-            units, random_features = [(count,)], (drawn,)
         layers = []
         for index, width in enumerate((*config.conv, *config.hidden, shape.classes)):
             layer = self.layers[index]
@@ -132,22 +119,18 @@ class VSMLNetwork(Learner):
             else (),
             logits=zeros(lifetimes, shape.classes),
             turn=torch.zeros(lifetimes, dtype=torch.int64, device=layers[0].hidden.device),
-            random_features=random_features,
         )
 
     def entering(self, state: VSMLState, inputs: Tensor) -> Tensor:
-        """What enters the first layer [T, E, *units] where the inputs are [T, E, *shape]."""
-        if not state.random_features:
-            return inputs
-        rows = inputs.flatten(2).transpose(0, 1)
-        return random_features_of(state.random_features[0], rows).transpose(0, 1)
+        """What enters the first layer [T, E, *units]: the inputs [T, E, *shape] themselves."""
+        return inputs
 
     def predict(self, state: VSMLState, inputs: Tensor) -> tuple[Tensor, VSMLState]:
         """One sweep upwards: the inputs enter channel 0 of the first layer's forward messages, the
         previous error is already waiting at the top, the logits leave on channel 1."""
         layers, feedback, carried = [], [], []
-        inputs = self.entering(state, inputs.unsqueeze(0)).squeeze(0)
-        messages = self._message(inputs)  # [E, *units, M]
+        entering = self.entering(state, inputs.unsqueeze(0)).squeeze(0)
+        messages = self._message(entering)  # [E, *units, M]
         for index, (layer, from_above) in enumerate(zip(state.layers, state.feedback, strict=True)):
             carried.append(messages)
             next_layer, messages, downward = self.layers[index].sweep(

@@ -13,6 +13,7 @@ from vsml_bench.learner import ES, Phase, Recipe
 from vsml_bench.vsml.label_variant import LabelVSMLConfig, LabelVSMLNetwork
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork
 from vsml_bench.vsml.no_symmetry import NoSymmetryConfig, NoSymmetryNetwork
+from vsml_bench.vsml.random_features import RandomFeaturesConfig, RandomFeaturesNetwork
 
 __all__ = ["VSML", "VSMLConfig"]
 
@@ -56,12 +57,12 @@ class VSMLVariant(VSML):
     recipe = Recipe((SHORT, LONG), size=8)
 
 
-class RandomFeaturesVSML(VSMLVariant):
+class RandomFeaturesVSML(RandomFeaturesNetwork):
     """The 2021 model above a random layer, of which it sees nothing but the units. Meta-training
     goes on from `vsml`, which learns from them at once."""
 
-    variants: ClassVar[Mapping[str, VSMLConfig]] = {
-        "vsml-random-features": VSMLConfig(random_features=2)
+    variants: ClassVar[Mapping[str, RandomFeaturesConfig]] = {
+        "vsml-random-features": RandomFeaturesConfig()
     }
     invariances = frozenset({"labels"})
     recipe = Recipe(

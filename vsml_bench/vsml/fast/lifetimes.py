@@ -21,7 +21,7 @@ from vsml_bench.vsml.sub_rnn import SubRNN
 MESSAGE_SIZE = library.STATE_SIZE // 2
 NORM_EPSILON = 1e-5
 _STEPS = (
-    *("forward", "predict", "observe", "unroll", "entering"),
+    *("forward", "predict", "observe", "unroll"),
     *("_sweep_downwards", "_message", "_put_first", "_sub_rnn"),
 )
 """Methods of `VSMLNetwork` that whole lifetimes are made of."""
