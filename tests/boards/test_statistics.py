@@ -198,6 +198,18 @@ def test_what_a_seed_gains_on_all_splits_adds_up() -> None:
     assert together.high - together.low > 2 * (mixed.high - mixed.low)
 
 
+def test_a_split_with_fewer_seeds_leaves_what_the_others_say_of_seeds() -> None:
+    """Three seeds move four splits together; a fifth has one of them and says nothing of that."""
+    draw = np.random.default_rng(5)
+    seeds = np.array([0.3, 0.5, 0.7])[:, None]
+    splits = [seeds + 0.01 * draw.standard_normal((3, 16)) for _ in range(4)]
+    of_four = mean_over_splits(splits, [400] * 4)
+    of_five = mean_over_splits([*splits, splits[0][:1]], [400] * 5)
+    widths = [found.high - found.low for found in (of_four, of_five)]
+    assert widths[0] > 0.9, "two degrees of freedom and a standard error of 0.115"
+    assert widths[1] == pytest.approx(4 / 5 * widths[0], rel=0.02)
+
+
 def test_the_difference_over_splits_by_hand() -> None:
     # Differences 0.1, 0.2, 0.3 on one split, on the other 0.4, 0.5, 0.6 of ours alone; the mean of
     # both is 0.35, and v = 0.01 / 3 of each counts a quarter; df = 4 as above

@@ -294,10 +294,11 @@ def _together(sides: Sequence[_Side], part: Callable[[Scores], Scores]) -> list[
 
 
 def _seeds_over(sides: Sequence[_Side]) -> list[Variance]:
-    """What other meta-train seeds would add to a sum of means of one learner."""
-    if len({side.scores.shape[0] for side in sides}) == 1:
-        return [over_seeds(_together(sides, lambda scores: scores))]
-    return [over_seeds([side.weight * side.scores]) for side in sides]
+    """What other meta-train seeds would add to a sum of means of one learner. A seed that is good
+    on one split is good on others, so that sides with as many seeds are summed first."""
+    counts = dict.fromkeys(side.scores.shape[0] for side in sides)
+    alike = [[side for side in sides if side.scores.shape[0] == count] for count in counts]
+    return [over_seeds(_together(some, lambda scores: scores)) for some in alike]
 
 
 def _total(
