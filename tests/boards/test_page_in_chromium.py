@@ -119,7 +119,7 @@ def test_two_learners_side_by_side(browser: Chromium, desk: Board) -> None:
 
 
 def test_a_point_of_the_picture_chooses_its_learner(browser: Chromium) -> None:
-    point = ".picture[data-picture=first] path[aria-label*='learner: ridge']"
+    point = ".picture[data-picture=first] path[aria-label*='learner: ridge;']"
     browser.click(point)
     browser.wait("document.querySelector('#pair-a').value === 'ridge'")
 
