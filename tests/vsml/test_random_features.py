@@ -13,7 +13,7 @@ from tests.vsml.comparison import (
 )
 from tests.vsml.textbook import textbook_logits
 from vsml_bench.learner import Shape
-from vsml_bench.vsml.fast import library, lifetimes
+from vsml_bench.vsml.fast import library, lifetimes, packing
 from vsml_bench.vsml.random_features import RandomFeaturesConfig
 from vsml_bench.vsml.variants import RandomFeaturesVSML
 
@@ -84,3 +84,17 @@ def test_whole_lifetimes_equal_the_written_steps(config: RandomFeaturesConfig) -
     ends = (pytree.tree_leaves(found[1]), pytree.tree_leaves(end))
     for own, other in zip(*ends, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("units", [0, -1])
+def test_no_units_are_refused(units: int) -> None:
+    with pytest.raises(ValueError, match=f"random_features: expected at least 1, found {units}"):
+        RandomFeaturesVSML(RandomFeaturesConfig(random_features=units))
+
+
+def test_the_cuda_code_would_read_the_units() -> None:
+    learner = RandomFeaturesVSML(RandomFeaturesConfig())
+    inputs, labels = noise_stream(SHAPE, 6, 2)
+    state = learner.init_state(2, SHAPE, torch.Generator().manual_seed(1))
+    packed = packing.pack(learner, state, inputs.float(), labels)
+    torch.testing.assert_close(packed.inputs, learner.entering(state, inputs.float()))

@@ -45,6 +45,13 @@ class RandomFeaturesNetwork(VSMLNetwork):
 
     config: RandomFeaturesConfig
 
+    def __init__(self, config: RandomFeaturesConfig) -> None:
+        if config.random_features < 1:
+            raise ValueError(
+                f"random_features: expected at least 1, found {config.random_features}."
+            )
+        super().__init__(config)
+
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> VSMLState:
         """As in `VSMLNetwork`, after W [E, A, F] and b [E, F] are drawn, which `below` keeps."""
         inputs, units = shape.features, self.config.random_features * shape.features

@@ -88,7 +88,8 @@ def pack(learner: VSMLNetwork, state: VSMLState, inputs: Tensor, labels: Tensor)
         sub_rnn.forward_head.bias[1],
     )
     start = Boundary(layer.hidden[:, 0], layer.cell[:, 0], state.feedback[0][:, 0, :, 0])
-    return Packed(learner.config.ticks, inputs.flatten(2), labels, own, start)
+    entering = learner.entering(state, inputs).flatten(2)
+    return Packed(learner.config.ticks, entering, labels, own, start)
 
 
 def unpack(state: VSMLState, logits: Tensor, end: Boundary) -> VSMLState:
