@@ -51,7 +51,7 @@ class Ridge(Learner):
     variants: ClassVar[Mapping[str, RidgeConfig]] = {"ridge": RidgeConfig()}
     family = "least squares"
     source = "Hoerl & Kennard 1970, Technometrics 12(1), 55-67; recursion: Plackett 1950"
-    invariances: ClassVar[frozenset[str]] = frozenset({"inputs", "labels"})
+    invariances = frozenset({"inputs", "labels"})
     tuning = TuningGrid({"strength": (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)}, lifetimes=8, steps=2000)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> RidgeState:
@@ -123,7 +123,7 @@ class RandomFeaturesState(NamedTuple):
     bias: Tensor  # [E, F]
 
 
-class RandomFeaturesRidge(Ridge):
+class RandomFeaturesRidge(Learner):
     """Ridge regression on F = 2 A random rectified units of the A inputs,
 
     u = (max(0, W^T x + b) - m) / s,   W ~ N(0, 1/A),   b ~ N(0, 1/4),
@@ -133,43 +133,47 @@ class RandomFeaturesRidge(Ridge):
     """
 
     variants: ClassVar[Mapping[str, RidgeConfig]] = {"ridge-random-features": RidgeConfig()}
+    family = Ridge.family
     source = (
         "Rahimi & Recht 2008, Weighted Sums of Random Kitchen Sinks; units: Cho & Saul 2009, "
         "Kernel Methods for Deep Learning"
     )
     invariances = frozenset({"labels"})
+    tuning = Ridge.tuning
 
-    def init_state(  # type: ignore[override]
+    def __init__(self, config: RidgeConfig) -> None:
+        super().__init__(config)
+        self.ridge = Ridge(config)
+
+    def init_state(
         self, lifetimes: int, shape: Shape, generator: torch.Generator
     ) -> RandomFeaturesState:
         """Draws the units of each lifetime; nothing is fitted yet."""
         inputs, units = shape.features, 2 * shape.features
         draw = partial(torch.randn, generator=generator, device=generator.device)
         return RandomFeaturesState(
-            super().init_state(lifetimes, Shape((units,), shape.classes), generator),
+            self.ridge.init_state(lifetimes, Shape((units,), shape.classes), generator),
             draw(lifetimes, inputs, units) / math.sqrt(inputs),
             draw(lifetimes, units) / 2,
         )
 
-    def predict(  # type: ignore[override]
+    def predict(
         self, state: RandomFeaturesState, inputs: Tensor
     ) -> tuple[Tensor, RandomFeaturesState]:
         """The fit's value at the units, in the inputs' dtype."""
         units = _random_units(state, inputs.unsqueeze(0)).squeeze(0)
-        logits, fit = super().predict(state.fit, units)
+        logits, fit = self.ridge.predict(state.fit, units)
         return logits, state._replace(fit=fit)
 
-    def observe(  # type: ignore[override]
-        self, state: RandomFeaturesState, labels: Tensor
-    ) -> RandomFeaturesState:
+    def observe(self, state: RandomFeaturesState, labels: Tensor) -> RandomFeaturesState:
         """One step of recursive least squares."""
-        return state._replace(fit=super().observe(state.fit, labels))
+        return state._replace(fit=self.ridge.observe(state.fit, labels))
 
-    def unroll(  # type: ignore[override]
+    def unroll(
         self, state: RandomFeaturesState, inputs: Tensor, labels: Tensor
     ) -> tuple[Tensor, RandomFeaturesState]:
         """The same predictions a block of steps at a time."""
-        logits, fit = super().unroll(state.fit, _random_units(state, inputs), labels)
+        logits, fit = self.ridge.unroll(state.fit, _random_units(state, inputs), labels)
         return logits, state._replace(fit=fit)
 
 

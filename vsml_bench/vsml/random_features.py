@@ -48,7 +48,7 @@ class RandomFeaturesNetwork(VSMLNetwork):
     def __init__(self, config: RandomFeaturesConfig) -> None:
         if config.random_features < 1:
             raise ValueError(
-                f"random_features: expected at least 1, found {config.random_features}."
+                f"random_features: expected at least 1, found {config.random_features}"
             )
         super().__init__(config)
 
