@@ -7,10 +7,11 @@ gradient g of the cross-entropy of the example just predicted,
     m_b <- b m_b + (1 - b) g    for every decay b,    v <- c v + (1 - c) g^2
     s = (g, m_b, g / sqrt(v), m_b / sqrt(v))          v without its bias towards 0
     u = norm(g, m_b, v, g / sqrt(v), m_b / sqrt(v), w, 1 / sqrt(v)), tanh(t / 10), ...
-    w <- w - exp(a(u)) (sum_i r_i s_i) - r_d d(u)
+    w <- w - (exp(a(u)) (sum_i r_i s_i) + r_d d(u)) / n
 
-with norm the division by the root mean square over all weights of a lifetime, and (a, d) the two
-outputs of a network of two hidden layers. The first term is a classical optimiser whose rates r
+with norm the division by the root mean square over all weights of a lifetime, (a, d) the two
+outputs of a network of two hidden layers, and n the number of inputs: a logit then moves as much
+whatever the size of the images. The first term is a classical optimiser whose rates r
 are learned: hand-set, it is SGD, momentum or Adam. The network adapts its rate to each weight and
 adds a direction of its own. It is shared, so that it trains classifiers of any size.
 """
@@ -44,8 +45,8 @@ class LearnedOptimizerConfig:
     """Decays b of the momenta."""
     second: float = 0.999
     """Decay c of the mean square."""
-    fresh_rate: float = 0.01
-    """Of fresh meta-parameters: the first term is then SGD at this rate."""
+    fresh_rate: float = 0.65
+    """Of fresh meta-parameters: the first term is then SGD at this rate / n."""
 
 
 class LearnedOptimizerState(NamedTuple):
@@ -73,10 +74,12 @@ class LearnedOptimizer(Learner):
     )
     invariances = frozenset({"inputs", "labels"})
     recipe = Recipe(
-        phases=(Phase(steps=40, lifetime=100, learning_rate=1e-2, final_learning_rate=1e-3),),
+        phases=(
+            Phase(steps=150, lifetime=100, learning_rate=1e-2, final_learning_rate=2e-3),
+            Phase(steps=60, lifetime=400, learning_rate=2e-3, final_learning_rate=3e-4),
+        ),
         lifetimes=8,
         size=8,
-        validate_every=20,
     )
 
     def __init__(self, config: LearnedOptimizerConfig) -> None:
@@ -138,7 +141,7 @@ class LearnedOptimizer(Learner):
         terms = torch.cat([plain, plain * inverse.unsqueeze(1)], 1)  # s
         rest = torch.stack([unbiased, weights, inverse], 1)
         factor, direction = self._network(torch.cat([terms, rest], 1), steps)
-        rates = config.fresh_rate * self.rates
+        rates = config.fresh_rate / weights.shape[-1] * self.rates
         step = factor.exp() * torch.einsum("i,eikd->ekd", rates[:-1], terms)
         step = step + rates[-1] * direction
         return state._replace(weights=weights - step, momenta=momenta, squares=squares, steps=steps)

@@ -26,7 +26,7 @@ from vsml_bench.learner import Shape
 SHAPE = Shape((1, 3, 2), 4)
 STEPS = 12
 CONFIG = LearnedOptimizerConfig(hidden=3, momenta=(0.5, 0.9))
-RATE = CONFIG.fresh_rate
+RATE = CONFIG.fresh_rate / (SHAPE.features + 1)
 
 
 def make_learner(config: LearnedOptimizerConfig = CONFIG) -> LearnedOptimizer:
@@ -116,7 +116,7 @@ def textbook_logits(learner: LearnedOptimizer, inputs: np.ndarray, labels: np.nd
             for name in ("first", "second"):
                 u = np.maximum(p[f"{name}.weight"] @ u + p[f"{name}.bias"], 0)
             factor, direction = p["last.weight"] @ u + p["last.bias"]
-            rates = config.fresh_rate * p["rates"]
+            rates = config.fresh_rate / len(x) * p["rates"]
             classical = sum(r * s[index] for r, s in zip(rates[:-1], terms, strict=True))
             new[index] -= math.exp(factor) * classical + rates[-1] * direction
         w = new
