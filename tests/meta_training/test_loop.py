@@ -187,6 +187,27 @@ class Overflowing(VSML):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_training_goes_on_where_a_validation_diverges(tmp_path: Path) -> None:
+    text = """
+import torch
+from vsml_bench.vsml.variants import VSML, VSMLConfig
+
+
+class Unsteady(VSML):
+    variants = {"unsteady": VSMLConfig()}
+
+    def unroll(self, state, inputs, labels):
+        logits, state = super().unroll(state, inputs, labels)
+        return logits * (1.0 if torch.is_grad_enabled() else float("nan")), state
+"""
+    learner = write(tmp_path / "unsteady.py", text)
+    options = ["--learner", learner, "--out", tmp_path, "--quiet", *tiny_recipe_options()]
+    made = call(*BASE[:3], *options).out.strip()
+    history = load_checkpoint(Path(made)).document["history"]
+    assert [entry["validation_loss"] for entry in history] == [65504.0] * len(history)
+    assert history[-1]["step"] == 3 and math.isfinite(history[-1]["loss"])
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [

@@ -49,6 +49,9 @@ from vsml_bench.seeds import derive_seed, seed_globally
 
 FIRST_LOSSES = 25
 """Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
+DIVERGED = 65504.0
+"""Nats, as which a validation is kept whose loss is not finite, as in a cell. Its lifetimes are longer
+than those of meta-training may be, so that a learner that diverges there may yet become a good one."""
 
 
 def meta_train(
@@ -260,7 +263,7 @@ class Training:
                 "step": self.progress.steps,
                 "loss": sum(losses) / len(losses),
                 "accuracy": sum(accuracies) / len(accuracies),
-                "validation_loss": found.loss,
+                "validation_loss": found.loss if math.isfinite(found.loss) else DIVERGED,
                 "validation_accuracy": found.accuracy,
             }
         )
