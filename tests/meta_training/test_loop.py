@@ -208,6 +208,27 @@ class Unsteady(VSML):
     assert history[-1]["step"] == 3 and math.isfinite(history[-1]["loss"])
 
 
+def test_a_learner_with_a_bar_leaves_nothing_to_be_warned_of(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    text = """
+from tqdm import tqdm
+from vsml_bench.vsml.variants import VSML, VSMLConfig
+
+
+class Barred(VSML):
+    variants = {"barred": VSMLConfig()}
+
+    def unroll(self, state, inputs, labels):
+        tqdm(range(2), disable=True)
+        return super().unroll(state, inputs, labels)
+"""
+    learner = write(tmp_path / "barred.py", text)
+    options = ["--learner", learner, "--out", tmp_path, "--quiet", *tiny_recipe_options()]
+    command = [sys.executable, "-m", "vsml_bench", *BASE[:3], *map(str, options)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [

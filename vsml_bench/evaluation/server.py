@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import signal
+import threading
 import warnings
 from typing import Any
 
@@ -40,6 +41,11 @@ def _prepare() -> None:
     import torch
 
     torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
+    with contextlib.suppress(ImportError):
+        from tqdm import tqdm
+
+        # Inductor has bars, whose own lock is a semaphore that a killed process leaves behind.
+        tqdm.set_lock(threading.RLock())
 
 
 _prepare()
