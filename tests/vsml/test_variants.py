@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils import _pytree as pytree
@@ -14,6 +16,7 @@ from vsml_bench.vsml.variants import VSML
 
 ENTRIES = [entry for entry in learners().values() if entry.cls.family == "VSML"]
 LIFETIMES, STEPS = 3, 8
+SIZES = ("state_size", "message_size", "ticks", "hidden", "conv", "batch")
 
 every_variant = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -88,6 +91,17 @@ def test_lifetimes_side_by_side_are_the_lifetimes_alone(entry: LearnerEntry):
             chosen = slice(index, index + 1)
             logits, _ = learner.unroll(state, inputs[:, chosen], labels[:, chosen])
             torch.testing.assert_close(together[:, chosen], logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("entry", "size"),
+    [(entry, size) for entry in ENTRIES for size in SIZES if hasattr(entry.config, size)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_sizes_below_one_are_refused(entry: LearnerEntry, size: str):
+    wrong = (3, 0) if size in ("hidden", "conv") else 0
+    with pytest.raises(ValueError, match=f"^{size}: expected at least 1, found "):
+        entry.cls(replace(entry.config, **{size: wrong}))
 
 
 @every_variant

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from vsml_bench.learner import Learner, Shape
 from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState
-from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN
+from vsml_bench.vsml.sub_rnn import FORGET_OFFSET, SubRNN, require_sizes
 
 HAIKU_FORGET_OFFSET = 1.0
 
@@ -64,6 +64,7 @@ class LabelVSMLNetwork(Learner):
     fast_code = "vsml_bench.vsml.fast:fast_code"
 
     def __init__(self, config: LabelVSMLConfig) -> None:
+        require_sizes(config, "state_size", "message_size", "ticks")
         super().__init__(config)
         self.layers: tuple[Layer, ...] = (DenseLayer(),)
         self.sub_rnn = SubRNN(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vsml_bench.learner import Learner, Shape, cross_entropy_error
 from vsml_bench.vsml.conv import ConvLayer
 from vsml_bench.vsml.layers import DenseLayer, Layer, LayerState, Units, init_layer_state
-from vsml_bench.vsml.sub_rnn import SubRNN
+from vsml_bench.vsml.sub_rnn import SubRNN, require_sizes
 
 LOGIT_BOUND = 100.0
 
@@ -72,6 +72,8 @@ class VSMLNetwork(Learner):
     fast_code = "vsml_bench.vsml.fast:fast_code"
 
     def __init__(self, config: VSMLConfig) -> None:
+        sizes = ("hidden", "state_size", "message_size", "ticks", "conv", "batch")
+        require_sizes(config, *sizes)
         super().__init__(config)
         self.layers: tuple[Layer, ...] = (
             *(ConvLayer() for _ in config.conv),

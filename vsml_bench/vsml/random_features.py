@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vsml_bench.learner import Shape
 from vsml_bench.vsml.network import VSMLConfig, VSMLNetwork, VSMLState
+from vsml_bench.vsml.sub_rnn import require_sizes
 
 BIAS_STD = 0.5
 
@@ -46,10 +47,7 @@ class RandomFeaturesNetwork(VSMLNetwork):
     config: RandomFeaturesConfig
 
     def __init__(self, config: RandomFeaturesConfig) -> None:
-        if config.random_features < 1:
-            raise ValueError(
-                f"random_features: expected at least 1, found {config.random_features}"
-            )
+        require_sizes(config, "random_features")
         super().__init__(config)
 
     def init_state(self, lifetimes: int, shape: Shape, generator: torch.Generator) -> VSMLState:

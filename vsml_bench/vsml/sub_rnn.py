@@ -14,6 +14,14 @@ FORGET_OFFSET = 5.0
 """Added to the forget gate and taken from the input gate: a fresh sub-RNN remembers."""
 
 
+def require_sizes(config: object, *names: str) -> None:
+    """ValueError where one of these fields, a size or several, is below 1."""
+    for name in names:
+        found = getattr(config, name)
+        if min(found if isinstance(found, tuple) else (found,), default=1) < 1:
+            raise ValueError(f"{name}: expected at least 1, found {found}")
+
+
 def truncated_normal_(tensor: Tensor, fan_in: int, generator: torch.Generator) -> Tensor:
     """Fills with N(0, 1/fan_in) cut at two standard deviations, in place."""
     std = 1.0 / sqrt(fan_in)
