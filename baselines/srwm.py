@@ -11,38 +11,41 @@ meta-parameters are W as a lifetime begins and the layers around it. A block is
 
     h <- h + O y,   h <- h + B relu(A norm(h)),   where W reads norm(h)
 
-The label comes with its example: an example is predicted by a pass over (x, no label), which writes
-nothing, and learned in a second pass over (x, y), whose outputs nobody reads but the next block.
+The label comes with its example: a pass over (x, no label) predicts and writes nothing, a second
+pass over (x, y) learns.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, relu
 
 from vsml_bench.learner import Learner, Phase, Recipe, Shape
 
-KEYS = 10.0
-"""Of fresh matrices: W^k begins near this multiple of the identity, so that what is written at an
-example's key is found again where a similar example is read."""
-LABEL_STD = 0.5
-"""Of fresh label embeddings: an example with its label is then still like the example without."""
+KEYS = 20.0
+"""Fresh W^k on an example's channels, and W^q on a label's, are near this multiple of I."""
+APART = 5.0
+"""So much lower are fresh keys on a label's channels and queries on an example's: phi sums to 1."""
+SLOW = 10.0
+"""So much lower than the beta of W^y are fresh betas of W^q, W^k and W^beta."""
+SHARP = 2.0
+"""Fresh scale of what a matrix reads: phi then tells examples apart."""
+LOUD = 16.0
+"""Fresh O is so much larger than other layers: a matrix gives back a mean of what it knows."""
 
 
 @dataclass(frozen=True)
 class SRWMConfig:
-    """Size of the network. The defaults train on one CPU core; the paper's for few-shot learning
-    has two or three layers of width 256 with 16 heads."""
+    """Size of the network. The paper's have two or three layers of width 256 with 16 heads."""
 
-    width: int = 64
+    width: int = 128
     layers: int = 2
-    heads: int = 4
+    heads: int = 8
     """H, matrices per layer; each has C = width / heads channels."""
     widening: int = 2
     """Units of the feed-forward part per unit of width."""
@@ -55,9 +58,13 @@ class SRWMState(NamedTuple):
     embedded: Tensor  # of the example just predicted, without a label [E, width]
 
 
+def of_examples(channels: int) -> int:
+    """How many of a head's channels hear the example when fresh; the others hear the label."""
+    return channels - math.ceil(channels / 4)
+
+
 class Block(nn.Module):
-    """A layer of self-referential matrices and a feed-forward one, both with LayerNorm before and a
-    residual path around."""
+    """A layer of matrices and a feed-forward one, each after LayerNorm and in a residual path."""
 
     def __init__(self, config: SRWMConfig) -> None:
         super().__init__()
@@ -71,40 +78,46 @@ class Block(nn.Module):
         self.narrow = nn.Linear(wide, width)
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """Matrices of standard deviation 1, but for W^k; rates start at about 1/2."""
+        """Fresh matrices are an associative memory. Keys come from an example's channels, queries
+        from a label's, and W^y has random codes of labels. So a label's code is written where its
+        example is, at a rate near 1/2, and found again where a similar example is read."""
+        own = of_examples(self.channels)
         nn.init.normal_(self.start, generator=generator)
         with torch.no_grad():
-            keys = self.start[:, 2 * self.channels : 3 * self.channels]
-            keys.diagonal(dim1=-2, dim2=-1).add_(KEYS)
-        for layer in (self.out, self.widen, self.narrow):
-            bound = 1 / sqrt(layer.in_features)
+            values, queries, keys, rates = self.start.split([*[self.channels] * 3, 4], 1)
+            values[..., :own] = 0
+            self.start[:, self.channels :].mul_(0.1)
+            queries.diagonal(dim1=-2, dim2=-1)[:, own:].add_(KEYS)
+            keys.diagonal(dim1=-2, dim2=-1)[:, :own].add_(KEYS)
+            queries[:, :own].sub_(APART)
+            keys[:, own:].sub_(APART)
+            rates[:, 1:].sub_(SLOW)
+        for layer, loud in ((self.out, LOUD), (self.widen, 1.0), (self.narrow, 1.0)):
+            bound = loud / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-        for layer in (self.widen, self.narrow):
-            nn.init.zeros_(layer.bias)
-        for norm in (self.norm, self.forward_norm):
-            norm.reset_parameters()  # 1 and 0: draws nothing
+        for zero in (self.widen.bias, self.narrow.bias, self.norm.bias, self.forward_norm.bias):
+            nn.init.zeros_(zero)
+        nn.init.constant_(self.norm.weight, SHARP)
+        nn.init.ones_(self.forward_norm.weight)
 
     def forward(self, hidden: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
         """Reads S inputs [E, S, width]; returns what follows from them, and the matrices as the
         last of them changes them."""
-        lifetimes, steps, width = hidden.shape
-        channels = self.channels
+        (lifetimes, steps, width), channels = hidden.shape, self.channels
         given = self.norm(hidden).view(lifetimes, steps, -1, channels).permute(0, 2, 3, 1)
         read = matrices @ given.softmax(-2)  # [E, H, 3 C + 4, S]
         output, query, key, rates = read.split([channels, channels, channels, 4], -2)
         hidden = hidden + self.out(output.permute(0, 3, 1, 2).reshape(lifetimes, steps, width))
-        hidden = hidden + self.narrow(relu(self.widen(self.forward_norm(hidden))))
+        hidden = hidden + self.narrow(torch.relu(self.widen(self.forward_norm(hidden))))
         at_key = key[..., -1:].softmax(-2)  # phi(k) [E, H, C, 1]
         missing = matrices @ (query[..., -1:].softmax(-2) - at_key)  # W phi(q) - W phi(k)
-        rate = rates[..., -1:].sigmoid()  # one for W^y, W^q, W^k, W^beta
-        each = [*[rate[:, :, i : i + 1].expand_as(at_key) for i in range(3)], rate[:, :, 3:]]
-        strength = torch.cat([*each, *[rate[:, :, 3:]] * 3], -2)
+        rate = rates[..., -1:].sigmoid().split(1, -2)  # of W^y, W^q, W^k, W^beta
+        strength = torch.cat([*[part.expand_as(at_key) for part in rate[:3]], *[rate[3]] * 4], -2)
         return hidden, matrices + strength * missing * at_key.mT
 
 
 class SRWM(Learner):
-    """Blocks of self-referential weight matrices between a linear embedding of the example and its
-    label, and a linear readout."""
+    """Blocks of self-referential matrices between linear embeddings and a linear readout."""
 
     variants: ClassVar[Mapping[str, SRWMConfig]] = {"srwm": SRWMConfig()}
     family = "fast weights"
@@ -112,11 +125,10 @@ class SRWM(Learner):
     fixed_shape: Shape = Shape((1, 28, 28), 62)
     recipe = Recipe(
         phases=(
-            Phase(steps=600, lifetime=50, learning_rate=1e-3),
-            Phase(steps=200, lifetime=100, learning_rate=1e-3, final_learning_rate=1e-4),
+            Phase(steps=250, lifetime=50, learning_rate=1e-3),
+            Phase(steps=150, lifetime=200, learning_rate=1e-3, final_learning_rate=2e-4),
         ),
         lifetimes=32,
-        validate_every=100,
     )
 
     def __init__(self, config: SRWMConfig) -> None:
@@ -129,12 +141,18 @@ class SRWM(Learner):
         self.readout = nn.Linear(config.width, self.classes)
 
     def init_meta_parameters(self, generator: torch.Generator) -> None:
-        """Uniform in +-1/sqrt(fan in), labels normal, biases 0; blocks as they say."""
+        """Uniform in +-1/sqrt(fan in), labels normal, each in its channels; no label, biases 0."""
         for layer in (self.embed, self.readout):
-            bound = 1 / sqrt(layer.in_features)
+            bound = 1 / math.sqrt(layer.in_features)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.labels, std=LABEL_STD, generator=generator)
+        nn.init.normal_(self.labels, generator=generator)
+        channels = self.config.width // self.config.heads
+        own = of_examples(channels)
+        with torch.no_grad():
+            self.embed.weight.view(-1, channels, self.embed.in_features)[:, own:] = 0
+            self.labels.view(len(self.labels), -1, channels)[..., :own] = 0
+            self.labels[-1] = 0
         self.norm.reset_parameters()  # 1 and 0: draws nothing
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -150,22 +168,25 @@ class SRWM(Learner):
         """The pass without a label, which leaves the matrices as they are."""
         embedded = self.embed(inputs.flatten(1))
         hidden, _ = self._pass((embedded + self.labels[-1]).unsqueeze(1), state.matrices)
-        return self._logits(hidden), state._replace(embedded=embedded)
+        logits: Tensor = self.readout(self.norm(hidden[:, 0]))
+        return logits, state._replace(embedded=embedded)
 
     def observe(self, state: SRWMState, labels: Tensor) -> SRWMState:
         """The pass with the label, in which the matrices change themselves."""
-        labelled = state.embedded + embedding(labels, self.labels)
+        labelled = state.embedded + nn.functional.embedding(labels, self.labels)
         return state._replace(matrices=self._pass(labelled.unsqueeze(1), state.matrices)[1])
 
     def unroll(self, state: SRWMState, inputs: Tensor, labels: Tensor) -> tuple[Tensor, SRWMState]:
         """The same, with both passes over an example side by side: both read the same matrices."""
         embedded = self.embed(inputs.flatten(2))
-        both = torch.stack([embedded + self.labels[-1], embedded + embedding(labels, self.labels)])
+        labelled = embedded + nn.functional.embedding(labels, self.labels)
+        both = torch.stack([embedded + self.labels[-1], labelled])
         matrices, read = state.matrices, []
         for pair in both.permute(1, 2, 0, 3):  # [E, 2, width]
             hidden, matrices = self._pass(pair, matrices)
-            read.append(hidden)
-        return self._logits(torch.stack(read)), SRWMState(matrices, embedded[-1])
+            read.append(hidden[:, 0])
+        logits: Tensor = self.readout(self.norm(torch.stack(read)))
+        return logits, SRWMState(matrices, embedded[-1])
 
     def _pass(
         self, hidden: Tensor, matrices: tuple[Tensor, ...]
@@ -176,8 +197,3 @@ class SRWM(Learner):
             hidden, own = block(hidden, own)
             changed.append(own)
         return hidden, tuple(changed)
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """From the first of S inputs, [..., S, width] to [..., K]."""
-        logits: Tensor = self.readout(self.norm(hidden[..., 0, :]))
-        return logits
