@@ -90,6 +90,35 @@ def test_both_ways_follow_the_equations():
             np.testing.assert_allclose(unrolled[:, e], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_fresh_it_finds_a_label_where_the_example_is():
+    """Lifetimes that differ in one label differ more in what they say of its example than in what
+    they say of others."""
+    learner, count = SRWM(SRWMConfig()), 20
+    learner.init_meta_parameters(generator(0))
+    examples = torch.randn(count, 1, 28, 28, generator=generator(1))
+    with torch.no_grad():
+        state = learner.init_state(2 * count, learner.fixed_shape, generator(0))
+        _, state = learner.predict(state, torch.cat([examples, examples]))
+        state = learner.observe(state, torch.tensor([3] * count + [7] * count))
+        said = torch.stack(
+            [learner.predict(state, x.expand(2 * count, 1, 28, 28))[0] for x in examples], 1
+        )
+        apart = (said[:count] - said[count:]).norm(dim=-1)  # of lifetimes at examples
+    own = apart.diagonal().mean()
+    assert own > 1.2 * (apart.sum() - apart.trace()) / (count * (count - 1))
+
+
+def test_fresh_it_is_steady_over_long_lifetimes():
+    learner = SRWM(SRWMConfig())
+    learner.init_meta_parameters(generator(0))
+    with torch.no_grad():
+        inputs, labels = make_stream(learner.fixed_shape, 500, 2)
+        state = learner.init_state(2, learner.fixed_shape, generator(0))
+        _, end = learner.unroll(state, inputs, labels)
+    for fresh, old in zip(state.matrices, end.matrices, strict=True):
+        assert old.norm() < 1.1 * fresh.norm()
+
+
 def test_a_prediction_changes_no_matrix():
     learner = make_learner()
     inputs, _ = make_stream(SHAPE, 1, LIFETIMES)
