@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from tests.boards.factory import make_cell
-from vsml_bench.boards.examples import Basis, basis_of, over_examples, shuffled
+from vsml_bench.boards.examples import Basis, Drawn, basis_of, covary, over_examples, shuffled
 from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.boards.statistics import (
     difference_over_splits,
@@ -201,6 +202,25 @@ def test_a_row_says_whether_examples_are_covered() -> None:
     assert said() == said(shuffled=None) == "not measured"
     (episodes,) = groups_of([make_cell(stream=False, seeds={"meta_test": [1, 2], "shuffled": 30})])
     assert episodes.basis.example_variance == "not measured"
+
+
+def test_all_covariances_at_once_are_those_of_pairs() -> None:
+    """Of four learners on one set, two of them on other lifetimes, and one on another set."""
+    random = np.random.default_rng(5)
+    given = [(20, SEEDS), (20, SEEDS), (20, (7, 8, 9)), (20, (7, 8, 9)), (25, SEEDS)]
+
+    def fresh() -> list[Drawn]:
+        of = [group_of(r, steps=15, seeds=seeds).basis.drawn for r, seeds in outcomes_of]
+        return [drawn for drawn in of if drawn is not None]
+
+    outcomes_of = [(random.random((len(seeds), count)) < 0.6, seeds) for count, seeds in given]
+    pairs, together = fresh(), fresh()
+    together[4] = replace(together[4], source="another")
+    pairs[4] = replace(pairs[4], source="another")
+    covary(together)
+    for one, own in zip(pairs, together, strict=True):
+        for other, its in zip(pairs, together, strict=True):
+            assert own.covariance(its) == pytest.approx(one.covariance(other), rel=1e-12, abs=1e-18)
 
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "random", "sum_sign"])

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from vsml_bench.boards.columns import Column, columns
+from vsml_bench.boards.examples import covary
 from vsml_bench.boards.families import Family, Finished, Member
 from vsml_bench.boards.groups import Group, Stale, gather
 from vsml_bench.boards.robust_order import robust_order
@@ -134,6 +135,7 @@ def build_board(
     groups, stale = gather(suite, cells, plans)
     _check_comparable(groups)
     finished = Finished(group for group in groups if group.finished)
+    covary(group.basis.drawn for group in finished if group.basis.drawn is not None)
     known = columns()
     named = labels(groups)
     rows = [Row(of, named[of.learner, of.kind], _numbers(known, of, finished)) for of in groups]

@@ -89,6 +89,24 @@ class Drawn:
         return (together - within) * self.count / (self.count - 1)
 
 
+def covary(drawn: Iterable[Drawn]) -> None:
+    """Works out the covariances of all pairs, which takes one product of matrices for each set and
+    each choice of lifetimes, where `Drawn.covariance` takes one of vectors for each pair."""
+    by_source: dict[str, list[Drawn]] = {}
+    for each in drawn:
+        by_source.setdefault(each.source, []).append(each)
+    for of in by_source.values():
+        sums = np.stack([each.sums for each in of])
+        found = sums @ sums.T
+        for lifetimes in {each.lifetimes for each in of}:
+            same = [place for place, each in enumerate(of) if each.lifetimes == lifetimes]
+            deviations = np.stack([of[place].deviations for place in same])
+            block, count = np.ix_(same, same), of[same[0]].count
+            found[block] = (found[block] - deviations @ deviations.T) * count / (count - 1)
+        for one, row in zip(of, found.tolist(), strict=True):
+            one._known.update(zip(of, row, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Basis:
     """What the scores of one learner on one split are made of. A number of predictions alone stands
