@@ -175,7 +175,7 @@ class ConvLearnedRidge(LearnedRidge):
     features, not over a batch: no lifetime, and no query, may know of another."""
 
     variants: ClassVar[Mapping[str, Any]] = {"learned-ridge-conv": ConvConfig()}
-    recipe = Recipe(phases=(Phase(600, 80, 1e-3, 1e-4),), lifetimes=4, validate_every=100)
+    recipe = Recipe(phases=(Phase(600, 80, 1e-3, 1e-4),), lifetimes=8, validate_every=100)
 
     def make_network(self) -> nn.Module:
         """From 28x28 over 14, 7 and 3 to 1x1, which is the embedding."""
