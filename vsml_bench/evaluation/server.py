@@ -42,10 +42,8 @@ def _prepare() -> None:
 
     torch.compile(torch.nn.Identity())  # which imports what compiles, and compiles nothing yet
     with contextlib.suppress(ImportError):
-        from tqdm import tqdm
-
         # Inductor has bars, whose own lock is a semaphore that a killed process leaves behind.
-        tqdm.set_lock(threading.RLock())
+        importlib.import_module("tqdm").tqdm.set_lock(threading.RLock())
 
 
 _prepare()
