@@ -106,7 +106,7 @@ ODD = st.text(
 
 
 @settings(deadline=None, max_examples=60)
-@given(ODD, ODD, ODD, ODD, st.integers(1, 130), st.booleans())
+@given(ODD, ODD, ODD.filter(str.strip), ODD, st.integers(1, 130), st.booleans())
 def test_no_text_breaks_a_line_or_tells_the_terminal_anything(
     split: str, learner: str, reason: str, suite: str, width: int, failed: bool
 ) -> None:
