@@ -75,23 +75,16 @@ class Drawn:
 
     def covariance(self, other: Drawn) -> float:
         """Of the two means, by the choice of examples; the variance where `other` is this one."""
-        if other not in self._known:
-            self._known[other] = other._known[self] = self._covariance(other)
-        return self._known[other]
-
-    def _covariance(self, other: Drawn) -> float:
         if self.source != other.source:
             return 0.0
-        together = float(self.sums @ other.sums)
-        if self.lifetimes != other.lifetimes:
-            return together
-        within = float(self.deviations @ other.deviations)
-        return (together - within) * self.count / (self.count - 1)
+        if other not in self._known:
+            covary([self, other])
+        return self._known[other]
 
 
 def covary(drawn: Iterable[Drawn]) -> None:
-    """Works out the covariances of all pairs, which takes one product of matrices for each set and
-    each choice of lifetimes, where `Drawn.covariance` takes one of vectors for each pair."""
+    """Works out the covariances of all pairs at once: one product of matrices for each set and each
+    choice of lifetimes."""
     by_source: dict[str, list[Drawn]] = {}
     for each in drawn:
         by_source.setdefault(each.source, []).append(each)
