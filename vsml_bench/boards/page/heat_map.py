@@ -46,7 +46,7 @@ def heat_map(found: Grid) -> Specification:
         color=alt.Color("accuracy:Q", scale=scale, legend=None),
         tooltip=[tip("learner"), tip("meta-trained on"), tip("meta-tested on"), tip("range")],
     )
-    numbers = base.mark_text(fontSize=11).encode(
+    numbers = base.mark_text(fontSize=11, aria=False).encode(
         text=alt.Text("accuracy:Q", format=".0f"),
         color=alt.condition(
             alt.datum.accuracy > 100 * _LIGHT, alt.value("#000000"), alt.value("#ffffff")

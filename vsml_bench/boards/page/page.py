@@ -61,7 +61,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
         "labels": [row.label for row in board.rows],
         **_cells(board, speed),
         "trainings": {sha256: asdict(training) for sha256, training in made.items()},
-        "curves": [None if c is None else asdict(c) for c in curves],
+        "curves": [None if c is None else _thousandths(c) for c in curves],
         "pairs": _plain_pairs(found),
         "pictures": {name: picture for name, picture in drawn.items() if name != "cost"},
         "costs": {cost: picture for cost, picture in by_cost.items() if picture is not None},
@@ -94,7 +94,7 @@ def to_html(board: Board, speed: Speed | None = None) -> str:
             again=_again(board, placed),
             missing=[lack.sentence() for lack in missing(board)],
             notes=_notes(board),
-            svgs={name: pictures.to_svg(spec) for name, spec in drawn.items()},
+            svgs={name: _lean(pictures.to_svg(spec)) for name, spec in drawn.items()},
             curve_split=_curve_split(board),
             shown_curves=list(shown),
             stream=any(curves),
@@ -192,8 +192,20 @@ def _plain_pairs(found: Sequence[Pair]) -> list[Any]:
     for pair in found:
         d = pair.difference
         numbers = [d.mean, d.low, d.high, pair.wins, pair.detectable]
-        rounded = [None if n is None else round(n, 6) + 0.0 for n in numbers]
+        rounded = [None if n is None else round(n, 3) + 0.0 for n in numbers]
         verdicts = [pair.verdict(), pair.turned().verdict()] if pair.split == OVERALL else []
         of = by_names.setdefault((pair.first, pair.second), [])
         of.append([pair.split, *rounded, pair.said, *verdicts])
     return [[*names, of] for names, of in by_names.items()]
+
+
+def _thousandths(of: Curve) -> dict[str, Any]:
+    """As fine as a picture shows it."""
+    fine = {name: [round(n, 3) for n in getattr(of, name)] for name in ("mean", "low", "high")}
+    return {"ends": of.ends, **fine}
+
+
+def _lean(svg: str) -> str:
+    """The picture without what Vega says again of each mark: its font, and that a square is one."""
+    font, square = ' font-family="sans-serif"', ' aria-roledescription="rect mark"'
+    return svg.replace(font, "").replace(square, "").replace("<svg", f"<svg{font}", 1)

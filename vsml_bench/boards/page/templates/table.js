@@ -7,6 +7,8 @@ const FIRST_COST = find('#f-by').value;
 const FILTERS = { q: 'f-q', split: 'f-split', relation: 'f-relation', family: 'f-family', cost: 'f-cost', missing: 'f-missing' };
 const place = (name) => heads.findIndex((head) => head.dataset.name === name);
 const number = (line, name) => {
+  const row = rowOf(line);
+  if (name in row) return row[name];
   const cell = line.cells[place(name)];
   return cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
 };
