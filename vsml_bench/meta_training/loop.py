@@ -49,7 +49,7 @@ from vsml_bench.seeds import derive_seed, seed_globally
 
 FIRST_LOSSES = 25
 """Meta-losses that a checkpoint keeps of the first meta-updates, for replay."""
-DIVERGED = 65504.0
+DIVERGED = torch.finfo(torch.float16).max
 """Nats, as which a validation is kept whose loss is not finite, as in a cell. Its lifetimes may be
 longer than those of meta-training, so that a learner that diverges there may yet become a good
 one."""
