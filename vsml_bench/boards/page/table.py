@@ -25,10 +25,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Field:
-    """What a place in the large table shows, and what it is sorted by."""
+    """What a place in the large table shows. Numbers are sorted as they are shown, where the page
+    does not hold them."""
 
     text: str
-    value: float | str | None
+    numeric: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,11 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
         fields = [_field(row, name, column) for name, column in ordered]
         if any(theirs):
             known = theirs[index]
-            fields.append(Field("" if known is None else f"{100 * known:.1f}", known))
+            fields.append(Field("" if known is None else f"{100 * known:.1f}", known is not None))
         fields += _cost_fields(cost_of([of]))
-        said = weakest(badges_of(of, board.badges))
-        fields.append(Field(said, said or None))
+        fields.append(Field(weakest(badges_of(of, board.badges))))
         family = of.plans[0].job.learner.family or "other"
-        words = [Field(text, text) for text in (row.label, of.split, of.relation, family)]
+        words = [Field(text) for text in (row.label, of.split, of.relation, family)]
         lines.append(
             Line(
                 *(index, row.label, of.split, of.relation, family, str(row["status"])),
@@ -92,25 +92,25 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
 
 def _cost_fields(cost: Cost | None) -> list[Field]:
     if cost is None:
-        return [Field("", None) for _ in AXES]
+        return [Field("") for _ in AXES]
     values = [getattr(cost, name) for name in AXES]
-    return [Field(f"{v:,.3g}" if isinstance(v, float) else f"{v:,}", v) for v in values]
+    return [Field(f"{v:,.3g}" if isinstance(v, float) else f"{v:,}", True) for v in values]
 
 
 def _field(row: Row, name: str, column: Column) -> Field:
     value = row[name]
     if value is None:
-        return Field(str(row["status"]) if column.matrix else "", None)
+        return Field(str(row["status"]) if column.matrix else "")
     low, high = (row[bound] for bound in column.bounds) if column.bounds else (None, None)
     if column.unit == "place":
-        return Field(f"{value}" if low == high else f"{low} to {high}", value)
+        return Field(f"{value}" if low == high else f"{low} to {high}", True)
     percent = column.unit == "%"
     text = f"{100 * value:.1f}" if percent else _words(value)
     if low is not None and high is not None:
         half = (high - low) / 2
         text += f" ± {100 * half:.1f}" if percent else f" ± {_words(half)}"
         text += " †" if name == "mean" and row["seed_variance"] == "not measured" else ""
-    return Field(text, value)
+    return Field(text, not isinstance(value, str))
 
 
 def _words(value: Any) -> str:

@@ -9,8 +9,8 @@ const place = (name) => heads.findIndex((head) => head.dataset.name === name);
 const number = (line, name) => {
   const row = rowOf(line);
   if (name in row) return row[name];
-  const cell = line.cells[place(name)];
-  return cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
+  const text = line.cells[place(name)]?.textContent;
+  return text ? Number(text.replaceAll(',', '')) : null;
 };
 const lacking = new Set(lines.map(rowOf).filter((row) => row.mean === null).map((row) => row.split));
 
