@@ -53,6 +53,9 @@ class Phase:
     """Tasks of this phase have that many of the classes, drawn per task and named anew, which is
     easier to begin with; of several numbers, each meta-update draws one. None keeps the split's.
     Few-shot episodes have the split's in any case."""
+    fixed_labels: float = field(default=0.0, metadata=STORED_IF_SAID)
+    """Share of lifetimes whose labels are not permuted, as the phase begins; it falls to 0 along a
+    line. What can memorise these leaves its plateau by them (GPICL, arXiv 2212.04458)."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,11 @@ class Recipe:
                 for number in value if isinstance(value, tuple) else (value,):
                     if number is not None:
                         _require_positive(f"phases[{index}].{name}", number)
+            if not 0 <= phase.fixed_labels <= 1:
+                raise VsmlBenchError(
+                    f"phases[{index}].fixed_labels: expected a share of lifetimes from 0 to 1, "
+                    f"found {phase.fixed_labels}."
+                )
         micro_batch = self.engine.micro_batch if isinstance(self.engine, BPTT) else None
         for lifetimes in (phase.lifetimes or self.lifetimes for phase in self.phases):
             if micro_batch is not None and lifetimes % micro_batch:

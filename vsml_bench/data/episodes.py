@@ -53,6 +53,15 @@ class Episode:
         return self.labels if self.targets is None else self.targets
 
 
+def side_by_side(episodes: Sequence[Episode]) -> Episode:
+    """All lifetimes of episodes of one length and shape, in their order."""
+    import torch
+
+    labels = torch.cat([episode.labels for episode in episodes], 1)
+    scored = torch.cat([episode.scored for episode in episodes], 1)
+    return Episode(torch.cat([episode.inputs for episode in episodes], 1), labels, scored)
+
+
 class EpisodeSampler:
     """Draws lifetimes of one side of a split.
 

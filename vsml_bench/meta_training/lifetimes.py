@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsml_bench.acceleration import accelerate
+from vsml_bench.data import orders
 from vsml_bench.data.distributions import largest as largest_of
 from vsml_bench.data.distributions import members
-from vsml_bench.data.episodes import Episode, EpisodeSampler
+from vsml_bench.data.episodes import Episode, EpisodeSampler, side_by_side
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution
 from vsml_bench.learner import Learner, Recipe, State
@@ -52,18 +53,25 @@ class TaskLifetimes(Source):
         longest = max(phase.lifetime for phase in recipe.phases)
         self._episodes = job.episodes.instance() if job.episodes is not None else None
         protocol = self._episodes or Online(longest)
+        fixed = {False, *(phase.fixed_labels > 0 for phase in recipe.phases)}
         self._shapes = {
-            classes: [
+            (classes, is_fixed): [
                 sampler
-                for member in members(_with_classes(side, classes))
+                for member in members(_tasks(side, classes, is_fixed))
                 for sampler in EpisodeSampler(member, root=root, subset=protocol.fit).by_classes()
             ]
             for classes in {None, *(phase.classes for phase in recipe.phases)}
+            for is_fixed in fixed
         }
-        """Samplers of the tasks with all classes (None), and of those with the classes of a phase:
-        one for each shape of a mixture, the largest last."""
+        """Samplers of the tasks with all classes (None) or with those of a phase, and of such tasks
+        with labels as they are: one for each shape of a mixture, the largest last."""
+        if True in fixed and not side.label_permutation:
+            raise VsmlBenchError(
+                f"recipe of '{job.learner.name}': fixed_labels has no effect, since the meta-train "
+                "side permutes no labels; leave it out."
+            )
         self.carried = {}
-        self.data_hashes = self._shapes[None][-1].content_hashes
+        self.data_hashes = self._shapes[None, False][-1].content_hashes
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
             protocol.check(sampler)
@@ -72,7 +80,7 @@ class TaskLifetimes(Source):
 
     def accelerate(self, steps: int) -> None:
         """See `Source.accelerate`; each shape would be compiled, so that mixtures go without."""
-        if len(self._shapes[None]) == 1:
+        if len(self._shapes[None, False]) == 1:
             self._runner = accelerate(self._learner, self._execution, steps)
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Lifetimes:
@@ -81,13 +89,18 @@ class TaskLifetimes(Source):
         job, device = self._job, self._execution.device
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
         protocol = self._episodes or Online(planned.lifetime)
-        shapes = self._shapes[planned.classes]
-        drawn = derive_seed(job.seed, "shape", step) % len(shapes)
-        sampler = shapes[-1 if largest else drawn]
+        shapes = self._shapes[planned.classes, False]
+        which = -1 if largest else derive_seed(job.seed, "shape", step) % len(shapes)
+        sampler, share = shapes[which], planned.fixed_labels
+        fixed = self._shapes[planned.classes, True][which] if share else sampler
         shape = learner_shape(self._learner, sampler.shape)
 
         def sample(seeds: Sequence[int]) -> Episode:
-            return padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
+            if not share:
+                return padded(protocol.sample(sampler, seeds), sampler.shape, shape, device)
+            of = ((fixed if _drawn(seed) < share else sampler, seed) for seed in seeds)
+            episode = side_by_side([protocol.sample(each, [seed]) for each, seed in of])
+            return padded(episode, sampler.shape, shape, device)
 
         def fresh(learner: Learner, seeds: Sequence[int]) -> State:
             assert learner is self._learner, "the runner is of one learner"
@@ -112,7 +125,7 @@ class TaskLifetimes(Source):
     def _check_lifetimes(self) -> None:
         """VsmlBenchError where a phase's lifetimes need more examples than there are."""
         for phase in self._recipe.phases:
-            for sampler in self._shapes[phase.classes]:
+            for sampler in self._shapes[phase.classes, False]:
                 if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
                     raise VsmlBenchError(
                         f"recipe of '{self._job.learner.name}': lifetimes of {phase.lifetime} "
@@ -122,12 +135,20 @@ class TaskLifetimes(Source):
                     )
 
 
-def _with_classes(
-    side: TaskDistribution, classes: int | tuple[int, ...] | None
+def _drawn(seed: int) -> float:
+    """What decides whether a lifetime has fixed labels, uniform in [0, 1)."""
+    return orders.philox(derive_seed(seed, "fixed labels")).random()
+
+
+def _tasks(
+    side: TaskDistribution, classes: int | tuple[int, ...] | None, fixed: bool
 ) -> TaskDistribution:
-    """The side with a phase's numbers of classes, where it has any."""
-    if classes is None:
-        return side
+    """The side with a phase's numbers of classes, where it has any, and with labels as they are,
+    where they are `fixed`."""
+    if fixed:
+        side = dataclasses.replace(side, label_permutation=False)
     if isinstance(classes, int):
         return dataclasses.replace(side, classes=classes, class_counts=())
-    return dataclasses.replace(side, classes=None, class_counts=classes)
+    if classes is not None:
+        return dataclasses.replace(side, classes=None, class_counts=classes)
+    return side

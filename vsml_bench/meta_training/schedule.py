@@ -18,6 +18,7 @@ class Update(NamedTuple):
     learning_rate: float
     fresh_optimizer: bool  # whether Adam forgets its moments before it
     classes: int | tuple[int, ...] | None  # of its tasks, where not the split's
+    fixed_labels: float  # share of lifetimes whose labels are not permuted
 
 
 def at(recipe: Recipe, step: int) -> Update:
@@ -32,6 +33,7 @@ def at(recipe: Recipe, step: int) -> Update:
                 learning_rate=_learning_rate(phase, step),
                 fresh_optimizer=phase.fresh_optimizer and step == 0,
                 classes=phase.classes,
+                fixed_labels=phase.fixed_labels * (1 - step / phase.steps),
             )
         step -= phase.steps
     raise IndexError("the recipe has no such step")
