@@ -53,6 +53,9 @@ class VSMLVariant(VSML):
         "vsml-label-fed": VSMLConfig(feed_label=True),
         "vsml-layer-norm": VSMLConfig(layer_norm=True),
         "vsml-backward-pass": VSMLConfig(backward_pass=True),
+        # As the released code has them, for several layers and for Omniglot.
+        "vsml-deep-released": VSMLConfig(hidden=(32,), layer_norm=True, feed_label=True),
+        "vsml-omniglot-released": VSMLConfig(feed_label=True, backward_pass=True),
     }
     recipe = Recipe((SHORT, LONG), size=8)
 
@@ -143,6 +146,19 @@ class DeepConvVSML(ConvVSML):
         "vsml-conv-deep": VSMLConfig(conv=(4, 4), feed_label=True, backward_pass=True)
     }
     recipe = replace(ConvVSML.recipe, starts_from="vsml-conv")
+
+
+class ReleasedConvVSML(ConvVSML):
+    """The 2021 model with convolutional layers as the released code has them."""
+
+    version = 1
+    variants: ClassVar[Mapping[str, VSMLConfig]] = {
+        f"vsml-conv-{name}": VSMLConfig(
+            conv=channels, layer_norm=True, feed_label=True, backward_pass=True
+        )
+        for name, channels in (("released", (8,)), ("deep-released", (8, 8, 8)))
+    }
+    recipe = VSMLVariant.recipe
 
 
 class EvolvedVSML(VSML):
