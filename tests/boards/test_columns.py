@@ -77,8 +77,8 @@ def test_rows_have_the_names_that_readers_know() -> None:
         "split relation learner metric mean ci_low ci_high seeds lifetimes steps status "
         "seed_variance example_variance seed_share lifetime_share interaction_share early at_100 "
         "at_100_low at_100_high final gap gap_low gap_high change change_low change_high rank "
-        "rank_low rank_high seeds_ok seeds_planned family meta_parameters device kind note reason "
-        "keys"
+        "rank_low rank_high seeds_ok seeds_planned family meta_parameters device kind "
+        "meta_train_seconds seconds_per_1000 note reason keys"
     )
     assert list(row) == names.split()
     header = to_csv(board_of(make_cell())).splitlines()[0]
@@ -135,12 +135,14 @@ def test_a_column_of_another_package_is_everywhere(column: Callable[[str], None]
     text = to_markdown(board)
     assert "## first 10 (%)" in text and "| 0.0 ± 8.1 †" in text
     header = next(line for line in text.splitlines() if line.startswith("| rank"))
-    assert [name.strip() for name in header.split("|")][-6:-1] == [
+    assert [name.strip() for name in header.split("|")][-8:-1] == [
         "steps",
         "first 10",
         "95 % interval of the first 10",
         "time (s)",
         "device",
+        "meta-training or tuning (s)",
+        "meta-test of 1,000 examples (s)",
     ]
 
 

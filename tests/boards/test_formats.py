@@ -100,8 +100,8 @@ def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
         ("accuracy", 0.6, None, None)
     }
     text = to_markdown(board)
-    headers = "rank learner mean 95 % interval seeds episodes queries"
-    assert " ".join(table(text, "## held-out")[0][:-1]) == headers
+    headers = "rank learner mean 95 % interval seeds episodes queries device"
+    assert " ".join(table(text, "## held-out")[0][:-2]) == headers
     assert "\nAccuracy in % over all queries of an episode, ±" in text
 
 

@@ -18,10 +18,10 @@ from tests.boards.factory import RECIPE, correctness, make_plan, run
 from vsml_bench.boards import statistics
 from vsml_bench.boards.badges import badge, weakest
 from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.costs import cost_of
 from vsml_bench.boards.formats import to_json
 from vsml_bench.boards.groups import groups_of
 from vsml_bench.boards.missing import missing
-from vsml_bench.boards.page.costs import cost_of
 from vsml_bench.boards.page.curves import curve, windows
 from vsml_bench.boards.page.origins import command
 from vsml_bench.boards.page.page import to_html

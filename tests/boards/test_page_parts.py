@@ -16,9 +16,9 @@ from tests.boards.test_page import ACCURACIES, Reader, board_of, data_of
 from vsml_bench import api, paths
 from vsml_bench.boards import statistics
 from vsml_bench.boards.board import Board, build_board
+from vsml_bench.boards.costs import AXES
 from vsml_bench.boards.grids import grid
 from vsml_bench.boards.groups import groups_of
-from vsml_bench.boards.page.costs import AXES
 from vsml_bench.boards.page.heat_map import heat_map
 from vsml_bench.boards.page.index import entry, to_index
 from vsml_bench.boards.page.origins import origins

@@ -6,8 +6,8 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.costs import Cost, cost_of
 from vsml_bench.boards.formats import to_frame
-from vsml_bench.boards.page.costs import Cost, cost_of
 from vsml_bench.boards.summary import Summary
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from vsml_bench.boards import costs
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.diversity import diversity
 from vsml_bench.boards.grids import grid
 from vsml_bench.boards.missing import missing
-from vsml_bench.boards.page import costs, pictures, rendering
+from vsml_bench.boards.page import pictures, rendering
 from vsml_bench.boards.page.curves import Curve, curve
 from vsml_bench.boards.page.diversity_curves import diversity_curves
 from vsml_bench.boards.page.heat_map import heat_map

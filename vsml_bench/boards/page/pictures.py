@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vsml_bench.boards.page import costs
+from vsml_bench.boards import costs
 from vsml_bench.boards.page.curves import Curve
 from vsml_bench.boards.page.placing import names_apart
 from vsml_bench.boards.page.standings import Standing

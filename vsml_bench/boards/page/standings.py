@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsml_bench.boards.board import Board
+from vsml_bench.boards.costs import Cost, cost_of
 from vsml_bench.boards.families import Family, Scored
 from vsml_bench.boards.groups import Group
-from vsml_bench.boards.page.costs import Cost, cost_of
 from vsml_bench.boards.seen import away_splits, home_splits
 from vsml_bench.boards.statistics import Interval
 from vsml_bench.boards.summary import tied

@@ -3,13 +3,14 @@ each costs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vsml_bench.boards.badges import weakest
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
-from vsml_bench.boards.page.costs import AXES, Cost, cost_of
+from vsml_bench.boards.costs import AXES, Cost, cost_of
 from vsml_bench.boards.page.origins import badges_of
 from vsml_bench.boards.page.second_hand import second_hand
 
@@ -65,7 +66,8 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
     theirs = [second_hand().beside(row.group) for row in board.rows]
     if any(theirs):
         heads.append(Head("second_hand", "second-hand, example 100 (%)", True))
-    heads += [Head(name, axis.title, True) for name, axis in AXES.items()]
+    more = [name for name in AXES if name not in columns]
+    heads += [Head(name, AXES[name].title, True) for name in more]
     heads.append(Head("badge", "badge", False))
     tried = {row.group.split for row in board.rows if row.group.cells}
     lines = []
@@ -77,7 +79,7 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
         if any(theirs):
             known = theirs[index]
             fields.append(Field("" if known is None else f"{100 * known:.1f}", known is not None))
-        fields += _cost_fields(cost_of([of]))
+        fields += _cost_fields(cost_of([of]), more)
         fields.append(Field(weakest(badges_of(of, board.badges))))
         family = of.plans[0].job.learner.family or "other"
         words = [Field(text) for text in (row.label, of.split, of.relation, family)]
@@ -90,11 +92,10 @@ def large_table(board: Board) -> tuple[list[Head], list[Line]]:
     return heads, lines
 
 
-def _cost_fields(cost: Cost | None) -> list[Field]:
+def _cost_fields(cost: Cost | None, names: Sequence[str]) -> list[Field]:
     if cost is None:
-        return [Field("") for _ in AXES]
-    values = [getattr(cost, name) for name in AXES]
-    return [Field(f"{v:,.3g}" if isinstance(v, float) else f"{v:,}", True) for v in values]
+        return [Field("") for _ in names]
+    return [Field(f"{getattr(cost, name):,}", True) for name in names]
 
 
 def _field(row: Row, name: str, column: Column) -> Field:
