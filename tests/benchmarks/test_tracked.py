@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from benchmarks import asv
+from benchmarks.tracked import base
 from benchmarks.tracked.few_shot import FewShot
 from benchmarks.tracked.online import Online
 from benchmarks.tracked.quality import FewShotErrorRate, OnlineErrorRate
+from vsml_bench import paths
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,6 +28,37 @@ def test_a_benchmark_runs(kind: type[Online | FewShot]) -> None:
     benchmark.time_run("vsml", 64)
     benchmark.peakmem_run("vsml", 64)
     assert 0.0 <= benchmark.track_compile_seconds("vsml", 64) <= benchmark.first
+
+
+@pytest.mark.parametrize("kind", [Online, FewShot])
+def test_a_run_that_is_timed_ends_when_its_device_is_done(
+    kind: type[Online | FewShot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asv itself waits for no GPU."""
+    benchmark, calls = kind(), []
+    benchmark.setup("ridge", 64)
+    monkeypatch.setattr(benchmark, "run", lambda: calls.append("run"))
+    monkeypatch.setattr(base, "synchronize", lambda device: calls.append(device.type))
+    benchmark.time_run("ridge", 64)
+    assert calls == ["run", benchmark.execution.device.type]
+
+
+def test_all_that_is_tracked_is_better_where_it_is_lower() -> None:
+    """asv compare knows nothing else."""
+    stored = json.loads((paths.results() / "speed/history/benchmarks.json").read_text("utf-8"))
+    units = {name: each["unit"] for name, each in stored.items() if isinstance(each, dict)}
+    assert len(units) == 8
+    assert set(units.values()) == {"seconds", "bytes", "share of predictions"}
+    shares = {name for name, unit in units.items() if unit == "share of predictions"}
+    assert all(name.endswith("track_error_rate") for name in shares)
+
+
+def test_what_is_stored_is_of_the_commit() -> None:
+    """In an environment that exists, asv stores nothing unless it is told which commit it runs."""
+    command = ["make", "--dry-run", "--assume-old=.venv/.installed", "asv"]
+    done = subprocess.run(command, cwd=paths.home(), capture_output=True, text=True, check=True)
+    run = next(line for line in done.stdout.splitlines() if "--set-commit-hash" in line)
+    assert "existing:" in done.stdout and '"$(git rev-parse HEAD)"' in run
 
 
 def test_error_rate_of_the_published_checkpoint() -> None:

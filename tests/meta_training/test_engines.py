@@ -15,6 +15,7 @@ from vsml_bench.meta_training import schedule
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.meta_training.loop import Training
 from vsml_bench.meta_training.objective import Lifetimes
+from vsml_bench.registry import learners
 from vsml_bench.suites import find_suite
 from vsml_bench.vsml.variants import VSML
 
@@ -150,6 +151,19 @@ def test_what_the_paper_suite_costs() -> None:
     assert changed.examples == 2048 * 10_001 * 500
     small = Recipe(phases=(Phase(1, 4, 0.1),), engine=ES(pairs=3))
     assert small.examples == 16 * 6 * 4
+
+
+@pytest.mark.parametrize("name", ["vsml", "meta-rnn", "fast-weight-memory", "hebbian-oja"])
+def test_the_papers_cast_is_meta_trained_as_there(name: str) -> None:
+    suite = find_suite("paper")
+    assert name in suite.learners
+    own = learners()[name].cls.recipe
+    assert own is not None
+    recipe = own.changed(suite.recipes[name], "paper")
+    pairs = ES(pairs=1024, own_lifetimes=True, noise_std=0.05)
+    assert isinstance(recipe.engine, ES)
+    assert dataclasses.replace(recipe.engine, chunk_mib=pairs.chunk_mib) == pairs
+    assert [(p.steps, p.lifetime, p.learning_rate) for p in recipe.phases] == [(10_001, 500, 0.025)]
 
 
 def test_each_pair_has_lifetimes_of_its_own_in_each_update(tmp_path: Path) -> None:
