@@ -93,6 +93,18 @@ def test_the_board_names_the_commits_by_which_speed_is_tracked(board: Board) -> 
     assert "Run by the code of `abc`; its speed, by commit: `make asv-pages`." in to_markdown(board)
 
 
+def test_the_board_says_what_it_took_and_counts_each_meta_training_once() -> None:
+    """Two splits with one meta-training of two hours, one of half an hour, and 36 minutes each."""
+    took = {"meta_train": 7200.0, "meta_test": 2160.0}
+    cells = [
+        make_cell(split="a", seconds=took),
+        make_cell(split="b", seconds=took),
+        make_cell(split="a", learner="maml", seconds={"meta_train": 1800.0, "meta_test": 2160.0}),
+    ]
+    text = to_markdown(build_board("made", cells, [cell.plan for cell in cells]))
+    assert "\nMeta-training and tuning took 2.5 hours, meta-testing 1.8.\n" in text
+
+
 def test_a_board_of_few_shot_episodes_says_what_its_numbers_are() -> None:
     plans = [make_plan(learner=name, stream=False) for name in ("vsml", "1-nn")]
     board = build_board("few", [run(plan) for plan in plans], plans)

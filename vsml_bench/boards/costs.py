@@ -65,3 +65,11 @@ def cost_of(groups: Sequence[Group]) -> Cost | None:
         max(cell.provenance.state_floats for cell in cells),
         max(cell.provenance.meta_parameters for cell in cells),
     )
+
+
+def spent(groups: Sequence[Group]) -> tuple[float, float]:
+    """Seconds of meta-training and tuning, each counted once, and of meta-testing, in all cells
+    that have a score."""
+    cells = [cell for group in groups for cell in group.ok]
+    made = {cell.plan.job.key: cell.provenance.seconds.get("meta_train", 0.0) for cell in cells}
+    return sum(made.values()), sum(c.provenance.seconds.get("meta_test", 0.0) for c in cells)

@@ -7,6 +7,7 @@ from typing import Any
 
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
+from vsml_bench.boards.costs import spent
 from vsml_bench.boards.families import Family
 from vsml_bench.boards.formats.escaping import markdown
 from vsml_bench.boards.grids import Grid, grid
@@ -75,6 +76,9 @@ def to_markdown(board: Board) -> str:
     if board.commits:
         commits = ", ".join(f"`{commit[:10]}`" for commit in board.commits)
         text.append(f"Run by the code of {commits}; its speed, by commit: `make asv-pages`.")
+    made, tested = (seconds / 3600 for seconds in spent([row.group for row in board.rows]))
+    if tested:
+        text.append(f"Meta-training and tuning took {made:.1f} hours, meta-testing {tested:.1f}.")
     text.append(f"Board hash: `{board.board_hash}`")
     return "\n\n".join(text) + "\n"
 
