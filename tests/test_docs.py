@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +28,7 @@ from vsml_bench.execution import Execution
 from vsml_bench.meta_training.checkpoint import load_checkpoint
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
-from vsml_bench.recipes import ES
+from vsml_bench.recipes import BPTT, ES
 from vsml_bench.seeds import lifetime_seeds
 from vsml_bench.sides import TaskDistribution
 from vsml_bench.suites import Relation
@@ -58,7 +59,11 @@ def commands(text: str, program: str) -> list[list[str]]:
         words = shlex.split(line, comments=True)
         while words and ASSIGNMENT.fullmatch(words[0]):
             words.pop(0)
-        if words and words[0] == program:
+        if words[:1] == ["srun"]:
+            words = [re.sub(r"\$SLURM_\w+", "1", word) for word in words[1:]]
+        if program == "vsml-bench" and "vsml_bench" in words[1:]:  # torchrun ... -m vsml_bench
+            words = ["vsml-bench", *words[words.index("vsml_bench") + 1 :]]
+        if words and words[0] in (program, f".venv/bin/{program}"):
             found.append(words[1:])
     return found
 
@@ -105,10 +110,16 @@ def check_names(options: argparse.Namespace) -> None:
     for learner in _given(options, "learner"):
         for entry in registry.find_learners(_from_root(learner)):
             configuration = as_plain(entry.config)
-            recipe = {**as_plain(ES()), **as_plain(entry.cls.recipe or {})}
-            for option, fields in (("set", configuration), ("recipe", recipe)):
+            engines = {field.name for engine in (ES, BPTT) for field in fields(engine)}
+            recipe = {*engines, *as_plain(entry.cls.recipe or {})}
+            for option, known in (("set", {*configuration}), ("recipe", recipe)):
                 for pair in _given(options, option):
-                    assert pair.partition("=")[0] in fields, pair
+                    assert pair.partition("=")[0] in known, pair
+    compared = _given(options, "compare") if options.verb == "plan" else []
+    if options.verb == "compare":
+        compared = [options.first, options.second]
+    for name in compared:
+        assert _finds(registry.find_learners, _from_root(name)) or "/desk" in name, name
     if options.verb == "explain":
         finds = (
             *(suites.find_split, suites.find_suite, registry.find_learners),

@@ -232,7 +232,7 @@ def test_workers_and_what_they_started_end_with_the_run(
     script = write(tmp_path / "sleeper.py", SLEEPER)
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     runs = {}
-    for number in (signal.SIGHUP, signal.SIGKILL):
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
         (tmp_path / f"t{number}").mkdir()
         pipe = tmp_path / number.name
         os.mkfifo(pipe)
