@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vsml_bench.boards.groups import Group
+from vsml_bench.evaluation.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def cost_of(groups: Sequence[Group]) -> Cost | None:
         cell.correct.shape[0] * (cell.plan.protocol.examples or cell.correct.shape[1])
         for cell in cells
     )
-    recipes = {cell.plan.job.key: cell.plan.job for cell in cells}
+    recipes = {_training(cell): cell.plan.job for cell in cells}
     jobs = [job.recipe.examples for job in recipes.values() if job.recipe is not None]
     return Cost(
         " / ".join(sorted({cell.provenance.hardware for cell in cells})),
@@ -71,5 +72,11 @@ def spent(groups: Sequence[Group]) -> tuple[float, float]:
     """Seconds of meta-training and tuning, each counted once, and of meta-testing, in all cells
     that have a score."""
     cells = [cell for group in groups for cell in group.ok]
-    made = {cell.plan.job.key: cell.provenance.seconds.get("meta_train", 0.0) for cell in cells}
+    made = {_training(cell): cell.provenance.seconds.get("meta_train", 0.0) for cell in cells}
     return sum(made.values()), sum(c.provenance.seconds.get("meta_test", 0.0) for c in cells)
+
+
+def _training(cell: Cell) -> Hashable:
+    """What cells of one meta-training have in common; it needs no data."""
+    job = cell.plan.job
+    return job.learner.name, job.side, job.seed, cell.provenance.checkpoint

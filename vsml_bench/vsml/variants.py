@@ -153,10 +153,12 @@ class ReleasedConvVSML(ConvVSML):
 
     version = 1
     variants: ClassVar[Mapping[str, VSMLConfig]] = {
-        f"vsml-conv-{name}": VSMLConfig(
-            conv=channels, layer_norm=True, feed_label=True, backward_pass=True
-        )
-        for name, channels in (("released", (8,)), ("deep-released", (8, 8, 8)))
+        "vsml-conv-released": VSMLConfig(
+            conv=(8,), layer_norm=True, feed_label=True, backward_pass=True
+        ),
+        "vsml-conv-deep-released": VSMLConfig(
+            conv=(8, 8, 8), layer_norm=True, feed_label=True, backward_pass=True
+        ),
     }
     recipe = VSMLVariant.recipe
 
