@@ -79,4 +79,4 @@ def spent(groups: Sequence[Group]) -> tuple[float, float]:
 def _training(cell: Cell) -> Hashable:
     """What cells of one meta-training have in common; it needs no data."""
     job = cell.plan.job
-    return job.learner.name, job.side, job.seed, cell.provenance.checkpoint
+    return cell.provenance.checkpoint or (job.learner.name, job.side, job.seed)
