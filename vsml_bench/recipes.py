@@ -55,7 +55,7 @@ class Phase:
     Few-shot episodes have the split's in any case."""
     fixed_labels: float = field(default=0.0, metadata=STORED_IF_SAID)
     """Share of lifetimes whose labels are not permuted, as the phase begins; it falls to 0 along a
-    line. What can memorise these leaves its plateau by them (GPICL, arXiv 2212.04458)."""
+    line. In GPICL (arXiv 2212.04458) this removes the plateau."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class Recipe:
                     f"engine: micro_batch: expected a divisor of the {lifetimes} lifetimes of a "
                     f"meta-update, found {micro_batch}."
                 )
+        if self.source and any(phase.fixed_labels for phase in self.phases):
+            raise VsmlBenchError("fixed_labels: has no effect with `source`; leave it out.")
         if self.shared and not self.source:
             raise VsmlBenchError("shared: has no effect without `source`; leave it out.")
         if not (self.clip >= 0 and math.isfinite(self.clip)):

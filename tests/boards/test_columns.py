@@ -142,7 +142,7 @@ def test_a_column_of_another_package_is_everywhere(column: Callable[[str], None]
         "time (s)",
         "device",
         "meta-training or tuning (s)",
-        "meta-test of 1,000 examples (s)",
+        "meta-test (s for 1,000 examples)",
     ]
 
 

@@ -83,6 +83,8 @@ def test_a_recipe_without_it_is_filed_as_before_there_was_one() -> None:
 def test_what_is_no_share_and_what_has_no_effect_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VsmlBenchError, match=r"phases\[0\].fixed_labels: .* from 0 to 1, found 2"):
         job(2.0)
+    with pytest.raises(VsmlBenchError, match="fixed_labels: has no effect with `source`"):
+        Recipe((Phase(1, T, 0.01, fixed_labels=0.5),), source="a.module:Clones")
     with pytest.raises(VsmlBenchError, match=r"fixed_labels has no effect, since .* permutes no"):
         given = job(0.5, replace(SIDE, label_permutation=False))
         meta_train(given, tmp_path, EXECUTION, progress=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from vsml_bench.boards import statistics
 from vsml_bench.boards.changes import change_of
-from vsml_bench.boards.costs import cost_of
+from vsml_bench.boards.costs import AXES, cost_of
 from vsml_bench.boards.families import Finished, member
 from vsml_bench.boards.groups import Group
 from vsml_bench.boards.statistics import Interval
@@ -181,14 +181,14 @@ def _always(of: Callable[[Group], Value | tuple[str, ...]], **shown: Any) -> Col
     return Column(lambda group, finished: of(group), needs_score=False, **shown)
 
 
-def _cost(name: str, title: str, place: int) -> Column:
-    """A field of `Cost` in seconds, as a mean of the cells that have a score."""
+def _cost(name: str, place: int) -> Column:
+    """A field of `Cost` in seconds."""
 
     def seconds(group: Group) -> float | None:
         cost = cost_of([group])
         return None if cost is None else float(getattr(cost, name))
 
-    return _always(seconds, title=title, unit="s", details=place)
+    return _always(seconds, title=AXES[name].title, details=place)
 
 
 COLUMNS: Mapping[str, Column] = {
@@ -260,8 +260,8 @@ COLUMNS: Mapping[str, Column] = {
     "device": _always(lambda group: group.device, title="device", details=100),
     # What scores are pooled over: all models of CPU, each model of GPU, each precision.
     "kind": _always(lambda group: group.kind),
-    "meta_train_seconds": _cost("meta_train_seconds", "meta-training or tuning", 110),
-    "seconds_per_1000": _cost("seconds_per_1000", "meta-test of 1,000 examples", 120),
+    "meta_train_seconds": _cost("meta_train_seconds", 110),
+    "seconds_per_1000": _cost("seconds_per_1000", 120),
     "note": _always(lambda group: group.note),
     # Why there is no mean, or which seeds it lacks.
     "reason": _always(lambda group: group.reason),
