@@ -56,6 +56,10 @@ class Phase:
     fixed_labels: float = field(default=0.0, metadata=STORED_IF_SAID)
     """Share of lifetimes whose labels are not permuted, as the phase begins; it falls to 0 along a
     line. In GPICL (arXiv 2212.04458) this removes the plateau."""
+    sizes: tuple[int, ...] = field(default=(), metadata=STORED_IF_SAID)
+    """Images of this phase are resized to one of these, which each meta-update draws; () keeps the
+    recipe's `size`. In smaller images examples are more alike, so that what is learned of one
+    disturbs what is known of others. Validation is at the recipe's size in any case."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ class Recipe:
                 for number in value if isinstance(value, tuple) else (value,):
                     if number is not None:
                         _require_positive(f"phases[{index}].{name}", number)
+            for size in phase.sizes:
+                _require_positive(f"phases[{index}].sizes", size)
             if not 0 <= phase.fixed_labels <= 1:
                 raise VsmlBenchError(
                     f"phases[{index}].fixed_labels: expected a share of lifetimes from 0 to 1, "
@@ -161,8 +167,9 @@ class Recipe:
                     f"engine: micro_batch: expected a divisor of the {lifetimes} lifetimes of a "
                     f"meta-update, found {micro_batch}."
                 )
-        if self.source and any(phase.fixed_labels for phase in self.phases):
-            raise VsmlBenchError("fixed_labels: has no effect with `source`; leave it out.")
+        for name in ("fixed_labels", "sizes"):
+            if self.source and any(getattr(phase, name) for phase in self.phases):
+                raise VsmlBenchError(f"{name}: has no effect with `source`; leave it out.")
         if self.shared and not self.source:
             raise VsmlBenchError("shared: has no effect without `source`; leave it out.")
         if not (self.clip >= 0 and math.isfinite(self.clip)):

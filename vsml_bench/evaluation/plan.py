@@ -299,6 +299,8 @@ def _check_sizes(card: Card, recipe: Recipe | None) -> None:
         for index, phase in enumerate(recipe.phases):
             examples = (phase.lifetimes or recipe.lifetimes) * phase.lifetime
             _check_size(f"{where}: phases[{index}]: lifetimes x lifetime", examples)
+            largest = max(phase.sizes, default=1)
+            _check_size(f"{where}: phases[{index}].sizes: size x size", largest**2)
         validated = recipe.validation_lifetimes * longest
         _check_size(f"{where}: validation_lifetimes x lifetime", validated)
         _check_size(f"{where}: steps of all phases", recipe.steps)

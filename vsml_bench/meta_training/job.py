@@ -154,16 +154,27 @@ def trained_side(job: Job) -> TaskDistribution:
     """The tasks actually trained on: the split's meta-train side, at the recipe's image size unless
     the side itself is a mixture of sizes.
 
-    Raises VsmlBenchError where the learner has a fixed shape and the recipe asks for another size.
+    Raises VsmlBenchError where the learner has a fixed shape and the recipe asks for another size,
+    and where a phase has sizes of its own beside those of the side.
     """
-    if job.recipe is None or job.recipe.size is None or job.side.sizes:
-        return job.side
-    if job.learner.fixed_shape is not None:
+    recipe, side = job.recipe, job.side
+    if recipe is None:
+        return side
+    where = f"recipe of '{job.learner.name}'"
+    size = None if side.sizes else recipe.size
+    of_phases = [size for phase in recipe.phases for size in phase.sizes]
+    if of_phases and side.sizes:
         raise VsmlBenchError(
-            f"recipe of '{job.learner.name}': size = {job.recipe.size} needs a learner that takes "
-            "any input size, and this one has a fixed shape; leave size out."
+            f"{where}: sizes: the meta-train side has sizes of its own, {list(side.sizes)}; leave "
+            "those of phases out."
         )
-    return replace(job.side, size=job.recipe.size)
+    for name, asked in (("size", size), ("sizes", of_phases)):
+        if asked and job.learner.fixed_shape is not None:
+            raise VsmlBenchError(
+                f"{where}: {name} = {asked} needs a learner that takes any input size, and this "
+                f"one has a fixed shape; leave {name} out."
+            )
+    return side if size is None else replace(side, size=size)
 
 
 def _effective(recipe: dict[str, Any]) -> dict[str, Any]:

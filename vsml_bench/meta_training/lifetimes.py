@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vsml_bench.acceleration import accelerate
 from vsml_bench.data import orders
@@ -31,6 +32,28 @@ from vsml_bench.sides import TaskDistribution
 VALIDATION_STEPS = 400
 
 
+class _Tasks(NamedTuple):
+    """Which of the side's tasks a phase takes: all, where nothing else is said."""
+
+    classes: int | tuple[int, ...] | None = None
+    sizes: tuple[int, ...] = ()
+    fixed: bool = False
+    """Whether labels are as they are."""
+
+    def of(self, side: TaskDistribution) -> TaskDistribution:
+        """Those of this side."""
+        if self.fixed:
+            side = dataclasses.replace(side, label_permutation=False)
+        if isinstance(self.classes, int):
+            side = dataclasses.replace(side, classes=self.classes, class_counts=())
+        elif self.classes is not None:
+            side = dataclasses.replace(side, classes=None, class_counts=self.classes)
+        return dataclasses.replace(side, size=None, sizes=self.sizes) if self.sizes else side
+
+
+_ALL = _Tasks()
+
+
 class TaskLifetimes(Source):
     """Lifetimes of the job's tasks, and validation lifetimes from examples (few-shot: classes) of
     the meta-train side that no meta-gradient sees.
@@ -53,25 +76,27 @@ class TaskLifetimes(Source):
         longest = max(phase.lifetime for phase in recipe.phases)
         self._episodes = job.episodes.instance() if job.episodes is not None else None
         protocol = self._episodes or Online(longest)
-        fixed = {False, *(phase.fixed_labels > 0 for phase in recipe.phases)}
+        fixes = any(phase.fixed_labels for phase in recipe.phases)
+        wanted = {_ALL, *(_Tasks(phase.classes, phase.sizes) for phase in recipe.phases)}
+        if fixes:
+            wanted |= {tasks._replace(fixed=True) for tasks in wanted}
         self._shapes = {
-            (classes, is_fixed): [
+            tasks: [
                 sampler
-                for member in members(_tasks(side, classes, is_fixed))
+                for member in members(tasks.of(side))
                 for sampler in EpisodeSampler(member, root=root, subset=protocol.fit).by_classes()
             ]
-            for classes in {None, *(phase.classes for phase in recipe.phases)}
-            for is_fixed in fixed
+            for tasks in wanted
         }
-        """Samplers of the tasks with all classes (None) or with those of a phase, and of such tasks
-        with labels as they are: one for each shape of a mixture, the largest last."""
-        if True in fixed and not side.label_permutation:
+        """Samplers of all tasks and of those of each phase: one for each shape of a mixture, the
+        largest last."""
+        if fixes and not side.label_permutation:
             raise VsmlBenchError(
                 f"recipe of '{job.learner.name}': fixed_labels has no effect, since the meta-train "
                 "side permutes no labels; leave it out."
             )
         self.carried = {}
-        self.data_hashes = self._shapes[None, False][-1].content_hashes
+        self.data_hashes = self._shapes[_ALL][-1].content_hashes
         self._validation = EpisodeSampler(largest_of(side), root=root, subset=protocol.validation)
         for sampler in (*itertools.chain(*self._shapes.values()), self._validation):
             protocol.check(sampler)
@@ -80,7 +105,8 @@ class TaskLifetimes(Source):
 
     def accelerate(self, steps: int) -> None:
         """See `Source.accelerate`; each shape would be compiled, so that mixtures go without."""
-        if len(self._shapes[None, False]) == 1:
+        sizes = any(phase.sizes for phase in self._recipe.phases)
+        if len(self._shapes[_ALL]) == 1 and not sizes:
             self._runner = accelerate(self._learner, self._execution, steps)
 
     def objective(self, planned: Update, step: int, *, largest: bool = False) -> Lifetimes:
@@ -89,10 +115,11 @@ class TaskLifetimes(Source):
         job, device = self._job, self._execution.device
         seeds = [derive_seed(job.seed, "meta-train", step, i) for i in range(planned.lifetimes)]
         protocol = self._episodes or Online(planned.lifetime)
-        shapes = self._shapes[planned.classes, False]
+        tasks = _Tasks(planned.classes, planned.sizes)
+        shapes = self._shapes[tasks]
         which = -1 if largest else derive_seed(job.seed, "shape", step) % len(shapes)
         sampler, share = shapes[which], planned.fixed_labels
-        fixed = self._shapes[planned.classes, True][which] if share else sampler
+        fixed = self._shapes[tasks._replace(fixed=True)][which] if share else sampler
         shape = learner_shape(self._learner, sampler.shape)
 
         def sample(seeds: Sequence[int]) -> Episode:
@@ -125,7 +152,7 @@ class TaskLifetimes(Source):
     def _check_lifetimes(self) -> None:
         """VsmlBenchError where a phase's lifetimes need more examples than there are."""
         for phase in self._recipe.phases:
-            for sampler in self._shapes[phase.classes, False]:
+            for sampler in self._shapes[_Tasks(phase.classes, phase.sizes)]:
                 if sampler.max_steps is not None and phase.lifetime > sampler.max_steps:
                     raise VsmlBenchError(
                         f"recipe of '{self._job.learner.name}': lifetimes of {phase.lifetime} "
@@ -138,17 +165,3 @@ class TaskLifetimes(Source):
 def _drawn(seed: int) -> float:
     """What decides whether a lifetime has fixed labels, uniform in [0, 1)."""
     return orders.philox(derive_seed(seed, "fixed labels")).random()
-
-
-def _tasks(
-    side: TaskDistribution, classes: int | tuple[int, ...] | None, fixed: bool
-) -> TaskDistribution:
-    """The side with a phase's numbers of classes, where it has any, and with labels as they are,
-    where they are `fixed`."""
-    if fixed:
-        side = dataclasses.replace(side, label_permutation=False)
-    if isinstance(classes, int):
-        return dataclasses.replace(side, classes=classes, class_counts=())
-    if classes is not None:
-        return dataclasses.replace(side, classes=None, class_counts=classes)
-    return side

@@ -19,6 +19,7 @@ class Update(NamedTuple):
     fresh_optimizer: bool  # whether Adam forgets its moments before it
     classes: int | tuple[int, ...] | None  # of its tasks, where not the split's
     fixed_labels: float  # share of lifetimes whose labels are not permuted
+    sizes: tuple[int, ...]  # of its images, where not the recipe's
 
 
 def at(recipe: Recipe, step: int) -> Update:
@@ -34,6 +35,7 @@ def at(recipe: Recipe, step: int) -> Update:
                 fresh_optimizer=phase.fresh_optimizer and step == 0,
                 classes=phase.classes,
                 fixed_labels=phase.fixed_labels * (1 - step / phase.steps),
+                sizes=phase.sizes,
             )
         step -= phase.steps
     raise IndexError("the recipe has no such step")
