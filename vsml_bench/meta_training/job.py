@@ -162,7 +162,7 @@ def trained_side(job: Job) -> TaskDistribution:
         return side
     where = f"recipe of '{job.learner.name}'"
     size = None if side.sizes else recipe.size
-    of_phases = [size for phase in recipe.phases for size in phase.sizes]
+    of_phases = [one for phase in recipe.phases for one in phase.sizes]
     if of_phases and side.sizes:
         raise VsmlBenchError(
             f"{where}: sizes: the meta-train side has sizes of its own, {list(side.sizes)}; leave "
