@@ -19,7 +19,9 @@ from tests.conftest import Finished
 from tests.contract import wrong_learners
 from tests.data import idx_files
 from tests.harness import LEARNER, call, refusal, write, write_split
+from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import load_cell
+from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.studies.introspection import look
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -217,7 +219,22 @@ def test_verify_replays(finished: Finished, tmp_path: Path) -> None:
     (report,) = found.json["replayed"]
     assert (report["lifetimes"], report["steps"], report["reason"]) == (1, 5, "")
     assert report["difference"] < 1e-5
+    assert not (out / replays.FILE).exists()
     assert "add --replay" in refusal(call("verify", out, "--adopt"))
+
+
+def test_verify_keeps_what_replays_of_every_kind(finished: Finished, tmp_path: Path) -> None:
+    out = shutil.copytree(finished.folder, tmp_path / "out")
+    trained = next(out.glob("checkpoints/vsml--*.safetensors"))
+    for path in out.rglob("*.*"):
+        if path != trained and not path.name.startswith("digits-held-out--chance"):
+            path.unlink()
+    found = call("verify", out, "--replay", "--steps", 5, "--jobs", 1, "--keep", "--json")
+    assert found.code == 0 and found.json["replayed_before"] == 0, found
+    noted = {name: (of.lifetimes, of.steps) for name, of in replays.read(out).items()}
+    updates = len(load_artifact(trained).document["first_losses"])
+    (cell,) = out.glob("cells/*.json")
+    assert noted == {replays.name_of(cell): (1, 5), replays.name_of(trained): (0, updates)}
 
 
 def test_explain(finished: Finished) -> None:

@@ -222,8 +222,9 @@ def damage(good: int, bad: Mapping[str, str]) -> None:
     print(f"{good} files intact, {len(bad)} damaged.")
 
 
-def replays(reports: Sequence[Mapping[str, Any]]) -> None:
-    """Prints what replay has found; reports: see `evaluation.verification.replay`."""
+def replays(reports: Sequence[Mapping[str, Any]], before: int = 0) -> None:
+    """Prints what replay has found; reports: see `evaluation.verification.replay`. before: records
+    that this commit is noted to have replayed already."""
     failed = [report for report in reports if report["reason"]]
     impossible = [report for report in reports if report.get("impossible")]
     for report in failed:
@@ -235,3 +236,5 @@ def replays(reports: Sequence[Mapping[str, Any]]) -> None:
         f"{len(reports) - len(failed) - len(impossible)} records replay, {len(failed)} do not, "
         f"{len(impossible)} cannot be replayed here; largest difference of a loss {largest:.3g}."
     )
+    if before:
+        print(f"{before} more were replayed by this commit before.")

@@ -27,7 +27,7 @@ def saved(folder: Path, *names: str) -> list[Cell]:
 
 
 def name(cell: Cell) -> str:
-    return path_of(Path(), cell).name
+    return replays.name_of(path_of(Path("cells"), cell))
 
 
 def test_a_note_is_of_one_cell_and_of_no_other_under_its_name(tmp_path: Path) -> None:
@@ -47,23 +47,46 @@ def test_a_note_is_of_one_cell_and_of_no_other_under_its_name(tmp_path: Path) ->
 
 def test_verify_keeps_what_replays_said(tmp_path: Path) -> None:
     one, two, three = saved(tmp_path / "desk", "one", "two", "three")
-    report: dict[str, Any] = {"kind": "cell", "lifetimes": 1, "steps": 5, "reason": ""}
+    report: dict[str, Any] = {"kind": "cell", "lifetimes": 1, "steps": 5}
     said = {"one": ("", ""), "two": ("2 decisions differ", ""), "three": ("", "no data here")}
     replays.note(tmp_path / "desk", {name(two): (1, None)})
-    verification.keep(
-        tmp_path,
-        [
-            {
-                **report,
-                "file": f"desk/cells/{name(cell)}",
-                "reason": said[cell.plan.learner][0],
-                "impossible": said[cell.plan.learner][1],
-            }
-            for cell in (one, two, three)
-        ],
-    )
+    for cell in (one, two, three):
+        reason, impossible = said[cell.plan.learner]
+        why = {"reason": reason, "impossible": impossible}
+        verification.keep(tmp_path, {**report, **why, "file": f"desk/{name(cell)}"})
     assert [*replays.read(tmp_path / "desk")] == [name(one)]
     assert "give it with --replay" in refusal(call("verify", tmp_path, "--keep"))
+
+
+def test_a_commit_leaves_out_what_it_has_replayed_and_nothing_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left_out(lifetimes: int, steps: int | None) -> set[str]:
+        return {path.name for path in verification.kept(tmp_path, lifetimes, steps)}
+
+    def at(commit: str, dirty: bool) -> None:
+        monkeypatch.setattr(replays, "git_state", lambda: (commit, dirty))
+
+    one, two, three = saved(tmp_path / "desk", "one", "two", "three")
+    at("abc", False)
+    replays.note(tmp_path / "desk", {name(one): (1, None), name(two): (1, 50)})
+    files = [Path(name(cell)).name for cell in (one, two)]
+    assert left_out(1, 50) == left_out(1, 20) == {*files}
+    assert left_out(1, None) == left_out(1, 10_000) == {files[0]}, "200 steps are all it has"
+    assert left_out(2, 50) == set()
+    at("abc", True)
+    replays.note(tmp_path / "desk", {name(three): (1, None)})
+    assert left_out(1, 50) == set(), "a tree with changes is no commit's"
+    at("abc", False)
+    assert left_out(1, 50) == {*files}, "three was replayed by other code"
+    at("abd", False)
+    assert left_out(1, 50) == set()
+    at("abc", False)
+    assert one.outcomes is not None
+    edited = replace(one, outcomes=Outcomes(~one.correct, one.outcomes.loss))
+    (tmp_path / "desk" / name(one)).unlink()
+    save_cell(tmp_path / "desk" / "cells", edited)
+    assert left_out(1, 50) == {files[1]}, "it is another cell now"
 
 
 def test_merging_brings_notes_of_the_cells_that_stay(tmp_path: Path) -> None:
@@ -72,7 +95,7 @@ def test_merging_brings_notes_of_the_cells_that_stay(tmp_path: Path) -> None:
     other = made("one", created="2027-01-01")
     save_cell(tmp_path / "b" / "cells", other)
     for folder in "ab":
-        files = [path.name for path in (tmp_path / folder / "cells").iterdir()]
+        files = [replays.name_of(path) for path in (tmp_path / folder / "cells").iterdir()]
         replays.note(tmp_path / folder, dict.fromkeys(files, (1, None)))
     for order in ("ab", "ba"):
         out = tmp_path / f"out-{order}"
@@ -84,8 +107,8 @@ def test_merging_brings_notes_of_the_cells_that_stay(tmp_path: Path) -> None:
 
 
 def test_a_damaged_note_is_a_sentence_and_costs_the_badges_alone(tmp_path: Path) -> None:
-    saved(tmp_path, "one")
-    replays.note(tmp_path, {path.name: (1, None) for path in (tmp_path / "cells").iterdir()})
+    (one,) = saved(tmp_path, "one")
+    replays.note(tmp_path, {name(one): (1, None)})
     path = tmp_path / replays.FILE
     path.write_text(path.read_text().replace('"lifetimes": 1', '"lifetimes": 9'))
     with pytest.raises(VsmlBenchError, match=r"replays\.json was changed"):

@@ -203,7 +203,7 @@ def test_what_holds_is_accepted_with_its_badge(submitted: Submitted, tmp_path: P
     assert accepted(submitted.folder, report, out) == report
     cells, problems = load_cells(out / "cells")
     known = replays.read(out)
-    assert not problems and [f"cells/{name}" for name in known] == sorted(files)
+    assert not problems and [*known] == sorted(files)
     for cell in cells:
         found = replays.of(cell, known)
         assert found is not None and (found.lifetimes, found.steps) == (2, cell.correct.shape[1])

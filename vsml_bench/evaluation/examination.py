@@ -128,7 +128,7 @@ def accepted(folder: Path, report: Report, out: Path) -> Report:
     problems = merge([folder], out).problems
     if not problems:
         again = [rerun for rerun in report.reruns if rerun.file in report.replayed]
-        cells = {Path(of.file).name: (of.lifetimes, None) for of in again if of.how == "replay"}
+        cells = {of.file: (of.lifetimes, None) for of in again if of.how == "replay"}
         replays.note(out, cells)
     return replace(report, faults=tuple(f"{file}: {why}" for file, why in problems.items()))
 

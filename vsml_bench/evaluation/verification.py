@@ -8,7 +8,7 @@ written differently. What was measured then still stands.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,13 @@ def replay(
     lifetimes: int,
     steps: int | None = None,
     adopt: bool = False,
-) -> list[dict[str, Any]]:
-    """Runs what is stored below `folder` again and compares; one report per record: its "file", and
-    the fields of a `Replay`.
+    skip: Collection[Path] = (),
+) -> Iterator[dict[str, Any]]:
+    """Runs what is stored below `folder` again and compares; yields one report per record, as they
+    come: its "file", and the fields of a `Replay`.
 
     lifetimes: of each cell. steps: only so many of each. adopt: file stale records that replay
-    under today's identity, checkpoints first.
+    under today's identity, checkpoints first. skip: files that are left out.
     """
     records = [(kind, path) for kind, path in stored(folder) if ".partial." not in path.name]
     setting = Setting(
@@ -66,7 +67,6 @@ def replay(
         git=git_state(),
     )
     today = _Today(records) if adopt else None
-    reports = []
     for kind in ("artifact", "cell"):  # cells are replayed with checkpoints that are adopted
         tasks = [
             Task(
@@ -77,31 +77,32 @@ def replay(
                 float(path.stat().st_size),
             )
             for own, path in records
-            if own == kind
+            if own == kind and path not in skip
         ]
         for path, found in executor.run(tasks, f"{kind}s"):
             if isinstance(found, Failure):
                 absent = found.status == "unavailable"
                 reason, impossible = ("", found.reason) if absent else (found.reason, "")
                 found = Replay(kind, reason=reason, impossible=impossible)
-            reports.append({"file": path.relative_to(folder).as_posix(), **asdict(found)})
-    return sorted(reports, key=lambda report: str(report["file"]))
+            yield {"file": path.relative_to(folder).as_posix(), **asdict(found)}
 
 
-def keep(folder: Path, reports: Iterable[Mapping[str, Any]]) -> None:
-    """Notes beside the cells below `folder` which of them came out the same; reports: `replay`'s,
-    without adoption."""
-    same: dict[Path, dict[str, tuple[int, int | None]]] = {}
-    other: dict[Path, list[str]] = {}
-    for report in (report for report in reports if report["kind"] == "cell"):
-        path = folder / report["file"]
-        here = path.parents[1]
-        if report["reason"]:
-            other.setdefault(here, []).append(path.name)
-        elif not report["impossible"]:
-            same.setdefault(here, {})[path.name] = (report["lifetimes"], report["steps"])
-    for here in {*same, *other}:
-        replays.note(here, same.get(here, {}), other.get(here, ()))
+def keep(folder: Path, report: Mapping[str, Any]) -> None:
+    """Notes beside the records below `folder` whether one of them came out the same; report: of
+    `replay`, without adoption."""
+    path = folder / report["file"]
+    here, name = path.parents[1], replays.name_of(path)
+    if report["reason"]:
+        replays.note(here, {}, [name])
+    elif not report["impossible"]:
+        replays.note(here, {name: (report["lifetimes"], report["steps"])})
+
+
+def kept(folder: Path, lifetimes: int, steps: int | None) -> set[Path]:
+    """The records below `folder` that this very commit is noted to have run again, that much of
+    each."""
+    noted = [path.parent for path in folder.rglob(replays.FILE)]
+    return {here / name for here in noted for name in replays.by_this_code(here, lifetimes, steps)}
 
 
 def replay_and_audit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "meta-training again, with today's code and data, and compare",
     )
     parser.add_argument("--steps", **COUNT, help="of each lifetime that is replayed")
-    keep = "with --replay: keep in replays.json which cells replay, which pages show as a badge"
+    keep = (
+        "with --replay: keep in replays.json which records replay, each as it does; pages show it "
+        "as a badge, and the same commit leaves them out the next time"
+    )
     parser.add_argument("--keep", action="store_true", help=keep)
     adopt = "with --replay: file stale records that replay under today's identity"
     parser.add_argument("--adopt", action="store_true", help=adopt)
@@ -43,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
     folder = Path(options.folder)
     good, bad = integrity.damaged(folder)
-    reports: Sequence[Mapping[str, Any]] = ()
+    reports: list[Mapping[str, Any]] = []
+    known: Collection[Path] = ()
     root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
         raise VsmlBenchError("--adopt: only what replays is adopted; add --replay.")
@@ -53,16 +57,22 @@ def run(options: argparse.Namespace) -> int:
         raise VsmlBenchError("--steps: shortens a replay, and no adoption; give it with --replay.")
     if options.replay is not None and not bad:
         executor = LocalExecutor(options.jobs, not options.json)
-        chosen = {"lifetimes": options.replay, **named(options, "steps", "adopt")}
-        reports = verification.replay(folder, executor, root, **chosen)
         if options.keep:
-            verification.keep(folder, reports)
+            known = verification.kept(folder, options.replay, options.steps)
+        chosen = {"lifetimes": options.replay, **named(options, "steps", "adopt"), "skip": known}
+        for report in verification.replay(folder, executor, root, **chosen):
+            reports.append(report)
+            if options.keep:
+                verification.keep(folder, report)
+        reports.sort(key=lambda report: str(report["file"]))
     if options.json:
-        print(json.dumps({"intact": good, "damaged": bad, "replayed": list(reports)}, indent=1))
+        before = {"replayed_before": len(known)} if options.keep else {}
+        found = {"intact": good, "damaged": bad, "replayed": reports, **before}
+        print(json.dumps(found, indent=1))
     else:
         printing.damage(good, bad)
         if options.replay is not None and bad:
             print("Nothing was replayed, since files are damaged; remove or restore them first.")
         elif options.replay is not None:
-            printing.replays(reports)
+            printing.replays(reports, len(known))
     return 1 if bad or any(report["reason"] for report in reports) else 0
