@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,22 @@ def test_verify_keeps_what_replays_said(tmp_path: Path) -> None:
     report: dict[str, Any] = {"kind": "cell", "lifetimes": 1, "steps": 5}
     said = {"one": ("", ""), "two": ("2 decisions differ", ""), "three": ("", "no data here")}
     replays.note(tmp_path / "desk", {name(two): (1, None)})
-    for cell in (one, two, three):
-        reason, impossible = said[cell.plan.learner]
-        why = {"reason": reason, "impossible": impossible}
-        verification.keep(tmp_path, {**report, **why, "file": f"desk/{name(cell)}"})
+
+    def reports() -> Iterator[dict[str, Any]]:
+        for cell in (one, two, three):
+            reason, impossible = said[cell.plan.learner]
+            why = {"reason": reason, "impossible": impossible}
+            yield {**report, **why, "file": f"desk/{name(cell)}"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(verification.keeping(tmp_path, reports()))
     assert [*replays.read(tmp_path / "desk")] == [name(one)]
+    going = verification.keeping(tmp_path, reports(), every=0.0)
+    replays.note(tmp_path / "desk", {}, [name(one)])
+    next(going)
+    assert [*replays.read(tmp_path / "desk")] == [name(one)], "before the next one comes"
+    going.close()
     assert "give it with --replay" in refusal(call("verify", tmp_path, "--keep"))
 
 

@@ -8,7 +8,8 @@ written differently. What was measured then still stands.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from vsml_bench.storage import seal, write_atomically
 from vsml_bench.suites import find_suite, suite_names
 
 REPLAY = "vsml_bench.evaluation.verification:replay_and_audit"
+KEEP_SECONDS = 10.0
+"""In which a cut may undo notes of replays: each time, the whole file is written."""
 ADOPT = {kind: f"vsml_bench.evaluation.verification:adopt_{kind}" for kind in ("artifact", "cell")}
 
 
@@ -87,15 +90,36 @@ def replay(
             yield {"file": path.relative_to(folder).as_posix(), **asdict(found)}
 
 
-def keep(folder: Path, report: Mapping[str, Any]) -> None:
-    """Notes beside the records below `folder` whether one of them came out the same; report: of
-    `replay`, without adoption."""
-    path = folder / report["file"]
-    here, name = path.parents[1], replays.name_of(path)
-    if report["reason"]:
-        replays.note(here, {}, [name])
-    elif not report["impossible"]:
-        replays.note(here, {name: (report["lifetimes"], report["steps"])})
+def keeping(
+    folder: Path, reports: Iterable[dict[str, Any]], every: float = KEEP_SECONDS
+) -> Generator[dict[str, Any], None, None]:
+    """The same reports, of `replay`. Which records came out the same is noted beside them, every so
+    many seconds, and at the end, whatever brings it about."""
+    waiting: list[dict[str, Any]] = []
+    noted = time.monotonic()
+    try:
+        for report in reports:
+            waiting.append(report)
+            if time.monotonic() - noted >= every:
+                _keep(folder, waiting)
+                waiting, noted = [], time.monotonic()
+            yield report
+    finally:
+        _keep(folder, waiting)
+
+
+def _keep(folder: Path, reports: Iterable[Mapping[str, Any]]) -> None:
+    same: dict[Path, dict[str, tuple[int, int | None]]] = {}
+    other: dict[Path, list[str]] = {}
+    for report in reports:
+        path = folder / report["file"]
+        here, name = path.parents[1], replays.name_of(path)
+        if report["reason"]:
+            other.setdefault(here, []).append(name)
+        elif not report["impossible"]:
+            same.setdefault(here, {})[name] = (report["lifetimes"], report["steps"])
+    for here in {*same, *other}:
+        replays.note(here, same.get(here, {}), other.get(here, ()))
 
 
 def kept(folder: Path, lifetimes: int, steps: int | None) -> set[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", **COUNT, help="of each lifetime that is replayed")
     keep = (
-        "with --replay: keep in replays.json which records replay, each as it does; pages show it "
-        "as a badge, and the same commit leaves them out the next time"
+        "with --replay: keep in replays.json which records replay, as it goes; pages show it as a "
+        "badge, and the same commit leaves them out the next time"
     )
     parser.add_argument("--keep", action="store_true", help=keep)
     adopt = "with --replay: file stale records that replay under today's identity"
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
     folder = Path(options.folder)
     good, bad = integrity.damaged(folder)
-    reports: list[Mapping[str, Any]] = []
+    reports: Sequence[Mapping[str, Any]] = ()
     known: Collection[Path] = ()
     root = Path(options.data_root) if options.data_root else None
     if options.adopt and options.replay is None:
@@ -60,15 +60,13 @@ def run(options: argparse.Namespace) -> int:
         if options.keep:
             known = verification.kept(folder, options.replay, options.steps)
         chosen = {"lifetimes": options.replay, **named(options, "steps", "adopt"), "skip": known}
-        for report in verification.replay(folder, executor, root, **chosen):
-            reports.append(report)
-            if options.keep:
-                verification.keep(folder, report)
-        reports.sort(key=lambda report: str(report["file"]))
+        found = verification.replay(folder, executor, root, **chosen)
+        found = verification.keeping(folder, found) if options.keep else found
+        reports = sorted(found, key=lambda report: str(report["file"]))
     if options.json:
         before = {"replayed_before": len(known)} if options.keep else {}
-        found = {"intact": good, "damaged": bad, "replayed": reports, **before}
-        print(json.dumps(found, indent=1))
+        document = {"intact": good, "damaged": bad, "replayed": list(reports), **before}
+        print(json.dumps(document, indent=1))
     else:
         printing.damage(good, bad)
         if options.replay is not None and bad:
