@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.test_wrong_learners import FAULTS
 from tests.harness import LEARNER, call, write, write_split, write_suite
-from vsml_bench import api
+from vsml_bench import api, paths
 from vsml_bench.evaluation import worker
 from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
 from vsml_bench.evaluation.runner import Setting
@@ -214,6 +214,17 @@ def test_verify_audits_what_replays(name: str, steps: int | None, tmp_path: Path
         assert found.code == 1 and "differs from step 0 on" in report["reason"]
     else:
         assert found.code == 0 and report["audit"] == "passed"
+
+
+def test_learners_of_made_up_examples_are_audited_as_others(tmp_path: Path) -> None:
+    """The meta-training of a clone has no data, of which a witness could ask for the hash."""
+    suite = write_suite(tmp_path / "s.toml", ["digits-held-out"], ["clone-1"], lifetimes=2)
+    plan = next(iter(api.plan(str(suite))))
+    setting = Setting((paths.results() / "checkpoints",), None, "cpu", "", ("", False))
+    save_cell(tmp_path / "out" / "cells", worker.test(plan, setting))
+    found = call("verify", tmp_path / "out", "--replay", "--steps", 20, "--jobs", 1, "--json")
+    (report,) = found.json["replayed"]
+    assert (found.code, report["reason"], report["audit"]) == (0, "", "passed")
 
 
 WRONG = ("MixesLifetimes", "RemembersInAnAttribute", "WritesIntoItsState", "DrawsFromElsewhere")

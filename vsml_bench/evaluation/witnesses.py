@@ -108,7 +108,7 @@ def testify(job: Job, setting: Setting, connection: Connection) -> None:
 def _answer(job: Job, setting: Setting, connection: Connection) -> None:
     execution = decide(setting.device, setting.threads)
     hashes: dict[str, str] = {}
-    if job.makes_artifact:
+    if job.makes_artifact and job.side.datasets:  # not trained on made-up examples
         hashes = EpisodeSampler(largest(job.side), root=setting.root).content_hashes
     learner = ready(job, find_artifact(job, setting.folders), hashes).learner
     learner = learner.to(execution.device).eval()
