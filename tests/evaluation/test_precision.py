@@ -17,6 +17,8 @@ from tests.harness import call
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
+from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.evaluation.replay import replay_cell
 from vsml_bench.execution import Execution
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
@@ -55,6 +57,28 @@ def test_a_run_in_mixed_precision_stands_beside_that_in_float32(
     rows = call("leaderboard", *arguments, "--results", folder, "--format", "json").json["rows"]
     device = full.provenance.device
     assert sorted(row["device"] for row in rows) == [device, f"{device}, bfloat16"]
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.0, ""), (0.02, "impossible"), (0.1, "reason")])
+def test_a_replay_in_mixed_precision_forgives_what_rounding_may_do(
+    share: float, said: str, finished: Finished, tmp_path: Path
+) -> None:
+    arguments = ["--suite", finished.suite, "--split", SPLIT, "--learner", "vsml", "--seed", 0]
+    shutil.copytree(finished.folder / "checkpoints", tmp_path / "checkpoints")
+    command = ("run", *arguments, "--out", tmp_path, "--jobs", 1, "--quiet", "--device", "cpu")
+    assert call(*command, "--precision", "bfloat16").code == 0
+    (cell,) = load_cells(tmp_path / "cells")[0]
+    assert cell.outcomes is not None
+    correct = cell.correct.copy()
+    changed = round(share * correct.size)
+    correct.flat[:changed] ^= True
+    cell = replace(cell, outcomes=Outcomes(correct, cell.outcomes.loss))
+    found = replay_cell(cell, cell.plan, (tmp_path / "checkpoints",), None, [0])
+    assert found.decisions == changed
+    words = {"impossible": found.impossible, "reason": found.reason}
+    assert [name for name, text in words.items() if text] == ([said] if said else [])
+    if said:
+        assert f"{changed} of {correct.size} decisions differ" in words[said]
 
 
 def test_only_matrix_products_lose_digits() -> None:
