@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,21 @@ def test_a_note_is_of_one_cell_and_of_no_other_under_its_name(tmp_path: Path) ->
     assert first.said().startswith(f"replayed on {first.date}, ")
     replays.note(tmp_path, {}, [name(one)])
     assert [*replays.read(tmp_path)] == [name(two)], "it does not replay any more"
+
+
+def test_a_note_outlives_the_compression_of_its_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions of zlib make other bytes of the same numbers."""
+    (cell,) = saved(tmp_path, "one")
+    replays.note(tmp_path, {name(cell): (1, None)})
+    before = (tmp_path / name(cell)).read_bytes()
+    level = zlib.compress
+    monkeypatch.setattr("zlib.compress", lambda data, _: level(data, 0))
+    save_cell(tmp_path / "cells", cell)
+    assert (tmp_path / name(cell)).read_bytes() != before
+    (again,) = load_cells(tmp_path / "cells")[0]
+    assert replays.of(again, replays.read(tmp_path)) is not None
 
 
 def test_verify_keeps_what_replays_said(tmp_path: Path) -> None:

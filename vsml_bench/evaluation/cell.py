@@ -19,7 +19,12 @@ import numpy.typing as npt
 
 from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError, check_name, check_path_name
-from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
+from vsml_bench.evaluation.outcomes import (
+    Outcomes,
+    decode_outcomes,
+    encode_outcomes,
+    outcomes_hash,
+)
 from vsml_bench.evaluation.plan import Plan
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
@@ -231,17 +236,23 @@ def load_cells(folder: Path) -> tuple[list[Cell], list[Problem]]:
 
 
 def content_hash(cell: Cell) -> str:
-    """SHA-256 of everything that the cell's file would say."""
-    return sha256_hex(seal(_document(cell)))
+    """SHA-256 of everything that the cell's file would say, independent of how that is
+    compressed."""
+    numbers = None if cell.outcomes is None else outcomes_hash(cell.outcomes)
+    return sha256_hex(canonical_json([_facts(_scrubbed(cell)), numbers]))
 
 
 def _document(cell: Cell) -> dict[str, Any]:
-    provenance = dataclasses.replace(cell.provenance, note=scrub(cell.provenance.note))
     return {
         "format": _FORMAT,
-        **_facts(dataclasses.replace(cell, reason=scrub(cell.reason), provenance=provenance)),
+        **_facts(_scrubbed(cell)),
         "outcomes": None if cell.outcomes is None else encode_outcomes(cell.outcomes),
     }
+
+
+def _scrubbed(cell: Cell) -> Cell:
+    provenance = dataclasses.replace(cell.provenance, note=scrub(cell.provenance.note))
+    return dataclasses.replace(cell, reason=scrub(cell.reason), provenance=provenance)
 
 
 def _facts(cell: Cell) -> dict[str, Any]:
