@@ -16,6 +16,7 @@ import pytest
 
 from tests.copies import copy_of_package, replace
 from tests.harness import LEARNER, call, write, write_split, write_suite
+from vsml_bench.evaluation.replay import drift
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -163,3 +164,21 @@ def test_a_learner_whose_file_is_not_here_cannot_be_replayed(tmp_path: Path) -> 
         (report,) = found.json["replayed"]
         assert (found.code, bool(report["reason"])) == (edited, edited), report
         assert not report["impossible"]
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        ([0.0] * 5 + [0.01] * 20, ""),
+        ([0.0] * 4 + [0.002] + [0.0] * 20, "of the first updates are off by 0.002"),
+        ([0.0] * 5 + [0.05] * 20, "off by 0.04 on average"),
+        ([0.0] * 5 + [float("nan")] * 20, "off by nan"),
+    ],
+)
+def test_rounding_may_grow_in_a_meta_training_and_nothing_may_begin_otherwise(
+    off: list[float], said: str
+) -> None:
+    then = [2.0, 1.0, *[0.5] * 23]
+    now = [loss + share * (1 + loss) for loss, share in zip(then, off, strict=True)]
+    _, reason = drift(now, then)
+    assert said in reason and bool(said) == bool(reason)
