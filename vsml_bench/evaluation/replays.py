@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vsml_bench.config import as_plain, build
 from vsml_bench.evaluation.cell import Cell, content_hash, load_cell, path_of
-from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, unseal, write_atomically
 
@@ -115,6 +114,8 @@ def _content(path: Path) -> str:
     """SHA-256 of everything that a record says."""
     if path.parent.name == "cells":
         return content_hash(load_cell(path))
+    from vsml_bench.meta_training.checkpoint import load_artifact  # boards need no PyTorch
+
     return load_artifact(path).sha256
 
 
