@@ -102,6 +102,8 @@ def test_a_commit_leaves_out_what_it_has_replayed_and_nothing_less(
     assert left_out(1, 50) == left_out(1, 20) == {*files}
     assert left_out(1, None) == left_out(1, 10_000) == {files[0]}, "200 steps are all it has"
     assert left_out(2, 50) == set()
+    cells = verification.kept(tmp_path / "desk" / "cells", 1, 50)
+    assert {path.name for path in cells} == {*files}, "notes lie above the folder of cells"
     at("abc", True)
     replays.note(tmp_path / "desk", {name(three): (1, None)})
     assert left_out(1, 50) == set(), "a tree with changes is no commit's"

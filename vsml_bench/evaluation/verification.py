@@ -125,8 +125,13 @@ def _keep(folder: Path, reports: Iterable[Mapping[str, Any]]) -> None:
 def kept(folder: Path, lifetimes: int, steps: int | None) -> set[Path]:
     """The records below `folder` that this very commit is noted to have run again, that much of
     each."""
-    noted = [path.parent for path in folder.rglob(replays.FILE)]
-    return {here / name for here in noted for name in replays.by_this_code(here, lifetimes, steps)}
+    records = {path for _, path in stored(folder)}
+    noted = {
+        here / name
+        for here in {path.parents[1] for path in records}
+        for name in replays.by_this_code(here, lifetimes, steps)
+    }
+    return records & noted
 
 
 def replay_and_audit(
