@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluation.test_merging import cell as made
 from vsml_bench import paths, provenance
+from vsml_bench.evaluation import replays
+from vsml_bench.evaluation.cell import save_cell
 
 IDENTITY = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
 
@@ -61,6 +64,21 @@ def test_results_beside_the_code_do_not(home: Path) -> None:
     (home / "runs").mkdir()
     (home / "runs" / "cell.json").write_text("{}")
     assert provenance.git_state()[1] is False
+
+
+def test_notes_of_replays_do_not_and_a_replay_can_go_on(home: Path) -> None:
+    folder = home / "results" / "desk"
+    names = [replays.name_of(save_cell(folder / "cells", made(name))) for name in ("one", "two")]
+    replays.note(folder, {names[0]: (1, None)})
+    git(home, "add", ".")
+    git(home, "commit", "--quiet", "-m", "notes")
+    for name in names:
+        replays.note(folder, {name: (1, None)})
+    assert not any(found.git_dirty for found in replays.read(folder).values())
+    assert replays.by_this_code(folder, 1, None) == {*names}
+    (folder / "cells" / "other.json").write_text("{}")
+    git(home, "add", ".")
+    assert provenance.git_state()[1] is True, "cells do"
 
 
 def test_outside_a_checkout_there_is_no_commit(

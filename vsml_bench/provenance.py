@@ -39,13 +39,16 @@ def git_state() -> tuple[str, bool]:
     """(commit, dirty) of the checkout the code runs from; ("", False) outside one, as where it is
     installed into an environment that lies in a repository of something else.
 
-    The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty.
+    The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty, but for what
+    is noted of replays, which no code computes with and a replay itself writes.
     """
     folder = paths.home()
     try:
         _git(folder, "ls-files", "--error-unmatch", ".")  # fails where nothing here is tracked
         commit = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+        counted = (":(top)", ":(top,exclude,glob)results/**/replays.json")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *counted)
+        dirty = bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return "", False
     return commit, dirty
