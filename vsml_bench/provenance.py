@@ -39,8 +39,8 @@ def git_state() -> tuple[str, bool]:
     """(commit, dirty) of the checkout the code runs from; ("", False) outside one, as where it is
     installed into an environment that lies in a repository of something else.
 
-    The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty, but for what
-    is noted of replays, which no code computes with and a replay itself writes.
+    The commit is exactly HEAD; any uncommitted change of a tracked file makes it dirty, but for
+    what is noted of replays, which no code computes with and a replay itself writes.
     """
     folder = paths.home()
     try:

@@ -54,8 +54,8 @@ def test_a_note_outlives_the_compression_of_its_cell(
     (cell,) = saved(tmp_path, "one")
     replays.note(tmp_path, {name(cell): (1, None)})
     before = (tmp_path / name(cell)).read_bytes()
-    level = zlib.compress
-    monkeypatch.setattr("zlib.compress", lambda data, _: level(data, 0))
+    compress = zlib.compress
+    monkeypatch.setattr("zlib.compress", lambda data, _: compress(data, 0))
     save_cell(tmp_path / "cells", cell)
     assert (tmp_path / name(cell)).read_bytes() != before
     (again,) = load_cells(tmp_path / "cells")[0]

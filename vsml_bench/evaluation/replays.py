@@ -7,11 +7,15 @@ import datetime
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vsml_bench.config import as_plain, build
 from vsml_bench.evaluation.cell import Cell, content_hash, load_cell, path_of
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, unseal, write_atomically
+
+if TYPE_CHECKING:
+    from vsml_bench.meta_training.checkpoint import Checkpoint
 
 FILE = "replays.json"
 
@@ -70,7 +74,8 @@ def of(cell: Cell, known: Mapping[str, Replayed]) -> Replayed | None:
 def by_this_code(folder: Path, lifetimes: int, steps: int | None) -> set[str]:
     """Names of the records of `folder` of which this very commit has run that much again: so many
     `lifetimes` of a cell, and so many `steps` of each, None for all. Empty where the working tree
-    has changes, of which a commit says nothing."""
+    has changes, of which a commit says nothing. Nor does it of a learner's own files, so that what
+    is of these is never among them."""
     commit, dirty = git_state()
     return {
         name
@@ -82,11 +87,13 @@ def by_this_code(folder: Path, lifetimes: int, steps: int | None) -> set[str]:
 
 
 def _covers(found: Replayed, path: Path, lifetimes: int, steps: int | None) -> bool:
-    if found.content != _content(path):
-        return False
     if path.parent.name != "cells":
-        return True
-    count, length = load_cell(path).correct.shape
+        record = _artifact(path)
+        return found.content == record.sha256 and not record.document["job"]["learner"]["files"]
+    cell = load_cell(path)
+    if found.content != content_hash(cell) or cell.plan.job.learner.files:
+        return False
+    count, length = cell.correct.shape
     wanted = length if steps is None else min(steps, length)
     return bool(found.lifetimes >= min(lifetimes, count) and found.steps >= wanted)
 
@@ -112,11 +119,13 @@ def note(
 
 def _content(path: Path) -> str:
     """SHA-256 of everything that a record says."""
-    if path.parent.name == "cells":
-        return content_hash(load_cell(path))
+    return content_hash(load_cell(path)) if path.parent.name == "cells" else _artifact(path).sha256
+
+
+def _artifact(path: Path) -> Checkpoint:
     from vsml_bench.meta_training.checkpoint import load_artifact  # boards need no PyTorch
 
-    return load_artifact(path).sha256
+    return load_artifact(path)
 
 
 def merge(folders: Collection[Path], out: Path) -> None:

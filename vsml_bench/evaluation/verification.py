@@ -38,7 +38,7 @@ from vsml_bench.suites import find_suite, suite_names
 
 REPLAY = "vsml_bench.evaluation.verification:replay_and_audit"
 KEEP_SECONDS = 10.0
-"""In which a cut may undo notes of replays: each time, the whole file is written."""
+"""Between two notes of replays, at least: each time, the whole file is written."""
 ADOPT = {kind: f"vsml_bench.evaluation.verification:adopt_{kind}" for kind in ("artifact", "cell")}
 
 
@@ -93,8 +93,9 @@ def replay(
 def keeping(
     folder: Path, reports: Iterable[dict[str, Any]], every: float = KEEP_SECONDS
 ) -> Generator[dict[str, Any], None, None]:
-    """The same reports, of `replay`. Which records came out the same is noted beside them, every so
-    many seconds, and at the end, whatever brings it about."""
+    """The same reports, of `replay`. Which records came out the same is noted beside them, with the
+    first report after so many seconds, at the end, and where an exception ends it. What a kill
+    costs is what came since."""
     waiting: list[dict[str, Any]] = []
     noted = time.monotonic()
     try:

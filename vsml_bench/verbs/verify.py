@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", **COUNT, help="of each lifetime that is replayed")
     keep = (
         "with --replay: keep in replays.json which records replay, as it goes; pages show it as a "
-        "badge, and the same commit leaves them out the next time"
+        "badge of cells, and the same commit, with whatever packages, skips them the next time"
     )
     parser.add_argument("--keep", action="store_true", help=keep)
     adopt = "with --replay: file stale records that replay under today's identity"
