@@ -105,7 +105,7 @@ def _shipped(project: Path) -> dict[str, Path]:
     files = [*project.glob("baselines/*.py"), *project.glob("tasks/**/*.toml")]
     files += [path for path in project.glob("results/checkpoints/**/*") if path.is_file()]
     files += [p for p in project.glob("results/*/board.*") if p.suffix != ".html"]  # made anew
-    for suite in ("desk", "learners", "introspection"):
+    for suite in ("desk", "introspection"):
         files += project.glob(f"results/{suite}/cells/*.json")
     return {f"vsml_bench/shipped/{path.relative_to(project).as_posix()}": path for path in files}
 
