@@ -15,6 +15,7 @@ import pytest
 import vsml_bench
 from tests.conftest import Finished
 from tests.harness import call, refusal, write_split, write_suite
+from vsml_bench import paths
 from vsml_bench.errors import VsmlBenchError
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -121,12 +122,35 @@ def test_compare(finished: Finished, tmp_path: Path) -> None:
     path.write_text(json.dumps({**theirs, "board_hash": "0" * 64}))
     said = call(*command, "--compare", path).err
     assert f"25 percentage points (chance on {row['split']})" in said
-    assert "not run: chance on to-kmnist" in said
+    assert re.search(r"not run: ([\w-]+, )*chance(, [\w-]+)* on to-kmnist: unavailable: ", said)
     path.write_text("[]")
     assert "no list of rows" in refusal_after_output(call(*command, "--compare", path))
     said = refusal_after_output(call(*command, "--compare", tmp_path / "none.json"))
     assert "cannot be read as a board" in said
     assert "--compare" in refusal_after_output(call(*command, "--compare", "published"))
+
+
+def test_published_scores_are_not_compared_with_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two planned scores one is the user's own; the board has both, and says so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/desk/cells").mkdir(parents=True)
+    (own,) = (paths.results() / "desk/cells").glob("mnist5k-same--chance--*.json")
+    shutil.copy(own, tmp_path / "runs/desk/cells")
+    command = ["leaderboard", "--suite", "desk", "--learner", "chance"]
+    command += ["--split", "mnist5k-same", "--split", "mnist5k-to-digits"]
+    shown = call(*command, "--compare", "published")
+    assert "mnist5k-to-digits: published scores, not your own" in " ".join(shown.out.split())
+    assert "equal means in all 1 rows that both have" in shown.err
+    assert "not run: chance on mnist5k-to-digits" in shown.err
+    documents = [
+        call(*command, "--json").json,
+        call(*command, "--json", "--results", own.parents[1]).json,
+    ]
+    assert [row["status"] for row in documents[0]["rows"]] == ["ok", "ok"]
+    (name,) = documents[0]["borrowed"]
+    assert name.startswith("mnist5k-to-digits--chance--") and "borrowed" not in documents[1]
 
 
 def refusal_after_output(outcome: Any) -> str:

@@ -123,3 +123,11 @@ def test_boards_of_different_suites_are_not_compared() -> None:
     ours = board_of(make_cell())
     with pytest.raises(VsmlBenchError, match="suite 'desk' cannot be compared with one of 'paper'"):
         compare_boards(published(ours), {**published(ours), "suite": "paper"})
+
+
+def test_what_was_not_run_for_one_reason_stands_in_one_line() -> None:
+    def row(learner: str) -> dict[str, Any]:
+        return {"split": "away", "learner": learner, "status": "unavailable", "reason": "no data"}
+
+    ours = {"suite": "s", "board_hash": "1", "rows": [{**row(of), "mean": None} for of in "ab"]}
+    assert "not run: a, b on away: unavailable (no data)" in describe(compare_boards(ours, ours))

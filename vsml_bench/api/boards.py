@@ -132,11 +132,14 @@ def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
     board = build_board(of.name, [*stored.own, *beside], plans, stored.problems, of.study)
     cells = [cell for row in board.rows for cell in row.group.cells]
     public = {id(cell) for cell in stored.published}
+    names = (path_of(Path(), cell).name for cell in cells if stored.own and id(cell) in public)
+    borrowed = frozenset(names)
     again = [(cell, replays.of(cell, stored.replayed)) for cell in cells]
     return dataclasses.replace(
         board,
         records=find_records((cell.plan.job for cell in cells), stored.made),
         badges={path_of(Path(), c).name: badge(c, id(c) in public, of) for c, of in again},
+        borrowed=borrowed,
     )
 
 

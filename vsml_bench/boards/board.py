@@ -66,6 +66,8 @@ class Board:
     is still known."""
     badges: Mapping[str, str] = field(default_factory=dict)
     """Name of a cell's file -> how far the cell is to be trusted; see `badges`."""
+    borrowed: frozenset[str] = frozenset()
+    """Files of published cells that stand where the user who has cells has no score."""
 
     @cached_property
     def by_label(self) -> Mapping[str, tuple[Group, ...]]:
@@ -94,7 +96,8 @@ class Board:
         {"over_splits", "by_split": {...}}, "stale": [...], "problems": [...], "commits": [...]};
         each row has a value for each column and for each end of an interval, each learner the
         fields of `Summary`; see `Family.detectable`. Boards of studies and of several splits have
-        "sections" as well, with the fields of `Section`."""
+        "sections" as well, with the fields of `Section`, and those that show published cells beside
+        one's own have "borrowed", the files of these."""
         names = self.names("json")
         document: dict[str, Any] = {
             "suite": self.suite,
@@ -109,6 +112,8 @@ class Board:
             "problems": [asdict(problem) for problem in self.problems],
             "commits": list(self.commits),
         }
+        if self.borrowed:
+            document["borrowed"] = sorted(self.borrowed)
         if self.sections:
             document["sections"] = [asdict(section) for section in self.sections]
         return document

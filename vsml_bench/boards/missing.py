@@ -1,12 +1,14 @@
-"""What a board lacks, in words: once for each split and reason."""
+"""What a board lacks, or has from elsewhere, in words: once for each split and reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from vsml_bench.boards.board import Board
 from vsml_bench.boards.groups import Group
+from vsml_bench.evaluation.cell import path_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def missing(board: Board) -> list[Lack]:
             continue
         there.setdefault(split, set()).add(label)
         planned[split, label] = len(row.group.plans)
-        for seed, reason in _reasons(row.group):
+        for seed, reason in _reasons(row.group, board.borrowed):
             befell.setdefault((split, reason), {}).setdefault(label, []).append(seed)
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (split, reason), learners in befell.items():
@@ -66,8 +68,8 @@ def _first(names: tuple[str, ...], between: str, most: int | None) -> str:
     return between.join(names[:most]) + more
 
 
-def _reasons(group: Group) -> Iterator[tuple[int, str]]:
-    """Each seed without a score, and why."""
+def _reasons(group: Group, borrowed: Collection[str]) -> Iterator[tuple[int, str]]:
+    """Each seed without a score of one's own, and why."""
     cells = {cell.plan.job.seed: cell for cell in group.cells}
     for plan in group.plans:
         cell = cells.get(plan.job.seed)
@@ -75,3 +77,5 @@ def _reasons(group: Group) -> Iterator[tuple[int, str]]:
             yield plan.job.seed, "not run"
         elif cell.status != "ok":
             yield plan.job.seed, " ".join(f"{cell.status}: {cell.reason}".split())
+        elif path_of(Path(), cell).name in borrowed:
+            yield plan.job.seed, "published scores, not your own"

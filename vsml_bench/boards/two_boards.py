@@ -168,7 +168,10 @@ def describe(comparison: Comparison) -> str:
     """The comparison in a few lines of text."""
     lines = [f"Compared with the published board of '{comparison.suite}':"]
     lines.append(f"  {found(comparison)}")
-    lines += [f"  not run: {_at(n.split, n.learner)}: {_why(n)}" for n in comparison.not_run]
+    alike: dict[tuple[str, str], list[str]] = {}
+    for lack in comparison.not_run:
+        alike.setdefault((lack.split, _why(lack)), []).append(lack.learner)
+    lines += [f"  not run: {_at(s, ', '.join(names))}: {why}" for (s, why), names in alike.items()]
     lines += [f"  only here: {_at(*place)}" for place in comparison.only_in_ours]
     lines += [f"  only published: {_at(*place)}" for place in comparison.only_in_published]
     return "\n".join(lines)

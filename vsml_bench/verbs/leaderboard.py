@@ -59,5 +59,8 @@ def run(options: argparse.Namespace) -> int:
         if options.compare == "published":
             published = paths.results() / board.suite / "board.json"
         theirs = read_board(published, f"--compare: {published.name} of '{board.suite}'")
-        print(describe(compare_boards(board.document(), theirs)), file=sys.stderr)
+        own = board
+        if options.results is None:  # without the published cells, which would equal themselves
+            own = api.board(options.suite, place, **selection(options))
+        print(describe(compare_boards(own.document(), theirs)), file=sys.stderr)
     return 0
