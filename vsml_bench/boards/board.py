@@ -67,7 +67,7 @@ class Board:
     badges: Mapping[str, str] = field(default_factory=dict)
     """Name of a cell's file -> how far the cell is to be trusted; see `badges`."""
     borrowed: frozenset[str] = frozenset()
-    """Files of published cells that stand where the user who has cells has no score."""
+    """Files of the published cells that it shows to a user who has cells of this suite too."""
 
     @cached_property
     def by_label(self) -> Mapping[str, tuple[Group, ...]]:
