@@ -231,6 +231,12 @@ def replays(reports: Sequence[Mapping[str, Any]], before: int = 0) -> None:
         print(f"{report['file']}: {report['reason']}")
     for report in impossible:
         print(f"{report['file']}: not replayed: {report['impossible']}")
+    for report in reports:
+        if report.get("rounding"):
+            print(
+                f"{report['file']}: replays as far as rounding lets it: one unit in the last place "
+                f"of its meta-parameters moves a meta-loss by {report['rounding']:.2g}"
+            )
     largest = max((report.get("difference", 0.0) for report in reports), default=0.0)
     print(
         f"{len(reports) - len(failed) - len(impossible)} records replay, {len(failed)} do not, "

@@ -16,6 +16,7 @@ import pytest
 
 from tests.copies import copy_of_package, replace
 from tests.harness import LEARNER, call, write, write_split, write_suite
+from vsml_bench import printing
 from vsml_bench.evaluation.replay import drift
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -166,6 +167,14 @@ def test_a_learner_whose_file_is_not_here_cannot_be_replayed(tmp_path: Path) -> 
         assert not report["impossible"]
 
 
+THEN = [2.0, 1.0, *[0.5] * 23]
+
+
+def shifted(losses: list[float], off: list[float]) -> list[float]:
+    """The losses, off by these shares of 1 + themselves."""
+    return [loss + share * (1 + loss) for loss, share in zip(losses, off, strict=False)]
+
+
 @pytest.mark.parametrize(
     ("off", "said"),
     [
@@ -178,7 +187,94 @@ def test_a_learner_whose_file_is_not_here_cannot_be_replayed(tmp_path: Path) -> 
 def test_rounding_may_grow_in_a_meta_training_and_nothing_may_begin_otherwise(
     off: list[float], said: str
 ) -> None:
-    then = [2.0, 1.0, *[0.5] * 23]
-    now = [loss + share * (1 + loss) for loss, share in zip(then, off, strict=True)]
-    _, reason = drift(now, then)
+    now = shifted(THEN, off)
+    _, reason, rounding = drift(now, THEN, lambda updates, draw: now[:updates])
+    assert said in reason and bool(said) == bool(reason) and not rounding
+
+
+@pytest.mark.parametrize(
+    ("off", "moved", "said", "asked"),
+    [
+        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.003] * 22, "", [5]),
+        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.001] * 22, "first updates are off by 0.01", [5]),
+        ([0.0] * 3 + [0.01] * 22, [0.0] * 4 + [0.5] * 21, "first updates are off by 0.01", [5]),
+        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.02] * 20, "", [25]),
+        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.008] * 20, "off by 0.04 on average", [25]),
+        ([0.0] * 4 + [0.05] * 21, [0.0] * 4 + [0.02] * 21, "", [5, 25]),
+    ],
+)
+def test_what_a_meta_training_magnifies_it_may_be_off_by(
+    off: list[float], moved: list[float], said: str, asked: list[int]
+) -> None:
+    """One of the draws moves that far, the others not at all; no more updates are made of them
+    than the question needs."""
+    lengths: list[int] = []
+    now = shifted(THEN, off)
+
+    def again(updates: int, draw: int) -> list[float]:
+        lengths.append(updates)
+        return shifted(now, moved)[:updates] if draw == 2 else now[:updates]
+
+    _, reason, rounding = drift(now, THEN, again)
     assert said in reason and bool(said) == bool(reason)
+    assert lengths == [updates for updates in asked for _ in range(4)]
+    assert rounding == pytest.approx(0.0 if said else max(moved[: asked[-1]]))
+
+
+CHAOTIC = """
+from vsml_bench.recipes import Phase, Recipe
+
+
+class Chaotic(Base):
+    # A logistic map between the meta-parameters and the logits: each turn doubles a rounding. Its
+    # equation is in a file that no identity knows of.
+    variants = {"chaotic": Config("x")}
+    recipe = Recipe((Phase(6, 10, 0.001),), lifetimes=2, validation_lifetimes=2)
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.start = torch.nn.Parameter(torch.empty(10))
+
+    def init_meta_parameters(self, generator):
+        with torch.no_grad():
+            self.start.uniform_(0.1, 0.9, generator=generator)
+
+    def predict(self, state, inputs):
+        turned = self.start
+        for _ in range(18):
+            turned = eval(EQUATION)
+        return 0 * state.logits + 5 * turned[: state.logits.shape[1]], state
+"""
+
+
+def test_a_meta_training_that_magnifies_rounding_replays_by_that_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same equation in another order is another rounding, another equation is none."""
+    equation = write(tmp_path / "equation", "3.99 * turned * (1 - turned)")
+    reading = f"EQUATION = open({str(equation)!r}).read()\n"
+    write(Path("mine.py"), LEARNER + reading + CHAOTIC)
+    trained = call(
+        *("meta-train", "--split", "digits-held-out", "--learner", "mine.py", "--seed", 0),
+        *("--out", tmp_path / "out" / "checkpoints", "--device", "cpu", "--quiet"),
+    )
+    assert trained.code == 0, trained
+
+    def replayed() -> dict[str, Any]:
+        found = call("verify", tmp_path / "out", "--replay", "--jobs", 1, "--json")
+        (report,) = found.json["replayed"]
+        assert found.code == bool(report["reason"])
+        return dict(report)
+
+    same = replayed()
+    assert not same["reason"] and same["difference"] == same["rounding"] == 0, same
+    write(equation, "3.99 * (turned - turned * turned)")
+    reordered = replayed()
+    assert not reordered["reason"] and reordered["difference"] > 1e-3, reordered
+    assert reordered["difference"] <= 5 * reordered["rounding"]
+    printing.replays([reordered])
+    said = capsys.readouterr().out
+    assert f"moves a meta-loss by {reordered['rounding']:.2g}\n1 records replay, 0 do not" in said
+    write(equation, "3.9 * turned * (1 - turned)")
+    other = replayed()
+    assert "first updates are off" in other["reason"] and not other["rounding"], other
