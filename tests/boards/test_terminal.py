@@ -60,6 +60,14 @@ def test_what_it_says() -> None:
     assert said.endswith(f"Board hash: {small().board_hash}")
 
 
+def test_a_record_of_which_a_better_one_counts_is_not_called_stale() -> None:
+    """As where data are not here, and a published cell counts for one's own that has no score."""
+    cells = [make_cell(status="unavailable"), make_cell(accuracies=[0.5, 0.6, 0.55])]
+    said = draw(build_board("desk", cells, [make_plan()]), 80)
+    assert "1 replaced record, listed by --format markdown." in " ".join(said.split())
+    assert "stale" not in said
+
+
 def test_learners_that_cannot_be_told_apart_are_one_group() -> None:
     cells = [make_cell(learner=name, accuracies=[0.5, 0.6, 0.55]) for name in "ab"]
     lines = draw(build_board("desk", cells, [cell.plan for cell in cells]), 80).splitlines()

@@ -30,6 +30,8 @@ WORST_FIRST = (
 )
 """A group has the worst status of its cells. It is `missing` where none has a record, and `partial`
 where all that have one are ok."""
+REPLACED = "another record of the same cell counts"
+"""Why a record is left out that is of today's plan."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def _match(
         chosen = _best(rivals)
         current.setdefault(where, []).append(chosen)
         others = (other for other in rivals if other != chosen)
-        stale += [_stale(other, "another record of the same cell counts") for other in others]
+        stale += [_stale(other, REPLACED) for other in others]
     return current, sorted(set(stale), key=lambda s: (s.split, s.learner, s.seed, s.key, s.reason))
 
 

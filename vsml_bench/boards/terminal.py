@@ -13,6 +13,7 @@ from typing import Any
 from vsml_bench.boards.blocks import Field, blocks
 from vsml_bench.boards.board import Board, Row
 from vsml_bench.boards.columns import Column
+from vsml_bench.boards.groups import REPLACED
 from vsml_bench.boards.missing import missing
 from vsml_bench.boards.overview import Part, parts, shown
 from vsml_bench.boards.summary import Summary
@@ -208,8 +209,12 @@ def _words(board: Board) -> Iterator[str]:
     notes = dict.fromkeys((row.label, row["note"]) for row in board.rows if row["note"])
     yield from (plain(f"{label}: {note}") for label, note in notes)
     yield from (plain(lack.sentence(_NAMED if lack.splits else None)) for lack in missing(board))
-    for what, found in (("stale", board.stale), ("damaged", board.problems)):
-        if found:
-            count = len(found)
+    replaced = sum(stale.reason == REPLACED for stale in board.stale)
+    for what, count in (
+        ("stale", len(board.stale) - replaced),
+        ("replaced", replaced),
+        ("damaged", len(board.problems)),
+    ):
+        if count:
             yield f"{count} {what} record{'s' * (count > 1)}, listed by --format markdown."
     yield f"Board hash: {board.board_hash}"
