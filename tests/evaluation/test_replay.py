@@ -195,19 +195,19 @@ def test_rounding_may_grow_in_a_meta_training_and_nothing_may_begin_otherwise(
 @pytest.mark.parametrize(
     ("off", "moved", "said", "asked"),
     [
-        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.003] * 22, "", [5]),
-        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.001] * 22, "first updates are off by 0.01", [5]),
-        ([0.0] * 3 + [0.01] * 22, [0.0] * 4 + [0.5] * 21, "first updates are off by 0.01", [5]),
-        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.02] * 20, "", [25]),
-        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.008] * 20, "off by 0.04 on average", [25]),
-        ([0.0] * 4 + [0.05] * 21, [0.0] * 4 + [0.02] * 21, "", [5, 25]),
+        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.006] * 22, "", [5] * 3),
+        ([0.0] * 4 + [0.01] * 21, [0.0] * 3 + [0.004] * 22, "updates are off by 0.01", [5] * 16),
+        ([0.0] * 3 + [0.01] * 22, [0.0] * 4 + [0.5] * 21, "updates are off by 0.01", [5] * 16),
+        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.03] * 20, "", [25] * 3),
+        ([0.0] * 5 + [0.05] * 20, [0.0] * 5 + [0.02] * 20, "by 0.04 on average", [25] * 16),
+        ([0.0] * 4 + [0.05] * 21, [0.0] * 4 + [0.03] * 21, "", [5] * 3 + [25] * 3),
     ],
 )
 def test_what_a_meta_training_magnifies_it_may_be_off_by(
     off: list[float], moved: list[float], said: str, asked: list[int]
 ) -> None:
-    """One of the draws moves that far, the others not at all; no more updates are made of them
-    than the question needs."""
+    """The third draw moves that far, the others not at all; no more updates are made of them than
+    the question needs."""
     lengths: list[int] = []
     now = shifted(THEN, off)
 
@@ -217,7 +217,7 @@ def test_what_a_meta_training_magnifies_it_may_be_off_by(
 
     _, reason, rounding = drift(now, THEN, again)
     assert said in reason and bool(said) == bool(reason)
-    assert lengths == [updates for updates in asked for _ in range(4)]
+    assert lengths == asked
     assert rounding == pytest.approx(0.0 if said else max(moved[: asked[-1]]))
 
 
@@ -271,7 +271,7 @@ def test_a_meta_training_that_magnifies_rounding_replays_by_that_alone(
     write(equation, "3.99 * (turned - turned * turned)")
     reordered = replayed()
     assert not reordered["reason"] and reordered["difference"] > 1e-3, reordered
-    assert reordered["difference"] <= 5 * reordered["rounding"]
+    assert reordered["difference"] <= 2 * reordered["rounding"]
     printing.replays([reordered])
     said = capsys.readouterr().out
     assert f"moves a meta-loss by {reordered['rounding']:.2g}\n1 records replay, 0 do not" in said
