@@ -221,6 +221,16 @@ def test_what_a_meta_training_magnifies_it_may_be_off_by(
     assert rounding == pytest.approx(0.0 if said else max(moved[: asked[-1]]))
 
 
+def test_of_a_short_meta_training_no_more_updates_are_asked_for_than_it_has() -> None:
+    now = [2.0, 1.0, 0.6]
+
+    def again(updates: int, draw: int) -> list[float]:
+        return now[:updates] if updates <= 3 else pytest.fail("it has three updates")
+
+    _, reason, _ = drift(now, [2.0, 1.0, 0.5], again)
+    assert "first updates are off by 0.0667" in reason
+
+
 CHAOTIC = """
 from vsml_bench.recipes import Phase, Recipe
 

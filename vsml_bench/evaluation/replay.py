@@ -246,12 +246,12 @@ def drift(
         (FIRST_UPDATES, np.maximum.accumulate, META_LOSS, "of the first updates are off by {:.3g}"),
         (len(then), np.mean, LOSS, "are off by {:.3g} on average"),
     ):
-        found = of_all(off[:updates])
+        begun, found = now[:updates], of_all(off[:updates])
         if np.all(found <= allowed):  # nor where it is NaN
             continue
         bound = np.asarray(allowed)
         for draw in range(DRAWS):
-            moved = _apart(again(updates, draw), now[:updates])
+            moved = _apart(again(len(begun), draw), begun)
             rounding = max(rounding, float(moved.max()))
             bound = np.maximum(bound, ROUNDING * of_all(moved))
             if np.all(found <= bound):
