@@ -54,7 +54,7 @@ FIRST_UPDATES = 5
 """In which no rounding has grown yet, of most meta-trainings."""
 DRAWS = 16
 """How often, at most, a meta-training that is further off is run from meta-parameters one unit in
-the last place away: in some, one lifetime jumps in a third of the draws."""
+the last place away. In some one lifetime jumps, and not in every draw."""
 ROUNDING = 2.0
 """How many times as far as the furthest of these it may be off."""
 
@@ -292,6 +292,7 @@ def _first_losses(
 
 @torch.no_grad()
 def _nudge(learner: Learner, draw: int) -> None:
+    """Moves each meta-parameter by one unit in its last place, up or down as `draw` has it."""
     generator = torch.Generator().manual_seed(draw)
     for parameter in learner.parameters():
         up = torch.randint(2, parameter.shape, generator=generator) == 1
