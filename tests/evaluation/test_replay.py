@@ -17,6 +17,7 @@ import pytest
 from tests.copies import copy_of_package, replace
 from tests.harness import LEARNER, call, write, write_split, write_suite
 from vsml_bench import printing
+from vsml_bench.errors import DivergedError
 from vsml_bench.evaluation.replay import drift
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -229,6 +230,14 @@ def test_of_a_short_meta_training_no_more_updates_are_asked_for_than_it_has() ->
 
     _, reason, _ = drift(now, [2.0, 1.0, 0.5], again)
     assert "first updates are off by 0.0667" in reason
+
+
+def test_a_draw_that_diverges_explains_nothing() -> None:
+    def again(updates: int, draw: int) -> list[float]:
+        raise DivergedError("meta-training diverged")
+
+    now = shifted(THEN, [0.0] * 4 + [0.01] * 21)
+    assert "first updates are off by 0.01" in drift(now, THEN, again)[1]
 
 
 CHAOTIC = """

@@ -23,7 +23,7 @@ import torch
 from vsml_bench.config import build
 from vsml_bench.data.distributions import largest
 from vsml_bench.data.episodes import Episode, EpisodeSampler
-from vsml_bench.errors import UnavailableError
+from vsml_bench.errors import DivergedError, UnavailableError
 from vsml_bench.evaluation.cell import Cell, load_cell
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.plan import Plan
@@ -251,7 +251,10 @@ def drift(
             continue
         bound = np.asarray(allowed)
         for draw in range(DRAWS):
-            moved = _apart(again(len(begun), draw), begun)
+            try:
+                moved = _apart(again(len(begun), draw), begun)
+            except DivergedError:  # which says nothing of how far rounding goes
+                continue
             rounding = max(rounding, float(moved.max()))
             bound = np.maximum(bound, ROUNDING * of_all(moved))
             if np.all(found <= bound):
