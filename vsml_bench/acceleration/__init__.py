@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from vsml_bench.acceleration.compiled_libraries import discard_torn
 from vsml_bench.acceleration.fast_code import CheckedCode, named_code
 from vsml_bench.acceleration.recording import RECORD_AFTER, RecordedStep
 from vsml_bench.errors import VsmlBenchError
@@ -116,6 +117,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """The function compiled by `torch.compile` for each shape of its tensors; as it is written
     where its first call shows that this machine cannot, for want of a C++ compiler, say."""
+    discard_torn()
     quick = torch.compile(function, dynamic=False)
     chosen: list[Callable[..., Any]] = []
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from vsml_bench.acceleration.compiled_libraries import discard_torn
 from vsml_bench.acceleration.fast_code import agree
 from vsml_bench.learner import State, Step
 
@@ -87,6 +88,7 @@ class RecordedStep:
             self._state_grows = True
             return None
         reason = ""
+        discard_torn()
         for run in [torch.compile(flat, dynamic=False), flat] if self._compiled else [flat]:
             try:
                 recording = _recorded(run, arguments, of_results)
