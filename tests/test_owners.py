@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from vsml_bench import owners
-from vsml_bench.owners import Claim, kept, sweep, temporary_name
+from vsml_bench.owners import Claim, is_abandoned, kept, sweep, temporary_name
 
 
 def ended() -> str:
@@ -100,6 +101,23 @@ def test_what_living_processes_and_people_own_is_not_swept(tmp_path: Path) -> No
     sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*kept_, alive.path.name}
     sweep(tmp_path / "absent")
+
+
+def test_no_claim_is_taken_over_while_it_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Claim(tmp_path / "a.json").path.write_text(f"{ended()}.0123")
+    folder = os.open(tmp_path, os.O_RDONLY)  # which `Claim.take` locks
+
+    def judged(path: Path, owner: str) -> bool:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return is_abandoned(path, owner)
+
+    monkeypatch.setattr(owners, "is_abandoned", judged)
+    sweep(tmp_path)
+    os.close(folder)
+    assert not list(tmp_path.iterdir())
 
 
 KILLED = """

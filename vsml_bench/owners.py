@@ -55,13 +55,14 @@ def temporary_name(ending: str) -> str:
 def sweep(folder: Path) -> None:
     """Removes from the folder what processes that are gone have left: claims, and what has a
     temporary name. What cannot be removed stays."""
-    for path in (path for ending in (".tmp", ".claim") for path in folder.glob(f".*{ending}")):
+    for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
-            owner = path.name[1:]
-            if path.suffix == ".claim":
-                owner = path.read_text(encoding="ascii", errors="replace")
-            if is_abandoned(path, owner):
+            if is_abandoned(path, path.name[1:]):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.glob(".*.claim"):
+        with contextlib.suppress(OSError), _alone(folder):  # nobody takes it over meanwhile
+            if is_abandoned(path, path.read_text(encoding="ascii", errors="replace")):
+                path.unlink()
 
 
 def new_temporary_folder(longest: int = 1_000) -> Path:

@@ -54,6 +54,15 @@ def wrong_state(*arguments: Any) -> tuple[Tensor, State]:
     return logits, pytree.tree_map(lambda part: part.flip(-1), state)
 
 
+def overwriting(
+    learner: Learner, state: State, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, State]:
+    logits, after = quick(learner, state, inputs, labels)
+    for part in pytree.tree_leaves(state):
+        part.add_(1)
+    return logits + 0.1, after
+
+
 def wrong_gradient(*arguments: Any) -> tuple[Tensor, State]:
     logits, state = quick(*arguments)
     return logits.detach() + 0.5 * (logits - logits.detach()), state
@@ -179,6 +188,7 @@ def test_a_file_names_its_own_code(tmp_path: Path, caplog: pytest.LogCaptureFixt
     [
         (wrong_logits, False, "it gives something else"),
         (wrong_state, False, "it gives something else"),
+        (overwriting, False, "it gives something else"),
         (wrong_gradient, True, "it gives something else"),
         (failing, False, "no room"),
         (refusing, False, None),

@@ -185,8 +185,9 @@ def call_with(
 
 
 def _apart(tensor: Tensor) -> Tensor:
-    """The tensor without what it was computed from, whose gradients are no business of a check."""
-    alone = tensor.detach()
+    """A copy, which the code may spoil, without what the tensor was computed from, whose gradients
+    are no business of a check."""
+    alone = tensor.detach().clone()
     return alone.requires_grad_() if tensor.requires_grad and torch.is_grad_enabled() else alone
 
 
