@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import write
-from vsml_bench.acceleration.compiled_libraries import discard_torn
+from vsml_bench.acceleration.compiled_libraries import discard_header, discard_torn
 from vsml_bench.vsml.fast import library
 
 COMPILE = """\
@@ -72,6 +72,44 @@ def test_a_library_that_is_being_written_is_left(cache: Path, kept: Path) -> Non
     os.close(writer)
     discard()
     assert not kept.exists()
+
+
+ERROR = """\
+CppCompileError: C++ compile error
+
+Command:
+g++ /c/a.main.cpp -fopenmp -include {header} -I/usr/include -o /c/a.main.so
+
+Output:
+<command-line>: fatal error: {output}
+compilation terminated.
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "torn"),
+    [
+        ("cannot read PCH file: No such file or directory", True),
+        ("cannot read {header}.gch: No such file or directory", True),
+        ("error: while reading precompiled header", True),
+        ("bits/stdc++.h: No such file or directory", False),
+    ],
+)
+def test_a_header_that_the_compiler_cannot_read_is_discarded(
+    tmp_path: Path, output: str, torn: bool
+) -> None:
+    """output: as g++ 12 has it for headers that were cut at several places."""
+    header = tmp_path / "cabcd.h"
+    made = write(tmp_path / "cabcd.h.gch", "gpch")
+    (tmp_path / "locks").mkdir()
+    error = RuntimeError(ERROR.format(header=header, output=output.format(header=header)))
+    with open(tmp_path / "locks/cabcd.lock", "w") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        discard_header(error)
+        assert made.exists()
+    discard_header(error)
+    assert made.exists() != torn
+    discard_header(error)  # when there is none any more
 
 
 def test_all_that_inductor_keeps_is_looked_at(tmp_path: Path, cache: Path) -> None:

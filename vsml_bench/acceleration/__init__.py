@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
-from vsml_bench.acceleration.compiled_libraries import discard_torn
+from vsml_bench.acceleration.compiled_libraries import discard_header, discard_torn
 from vsml_bench.acceleration.fast_code import CheckedCode, named_code
 from vsml_bench.acceleration.recording import RECORD_AFTER, RecordedStep
 from vsml_bench.errors import VsmlBenchError
@@ -130,6 +130,7 @@ def compiled(function: Function) -> Function:
         except VsmlBenchError:  # the function's own
             raise
         except Exception as error:  # Dynamo and Inductor have kinds of their own
+            discard_header(error)
             logging.getLogger(__name__).warning("running uncompiled: %s", error)
             result = function(*arguments)
             chosen.append(function)

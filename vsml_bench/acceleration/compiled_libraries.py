@@ -1,7 +1,8 @@
-"""Libraries that `torch.compile` keeps on disk, after a process that was killed while it compiled.
+"""What `torch.compile` keeps on disk, after a process that was killed while it compiled.
 
-Inductor has the linker write a library to the place where it looks for it the next time, and asks
-only whether there is a file. Half a library would then end each later run that needs it.
+Inductor has compiler and linker write a precompiled header and a library to the place where it
+looks for them the next time, and asks only whether there is a file. Half a library would end each
+later run that needs it, and with half a header nothing would be compiled any more.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 _MAGIC = b"\x7fELF"
 _HEADER = struct.Struct("=40xQ10xHH2x")  # where the table of sections is, its rows' bytes, its rows
+_UNREADABLE = re.compile(r"error: .*(PCH|precompiled header|\.gch)")
+_INCLUDED = re.compile(r"-include (\S+\.h)\b")
 
 
 @lru_cache(maxsize=1)
@@ -29,18 +34,32 @@ def discard_torn() -> None:
         locks = Path(get_lock_dir())
         for library in locks.parent.glob("*/*.so"):
             if _is_torn(library):
-                _discard(library, locks / f"{library.name.split('.')[0]}.lock")
+                with _locked(library, locks) as alone:
+                    if alone and _is_torn(library):
+                        library.unlink()
 
 
-def _discard(library: Path, lock: Path) -> None:
-    """lock: the file that Inductor locks while it compiles the library."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+def discard_header(error: Exception) -> None:
+    """Deletes the precompiled header that a compiler could not read, as its error says, so that the
+    next process makes it again. Leaves one that another process is making now."""
+    said = str(error)
+    for name in _INCLUDED.findall(said) if _UNREADABLE.search(said) else []:
+        header = Path(f"{name}.gch")
+        with contextlib.suppress(OSError), _locked(header, header.parent / "locks") as alone:
+            if alone:
+                header.unlink()
+
+
+@contextlib.contextmanager
+def _locked(file: Path, locks: Path) -> Iterator[bool]:
+    """Whether the lock that Inductor takes while it makes the file could be had, and is."""
+    descriptor = os.open(locks / f"{file.name.split('.')[0]}.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_torn(library):
-            library.unlink()
     except BlockingIOError:
-        pass
+        yield False
+    else:
+        yield True
     finally:
         os.close(descriptor)
 
