@@ -15,13 +15,36 @@ from statsmodels.stats.multitest import multipletests
 from tests.boards.factory import RECIPE, make_cell, make_plan, run
 from vsml_bench.boards.board import Board, build_board
 from vsml_bench.boards.families import Family, Scored, holm
+from vsml_bench.boards.groups import Group, groups_of
 from vsml_bench.boards.pairs import OVERALL, pairs
 from vsml_bench.boards.spread import POWER_80, needed
-from vsml_bench.boards.statistics import paired_difference
+from vsml_bench.boards.statistics import Interval, paired_difference
 from vsml_bench.boards.two_learners import two_learners
 from vsml_bench.errors import VsmlBenchError
 
 SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+def test_a_mean_over_splits_is_of_the_seeds_that_all_of_them_have() -> None:
+    """A seed that is good on one split is good on others, so that they are paired by seed."""
+    rng = np.random.default_rng(1)
+    scores = {seed: list(rng.uniform(0.3, 0.7, 3)) for seed in range(4)}
+
+    def groups(*seeds: tuple[int, ...]) -> list[Group]:
+        cells = [
+            make_cell(split, "x", seed, scores[seed], recipe=RECIPE, steps=100)
+            for split, of in zip(("one", "other"), seeds, strict=True)
+            for seed in of
+        ]
+        return groups_of(cells)
+
+    def mean(*seeds: tuple[int, ...]) -> Interval:
+        return Scored.of(groups(*seeds), ["one", "other"]).mean
+
+    assert mean((0, 1, 2), (1, 2, 3)) == mean((1, 2), (1, 2))
+    assert mean((0, 1, 2), (1,)) == mean((1,), (1,))
+    apart = mean((0, 1), (2, 3))  # nothing is common
+    assert apart.mean == pytest.approx(np.mean([scores[seed] for seed in range(4)]), abs=0.01)
 
 
 def test_holm_by_hand() -> None:

@@ -29,7 +29,8 @@ from vsml_bench.boards.page.speed import Speed, read_speed
 from vsml_bench.boards.page.standings import standings
 from vsml_bench.boards.page.trainings import trainings
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import path_of
+from vsml_bench.evaluation.cell import load_cell, path_of, save_cell
+from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.meta_training.checkpoint import load_artifact
 from vsml_bench.meta_training.records import Record, find_records, read_record
 from vsml_bench.sides import TaskDistribution
@@ -77,6 +78,39 @@ def test_records_and_published_cells_of_a_board(tmp_path: Path) -> None:
     assert history[0]["validation_loss"] == pytest.approx(np.log(10), abs=1e-3)
     beside = api.stored_board("desk", learners=["vsml"], splits=["mnist5k-same"])
     assert len(beside.badges) == len(beside.rows[0].group.cells) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "mean"),
+    [
+        ({"device": "another CPU", "created": "2000-01-01"}, "ok", 0.0),
+        ({"device": "another CPU", "created": "2000-01-01"}, "diverged", None),
+    ],
+)
+def test_what_one_has_run_oneself_is_shown_and_not_the_published(
+    changes: dict[str, Any],
+    status: Any,
+    mean: float | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever came out, on whatever CPU, however long ago."""
+    (path,) = (paths.results() / "desk" / "cells").glob("mnist5k-same--1-nn--seed0--*")
+    cell = load_cell(path)
+    assert cell.outcomes is not None
+    wrong = Outcomes(np.zeros_like(cell.correct), cell.outcomes.loss)
+    own = dataclasses.replace(
+        cell,
+        status=status,
+        reason="" if status == "ok" else "the loss is NaN",
+        outcomes=wrong if status == "ok" else None,
+        provenance=dataclasses.replace(cell.provenance, **changes),
+    )
+    monkeypatch.chdir(tmp_path)
+    save_cell(tmp_path / "runs/desk/cells", own)
+    found = api.stored_board("desk", learners=["1-nn"], splits=["mnist5k-same"])
+    (row,) = found.rows
+    assert (row["status"], row["mean"]) == (status, mean) and not found.borrowed
 
 
 def test_a_training_has_no_number_that_json_lacks(board: Board) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import pytest
 from tests.harness import Outcome, call
 from vsml_bench.evaluation.cell import Cell, load_cell, load_cells, path_of, save_cell
 from vsml_bench.evaluation.outcomes import Outcomes
+from vsml_bench.evaluation.replay import replay_cell
+from vsml_bench.evaluation.runner import Setting
+from vsml_bench.evaluation.verification import adopt_cell
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
 
@@ -117,6 +122,36 @@ def test_today_s_record_is_not_replaced(folder: Path) -> None:
     assert done.code == 0 and failed.exists()
     assert "is there already" in str(done.json["replayed"])
     assert path_of(folder / "cells", fresh).read_bytes() == kept
+
+
+def test_two_that_become_one_record_are_not_both_adopted(folder: Path) -> None:
+    """Of two generations, by two processes at once: the other outcome is not lost."""
+    cell, setting = only(folder), Setting((), None, "cpu", "", ("", False))
+    path_of(folder / "cells", cell).unlink()
+    old = []
+    for version in (-1, -2):
+        identity = copy.deepcopy(cell.identity)
+        identity["learner"]["version"] = version
+        card = dataclasses.replace(cell.plan.job.learner, version=version)
+        plan = dataclasses.replace(cell.plan, job=dataclasses.replace(cell.plan.job, learner=card))
+        old.append(
+            save_cell(folder / "cells", dataclasses.replace(cell, plan=plan, identity=identity))
+        )
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda path: adopt_cell(path, setting, [0], cell.plan), old))
+    first, second = sorted(done, key=lambda replay: replay.impossible)
+    assert first.lifetimes == 1 and "is there already" in second.impossible
+    assert len(load_cells(folder / "cells")[0]) == 2
+
+
+def test_a_plan_for_shorter_lifetimes_takes_over_nothing(folder: Path) -> None:
+    cell = only(folder)
+    shorter = dataclasses.replace(cell.plan.protocol, numbers={"steps": 30}, predictions=30)
+    plan = dataclasses.replace(cell.plan, protocol=shorter)
+    assert "60 predictions a lifetime, not 30" in replay_cell(cell, plan, (), None, [0]).reason
+    longer = dataclasses.replace(cell.plan.protocol, numbers={"steps": 90}, predictions=90)
+    plan = dataclasses.replace(cell.plan, protocol=longer)
+    assert "60 predictions a lifetime, not 90" in replay_cell(cell, plan, (), None, [0]).reason
 
 
 def test_a_failure_is_run_again_and_not_adopted(folder: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import getpass
 import json
@@ -203,6 +204,29 @@ def test_a_cell_under_the_name_of_another_is_refused(tmp_path: Path) -> None:
     path.rename(other)
     with pytest.raises(VsmlBenchError, match=r"holds the record of .*seed1"):
         load_cell(other)
+
+
+def test_a_cell_under_the_identity_of_another_is_refused(tmp_path: Path) -> None:
+    """What is replayed is what the plan says, and what a board shows it as is the identity."""
+    easy, hard = make_cell(learner="ridge"), make_cell(learner="sgd-mlp")
+    path = save_cell(tmp_path, dataclasses.replace(easy, identity=hard.identity))
+    with pytest.raises(VsmlBenchError, match="the identity of another cell than it says was run"):
+        load_cell(path)
+    then = copy.deepcopy(easy.identity)
+    then["meta_test"]["transforms"] = 0
+    then["meta_test"]["datasets"] = [[name, 99, ""] for name, *_ in then["meta_test"]["datasets"]]
+    stale = save_cell(tmp_path, dataclasses.replace(easy, identity=then))
+    assert load_cell(stale).identity == then, "versions of data change"
+
+
+@pytest.mark.parametrize("seeds", [5, [0, "1"], None])
+def test_a_cell_without_a_list_of_seeds_is_refused(tmp_path: Path, seeds: Any) -> None:
+    cell = make_cell()
+    of = {**cell.provenance.seeds, "meta_test": seeds}
+    provenance = dataclasses.replace(cell.provenance, seeds=of)
+    path = save_cell(tmp_path, dataclasses.replace(cell, provenance=provenance))
+    with pytest.raises(VsmlBenchError, match="names no list of seeds"):
+        load_cell(path)
 
 
 class Hostile:

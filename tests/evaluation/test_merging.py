@@ -14,6 +14,7 @@ import torch
 from tests.boards.factory import RECIPE, make_plan, run
 from tests.harness import call, refusal
 from vsml_bench.boards.board import build_board
+from vsml_bench.config import as_plain
 from vsml_bench.evaluation.cell import Cell, load_cells, path_of, save_cell
 from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.meta_training.checkpoint import load_artifact, save_checkpoint
@@ -94,6 +95,18 @@ def test_another_outcome_is_a_conflict_and_nothing_is_written(
     assert "Nothing was written" in call("merge", one, two, "--out", tmp_path / "out").out
 
 
+def test_scores_of_two_models_of_gpu_do_not_mix(tmp_path: Path) -> None:
+    made = cell()
+    of = [
+        replace(made, provenance=replace(made.provenance, processor="cuda", device=device))
+        for device in ("NVIDIA A100", "NVIDIA H200")
+    ]
+    first, second = (folder(tmp_path / name, each) for name, each in zip("ab", of, strict=True))
+    ((_, problem),) = merge(tmp_path / "out", first, second)["problems"].items()
+    assert "NVIDIA A100 and NVIDIA H200" in problem and "folders of their own" in problem
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_there_stays_byte_for_byte(tmp_path: Path) -> None:
     own, newer = cell(), cell(flips=1, created="2026-01-01")
     out = folder(tmp_path / "out", own)
@@ -121,12 +134,23 @@ def test_damaged_and_ill_fitting_records_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def of_job(recipe: Any = None) -> dict[str, Any]:
+    """What a record says that it is of."""
+    job = make_plan("held-out", "t", 0, recipe=recipe).job
+    said = {"job": as_plain(job.published()), "identity": job.identity()}
+    return {**said, "data_hashes": {}, "adopted": []}
+
+
 def record(place: Path, seconds: float, accuracy: float = 0.5, best: int = 1) -> str:
     """A tuning record; its SHA-256."""
     trials = [{"values": {"r": r}, "accuracy": accuracy - abs(r - best)} for r in (0, 1)]
     document = {
-        **{"identity": {"seed": 0}, "data_hashes": {}, "seconds": seconds, "adopted": []},
-        **{"best": {"r": best}, "trials": [{**trial, "loss": "1.0"} for trial in trials]},
+        **of_job(),
+        **{
+            "seconds": seconds,
+            "best": {"r": best},
+            "trials": [{**trial, "loss": "1.0"} for trial in trials],
+        },
     }
     write_atomically(place / "checkpoints" / "t--d--seed0--12345678.json", seal(document))
     return load_artifact(place / "checkpoints" / "t--d--seed0--12345678.json").sha256
@@ -150,7 +174,7 @@ def test_two_machines_that_tuned_alike_keep_both_records(tmp_path: Path) -> None
 
 
 def test_other_meta_parameters_are_a_conflict(tmp_path: Path) -> None:
-    document: dict[str, Any] = {"identity": {"seed": 0}, "data_hashes": {}, "adopted": []}
+    document = {**of_job(RECIPE), "first_losses": []}
     for name, value, seconds in (("a", 1.0, 1.0), ("b", 1.0, 2.0), ("c", 1.5, 1.0)):
         path = tmp_path / name / "checkpoints" / "v--d--seed0--12345678.safetensors"
         save_checkpoint(path, {"w": torch.tensor([value])}, {**document, "seconds": seconds})

@@ -16,8 +16,9 @@ from tests.conftest import Finished
 from tests.harness import call
 from vsml_bench.data.episodes import EpisodeSampler
 from vsml_bench.errors import VsmlBenchError
-from vsml_bench.evaluation.cell import Cell, load_cells, save_cell
+from vsml_bench.evaluation.cell import Cell, load_cell, load_cells, save_cell
 from vsml_bench.evaluation.replay import replay_cell
+from vsml_bench.evaluation.runner import CostModel, RunOptions, RunReport, _Run
 from vsml_bench.execution import Execution
 from vsml_bench.protocols.evaluation import evaluate
 from vsml_bench.protocols.online import Online
@@ -106,6 +107,22 @@ def test_a_cell_is_kept_for_each_manner(tmp_path: Path) -> None:
     assert not problems
     kept = {(c.provenance.processor, c.provenance.precision) for c in cells}
     assert kept == {("cpu", "float32"), *manners}
+
+
+def test_a_run_takes_nothing_from_another_model_of_gpu(tmp_path: Path) -> None:
+    made = make_cell()
+    first, second = (
+        replace(made, provenance=replace(made.provenance, processor="cuda", device=device))
+        for device in ("NVIDIA A100", "NVIDIA H200")
+    )
+    path = save_cell(tmp_path / "cells", first)
+    options = RunOptions(tmp_path, tmp_path, device="cpu", policy="always")
+    keeping = _Run(options, CostModel([]), RunReport())
+    with pytest.raises(VsmlBenchError, match=r"run on NVIDIA A100, and this is NVIDIA H200; .*out"):
+        keeping._keep(second.plan, second)
+    assert load_cell(path) == first
+    keeping._keep(first.plan, first)
+    assert keeping.report.cells == [first]
 
 
 @pytest.mark.parametrize(("device", "reused"), [("cpu", 1), ("cuda", 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.copies import copy_of_package, replace
 from tests.harness import LEARNER, call, write, write_split, write_suite
-from vsml_bench import printing
+from vsml_bench import paths, printing
 from vsml_bench.errors import DivergedError
+from vsml_bench.evaluation.cell import load_cell, save_cell
+from vsml_bench.evaluation.outcomes import Outcomes
 from vsml_bench.evaluation.replay import drift
 
 pytestmark = pytest.mark.usefixtures("nothing_here", "one_thread")
@@ -140,6 +144,24 @@ def test_an_edit_that_no_declaration_knows_of(stored: Stored, name: str) -> None
     for which, report in reports.items():
         assert report["difference"] == 0.0 or old
         assert report["steps"] == (3 if which == "training" else 60)
+
+
+def test_traces_are_replayed_of_whole_lifetimes(tmp_path: Path) -> None:
+    """The introspection study's board is made of them."""
+    (path,) = (paths.results() / "introspection/cells").glob("mnist5k-held-out--1-nn--*")
+    cell = load_cell(path)
+    assert cell.outcomes is not None and cell.outcomes.traces
+    traces = dict(cell.outcomes.traces)
+    traces["confidence"] = np.full_like(traces["confidence"], 0.5)
+    forged = Outcomes(cell.correct, cell.outcomes.loss, traces)
+    for name, outcomes in (("whole", cell.outcomes), ("forged", forged)):
+        save_cell(tmp_path / name / "cells", dataclasses.replace(cell, outcomes=outcomes))
+    command = ["--replay", "1", "--steps", "20", "--jobs", "1", "--json"]
+    done = call("verify", tmp_path / "whole", *command)
+    assert done.code == 0 and done.json["replayed"][0]["steps"] == cell.correct.shape[1]
+    done = call("verify", tmp_path / "forged", *command)
+    assert done.code == 1
+    assert done.json["replayed"][0]["reason"].endswith("measured besides differs: confidence")
 
 
 MINE = """

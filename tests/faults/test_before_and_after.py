@@ -119,6 +119,14 @@ def worst_point(document: dict[str, Any]) -> None:
     document["best"] = min(document["trials"], key=lambda t: t["accuracy"])["values"]
 
 
+def without(field: str) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document.pop(field)
+
+
+def another_side(document: dict[str, Any]) -> None:
+    document["identity"]["side"]["invert"] = True
+
+
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
@@ -129,7 +137,11 @@ def worst_point(document: dict[str, Any]) -> None:
         ("desk/cells/*--vsml--seed0*", of_another("checkpoint", None), "names none"),
         ("desk/cells/*--chance--*", of_another("checkpoint", "0" * 64), "names one"),
         ("desk/cells/*--chance--*", of_another("seeds", {"meta_test": [1]}), "one seed for each"),
+        ("desk/cells/*--chance--*", of_another("seeds", {"meta_test": 5}), "no list of seeds"),
         ("checkpoints/sgd-mlp*.json", worst_point, "best of its trials"),
+        ("checkpoints/sgd-mlp*.json", without("trials"), "is no record of a meta-training"),
+        ("checkpoints/sgd-mlp*.json", without("identity"), "is no record of a meta-training"),
+        ("checkpoints/sgd-mlp*.json", another_side, "the identity of another one than it says"),
     ],
 )
 def test_records_that_do_not_fit_one_another_are_found(

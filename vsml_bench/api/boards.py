@@ -144,13 +144,14 @@ def _board(of: Suite, stored: _Stored, plans: Sequence[Plan]) -> Board:
 
 
 def _beside(own: Sequence[Cell], published: Iterable[Cell], plans: Iterable[Plan]) -> list[Cell]:
-    """The published cells that count today, but for those that one has run again."""
+    """The published cells that count today, but for those that one has run again, whatever came
+    out; only where data or a package are missing, the published ones stand in."""
     planned = {plan.key for plan in plans}
-    again = {(cell.key, cell.provenance.hardware) for cell in own if cell.status == "ok"}
+    again = {path_of(Path(), cell).name for cell in own if cell.status != "unavailable"}
     return [
         cell
         for cell in published
-        if cell.key in planned and (cell.key, cell.provenance.hardware) not in again
+        if cell.key in planned and path_of(Path(), cell).name not in again
     ]
 
 

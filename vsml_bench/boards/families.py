@@ -15,7 +15,7 @@ sequentially rejective multiple test procedure", Scandinavian Journal of Statist
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Generic, TypeAlias, TypeVar
@@ -45,8 +45,9 @@ class Scored:
 
     @classmethod
     def of(cls, groups: Sequence[Group], splits: Iterable[str]) -> Scored:
-        """Of one learner's groups; a split on which it has no score counts as 0."""
-        found = {group.split: group for group in groups if group.finished}
+        """Of one learner's groups; a split on which it has no score counts as 0. Of groups with
+        other seeds, those seeds count that all have, if any."""
+        found = {group.split: group for group in _alike([g for g in groups if g.finished])}
         each = [found.get(split) for split in splits]
         return cls(
             [group.scores if group is not None else None for group in each],
@@ -83,6 +84,21 @@ class Scored:
         """The difference to another learner on the same splits and pinned lifetimes."""
         of = list(zip(self.basis, other.basis, strict=True))
         return statistics.difference_over_splits(self.splits, other.splits, of)
+
+
+def _alike(groups: Sequence[Group]) -> Sequence[Group]:
+    """With the cells of those seeds that all of them have, as a seed that is good on one split is
+    good on others; as they are where there is no such seed."""
+    seeds = [set(group.seeds) for group in groups]
+    common = set.intersection(*seeds) if seeds else set()
+    if not common:
+        return groups
+    return [
+        replace(group, cells=tuple(c for c in group.cells if c.plan.job.seed in common))
+        if common != of
+        else group
+        for group, of in zip(groups, seeds, strict=True)
+    ]
 
 
 def scored(groups: Sequence[Group], splits: Sequence[str]) -> Scored | None:

@@ -63,7 +63,7 @@ class Group:
     @property
     def kind(self) -> str:
         """Their kind of device (`kind`)."""
-        return _joined(kind(cell) for cell in self.ok or self.cells)
+        return _joined(cell.provenance.kind for cell in self.ok or self.cells)
 
     @property
     def relation(self) -> str:
@@ -203,17 +203,9 @@ def groups_of(cells: Iterable[Cell]) -> list[Group]:
     """Cells that were just run, as the groups that they make, in the order given."""
     together: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
-        place = (cell.plan.split.name, cell.plan.learner, kind(cell))
+        place = (cell.plan.split.name, cell.plan.learner, cell.provenance.kind)
         together.setdefault(place, []).append(cell)
     return [Group(tuple(cell.plan for cell in of), tuple(of)) for of in together.values()]
-
-
-def kind(cell: Cell) -> str:
-    """What scores are pooled over: "cpu" for every model of CPU, as these differ in how they round
-    alone, or the model of the GPU; and the precision if reduced."""
-    where = cell.provenance
-    device = "cpu" if where.processor == "cpu" else where.device
-    return device if where.precision == "float32" else f"{device}, {where.precision}"
 
 
 def _joined(names: Iterable[str]) -> str:
@@ -262,7 +254,7 @@ def _match(
         where = cell.plan.place
         here = planned.get(where)
         if here is not None and cell.key == here.key:
-            candidates.setdefault((where, kind(cell)), []).append(cell)
+            candidates.setdefault((where, cell.provenance.kind), []).append(cell)
         elif cell.plan.suite == suite:
             stale.append(_stale(cell, _difference(cell, here)))
     current: dict[Place, list[Cell]] = {}
@@ -310,10 +302,12 @@ def _by_kind(plans: tuple[Plan, ...], current: Mapping[Place, list[Cell]]) -> li
     """
     cells = [cell for plan in plans for cell in current.get(plan.place, [])]
     ok = sorted((c for c in cells if c.status == "ok"), key=lambda c: c.provenance.hardware)
-    kinds = list(dict.fromkeys(kind(cell) for cell in ok))
-    strays = {c.plan.job.seed: c for c in cells if kind(c) not in kinds}
+    kinds = list(dict.fromkeys(cell.provenance.kind for cell in ok))
+    strays = {c.plan.job.seed: c for c in cells if c.provenance.kind not in kinds}
     groups = [
-        _group(plans, {**strays, **{c.plan.job.seed: c for c in cells if kind(c) == each}})
+        _group(
+            plans, {**strays, **{c.plan.job.seed: c for c in cells if c.provenance.kind == each}}
+        )
         for each in kinds
     ]
     shown = {id(cell) for group in groups for cell in group.cells}

@@ -26,6 +26,7 @@ from vsml_bench.evaluation.outcomes import (
     outcomes_hash,
 )
 from vsml_bench.evaluation.plan import Plan
+from vsml_bench.identity import is_of
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
@@ -98,6 +99,13 @@ class Provenance:
     def hardware(self) -> str:
         """What scores and times are labelled with: the device, and the precision if reduced."""
         return self.device if self.precision == "float32" else f"{self.device}, {self.precision}"
+
+    @property
+    def kind(self) -> str:
+        """What scores are pooled over: "cpu" for every model of CPU, as these differ in how they
+        round alone, or the model of the GPU; and the precision if reduced."""
+        device = "cpu" if self.processor == "cpu" else self.device
+        return device if self.precision == "float32" else f"{device}, {self.precision}"
 
     @property
     def manner(self) -> str:
@@ -218,6 +226,14 @@ def load_cell(path: Path) -> Cell:
         )
     if own != path.name:
         raise VsmlBenchError(f"{where} holds the record of {own}; rename or delete it.")
+    seeds = cell.provenance.seeds.get("meta_test", [])
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise VsmlBenchError(f"{where} names no list of seeds; delete it and run it again.")
+    if not is_of(cell.identity, cell.plan.identity):
+        raise VsmlBenchError(
+            f"{where} has the identity of another cell than it says was run; delete it and run it "
+            "again."
+        )
     return cell
 
 

@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation import replays
 from vsml_bench.evaluation.cell import Cell, content_hash, load_cell
 from vsml_bench.evaluation.integrity import misfits
-from vsml_bench.evaluation.replay import DECISIONS, LOSS, compared
+from vsml_bench.evaluation.replay import DECISIONS, compared
 from vsml_bench.evaluation.runner import RETRIED
 from vsml_bench.meta_training.checkpoint import Checkpoint, load_artifact
 from vsml_bench.storage import check_writable, write_atomically
@@ -146,6 +144,9 @@ def _difference(one: Cell, other: Cell) -> str:
     """What is not the same of two records of a cell, beyond rounding; "" where nothing is."""
     if one.key != other.key:
         return "their keys begin alike and differ"
+    kinds = sorted({one.provenance.kind, other.provenance.kind})
+    if len(kinds) > 1:
+        return f"they are of {' and '.join(kinds)}, which need folders of their own"
     if one.status in RETRIED and other.status in RETRIED:
         return ""
     if one.status != other.status:
@@ -161,17 +162,7 @@ def _difference(one: Cell, other: Cell) -> str:
     if one.correct.shape != other.correct.shape:
         return "they have other numbers of lifetimes or predictions"
     reason = compared(one.outcomes, other.outcomes).reason
-    if not reason and not _near(one.outcomes.traces, other.outcomes.traces):
-        reason = "what the protocol measured besides differs"
     return f"{reason} (on {devices})" if reason else ""
-
-
-def _near(one: Mapping[str, npt.NDArray[Any]], other: Mapping[str, npt.NDArray[Any]]) -> bool:
-    return one.keys() == other.keys() and all(
-        trace.shape == other[name].shape
-        and np.allclose(trace, other[name], rtol=LOSS, atol=LOSS, equal_nan=True)
-        for name, trace in one.items()
-    )
 
 
 def _artifacts(

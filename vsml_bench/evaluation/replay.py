@@ -136,7 +136,7 @@ def replay_cell(
 
     A cell of a GPU is run on a CPU where there is no GPU. A cell in mixed precision is run whole:
     in few lifetimes or steps, its rounding weighs too much. folders: of checkpoints. steps: run
-    only so many of each lifetime, of a stream.
+    only so many of each lifetime, of a stream without traces.
     """
     assert cell.outcomes is not None
     absent = _absent(plan.job)
@@ -152,6 +152,9 @@ def replay_cell(
     if provenance.precision != "float32":
         # A product's rounding depends on how many run side by side, and on the machine.
         lifetimes, steps = range(len(seeds)), None
+    of = cell.outcomes
+    if of.traces:  # which are of whole lifetimes
+        steps = None
     chosen = [lifetime for lifetime in lifetimes if lifetime < len(seeds)]
     protocol = plan.protocol.instance().fitted(found.sampler)
     protocol = beginning(protocol, steps)
@@ -163,8 +166,11 @@ def replay_cell(
         execution,
         plan.job.seed,
     )
-    of = cell.outcomes
-    replayed = _compared(scores, Outcomes(of.correct[chosen], of.loss[chosen]))
+    length, there = scores.correct.shape[1], of.correct.shape[1]
+    if length > there or (steps is None and length < there):
+        return Replay("cell", reason=f"it has {there} predictions a lifetime, not {length}")
+    traces = {name: trace[chosen] for name, trace in of.traces.items()}
+    replayed = _compared(scores, Outcomes(of.correct[chosen], of.loss[chosen], traces))
     differing = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if differing:
         return replace(replayed, reason=f"other data than then: {', '.join(differing)}")
@@ -173,8 +179,8 @@ def replay_cell(
 
 def _compared(scores: Evaluation, outcomes: Outcomes) -> Replay:
     """How far today's scores are from what is stored of the same lifetimes."""
-    today = Outcomes(scores.correct, np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0))
-    found = compared(today, outcomes)
+    loss = np.nan_to_num(scores.loss, nan=65504.0, posinf=65504.0)
+    found = compared(Outcomes(scores.correct, loss, scores.traces), outcomes)
     if not scores.refused:
         return found
     refused = "the learner's fast code gives something else than its written steps"
@@ -182,7 +188,8 @@ def _compared(scores: Evaluation, outcomes: Outcomes) -> Replay:
 
 
 def compared(now: Outcomes, then: Outcomes) -> Replay:
-    """How far outcomes [E, T] are from others of the same lifetimes, which may be longer."""
+    """How far outcomes [E, T] are from others of the same lifetimes, which may be longer and have
+    no traces then."""
     count, length = now.correct.shape
     loss = then.loss[:, :length].astype(np.float64)
     off = np.abs(now.loss.astype(np.float64) - loss)
@@ -193,8 +200,30 @@ def compared(now: Outcomes, then: Outcomes) -> Replay:
     early = (off > LOSS * (1 + loss))[:, :FIRST].any()
     if early or (off.mean(1) > LOSS * (1 + loss.mean(1))).any():
         reasons.append(f"a loss is off by {off.max():.3g} nats")
+    others = sorted(
+        name
+        for name in now.traces.keys() | then.traces.keys()
+        if not _is_near(now.traces.get(name), then.traces.get(name))
+    )
+    if others:
+        reasons.append(f"what the protocol measured besides differs: {', '.join(others)}")
     largest = round(float(off.max()), 6)
     return Replay("cell", count, length, largest, int(differ.sum()), "; ".join(reasons))
+
+
+def _is_near(now: np.ndarray | None, then: np.ndarray | None) -> bool:
+    """Whether a trace [E, ...] is in each lifetime what it was, as the losses are on average."""
+    if now is None or then is None or now.shape != then.shape:
+        return False
+    known = np.isfinite(then)
+    if not np.array_equal(known, np.isfinite(now)):
+        return False
+    off, size = (
+        np.where(known, np.abs(part), 0.0).reshape(len(then), -1).sum(1)
+        for part in (now.astype(np.float64) - then, then.astype(np.float64))
+    )
+    count = known.reshape(len(then), -1).sum(1)
+    return bool((off <= LOSS * (count + size)).all())
 
 
 def _absent(job: Job) -> str:

@@ -313,11 +313,19 @@ class _Run:
             result = failed_cell(plan, self.setting, result.status, result.reason)
         folder = self.options.folder / "cells"
         path = path_of(folder, result)
-        stored = load_cell(path) if result.status in RETRIED and path.is_file() else None
-        if stored is not None and _unavailable(stored) == _unavailable(result) != "":
+        retried, kind = result.status in RETRIED, result.provenance.kind
+        known = path.is_file() and (retried or kind != "cpu")
+        stored = load_cell(path) if known else None
+        has_score = stored is not None and stored.status == "ok"
+        then = stored.provenance.kind if stored is not None else kind
+        if has_score and not retried and then != kind:
+            raise VsmlBenchError(
+                f"{path.name} was run on {then}, and this is {kind}; name another --out."
+            )
+        if retried and stored is not None and _unavailable(stored) == _unavailable(result) != "":
             self.report.reused += 1  # today's look at data and packages has found nothing new
         # A failure that may be the machine's fault takes nothing away that was measured.
-        elif stored is None or stored.status != "ok":
+        elif not (retried and has_score):
             save_cell(folder, result)
         self.report.cells.append(result)
 

@@ -7,6 +7,7 @@ written differently. What was measured then still stands.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -28,10 +29,13 @@ from vsml_bench.evaluation.replay import Replay, replay_artifact, replay_cell, r
 from vsml_bench.evaluation.runner import Setting
 from vsml_bench.evaluation.tasks import Failure, Task
 from vsml_bench.execution import device_name
+from vsml_bench.identity import agrees
 from vsml_bench.meta_training.artifact import combinations, note_of
 from vsml_bench.meta_training.checkpoint import load_artifact, save_checkpoint
 from vsml_bench.meta_training.job import Job, artifact_path, find_artifact
 from vsml_bench.meta_training.schedule import beginnings
+from vsml_bench.owners import Claim
+from vsml_bench.owners import kept as kept_claims
 from vsml_bench.provenance import git_state
 from vsml_bench.storage import seal, write_atomically
 from vsml_bench.suites import find_suite, suite_names
@@ -206,24 +210,25 @@ def adopt_artifact(
     if not candidates:
         return Replay(kind, impossible="nothing in today's suites is made that way")
     new, job = next(iter(candidates.items()))
-    if new.exists():
-        lines = load_artifact(new).document["adopted"]
-        return _superseded(path, kind, [line["formerly"] for line in lines], record.sha256, new)
-    found = replay_artifact(record, job, setting.folders, setting.root)
-    if found.reason or found.impossible:
+    with _making(new):
+        if new.exists():
+            lines = load_artifact(new).document["adopted"]
+            return _superseded(path, kind, [line["formerly"] for line in lines], record.sha256, new)
+        found = replay_artifact(record, job, setting.folders, setting.root)
+        if found.reason or found.impossible:
+            return found
+        adopted = {
+            **document,
+            "job": as_plain(job.published()),
+            "identity": job.identity(),
+            "adopted": [*document["adopted"], asdict(_adoption(found, record.sha256))],
+        }
+        if kind == "tuning":
+            write_atomically(new, seal(adopted))
+        else:
+            save_checkpoint(new, record.tensors, adopted)
+        path.unlink()
         return found
-    adopted = {
-        **document,
-        "job": as_plain(job.published()),
-        "identity": job.identity(),
-        "adopted": [*document["adopted"], asdict(_adoption(found, record.sha256))],
-    }
-    if kind == "tuning":
-        write_atomically(new, seal(adopted))
-    else:
-        save_checkpoint(new, record.tensors, adopted)
-    path.unlink()
-    return found
 
 
 def _is_of(document: Mapping[str, Any], job: Job) -> bool:
@@ -239,18 +244,9 @@ def _is_of(document: Mapping[str, Any], job: Job) -> bool:
     parts = ("seed", "side", "recipe", "tuning", "episodes")
     return (
         all(old.get(part) == new.get(part) for part in ("name", "class"))
-        and _agrees(old, new)
-        and all(_agrees(found[part], today[part]) for part in parts)
+        and agrees(old, new)
+        and all(agrees(found[part], today[part]) for part in parts)
     )
-
-
-def _agrees(old: Any, new: Any) -> bool:
-    """Equal in what both say: a field that only one has is no difference."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return all(_agrees(old[key], new[key]) for key in old.keys() & new.keys())
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(_agrees, old, new))
-    return bool(old == new)
 
 
 def adopt_cell(
@@ -268,26 +264,36 @@ def adopt_cell(
     new = cell_path(path.parent, plan, plan.key, cell.provenance.manner)
     if new == path:
         return Replay("cell")
-    if new.exists():
-        lines = load_cell(new).provenance.adopted
-        return _superseded(path, "cell", [line.formerly for line in lines], cell.key, new)
-    if cell.status != "ok":
-        return Replay("cell", impossible=f"it is {cell.status}; run it again")
-    if not _agrees(cell.plan.job.learner.config, plan.job.learner.config):
-        return Replay("cell", impossible="its configuration is not that of today's plan")
-    found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes)
-    if found.reason or found.impossible:
+    with _making(new):
+        if new.exists():
+            lines = load_cell(new).provenance.adopted
+            return _superseded(path, "cell", [line.formerly for line in lines], cell.key, new)
+        if cell.status != "ok":
+            return Replay("cell", impossible=f"it is {cell.status}; run it again")
+        if not agrees(cell.plan.job.learner.config, plan.job.learner.config):
+            return Replay("cell", impossible="its configuration is not that of today's plan")
+        found = replay_cell(cell, plan, setting.folders, setting.root, lifetimes)
+        if found.reason or found.impossible:
+            return found
+        artifact = find_artifact(plan.job, setting.folders)
+        provenance = replace(
+            cell.provenance,
+            checkpoint=load_artifact(artifact).sha256 if artifact is not None else None,
+            note=note_of(plan.job),
+            adopted=(*cell.provenance.adopted, _adoption(found, cell.key)),
+        )
+        save_cell(path.parent, replace(cell, plan=plan, provenance=provenance, identity={}))
+        path.unlink()
         return found
-    artifact = find_artifact(plan.job, setting.folders)
-    provenance = replace(
-        cell.provenance,
-        checkpoint=load_artifact(artifact).sha256 if artifact is not None else None,
-        note=note_of(plan.job),
-        adopted=(*cell.provenance.adopted, _adoption(found, cell.key)),
-    )
-    save_cell(path.parent, replace(cell, plan=plan, provenance=provenance, identity={}))
-    path.unlink()
-    return found
+
+
+@contextlib.contextmanager
+def _making(new: Path) -> Iterator[None]:
+    """Meanwhile no other process makes this record; waits for one that does."""
+    claim = Claim(new)
+    claim.take_or_wait()
+    with kept_claims([claim]):
+        yield
 
 
 def _superseded(path: Path, kind: str, formerly: Sequence[str], own: str, new: Path) -> Replay:

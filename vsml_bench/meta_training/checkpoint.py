@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from vsml_bench.config import as_plain
+from vsml_bench.config import as_plain, build
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
+from vsml_bench.identity import is_of
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.records import METADATA_KEY, document_of
 from vsml_bench.provenance import versions
@@ -91,14 +92,46 @@ def read_checkpoint(data: bytes, name: str) -> Checkpoint:
 
 def load_artifact(path: Path) -> Checkpoint:
     """A checkpoint, or a tuning record as one without tensors; VsmlBenchError where it is missing,
-    torn or was changed after it was written."""
+    torn, was changed after it was written, or says what no run writes."""
     if path.suffix == ".safetensors":
-        return load_checkpoint(path)
+        found = load_checkpoint(path)
+    else:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            reason = f"cannot read tuning record {path.name}: {error.strerror}."
+            raise VsmlBenchError(reason) from error
+        found = Checkpoint({}, unseal(data, path.name), sha256_hex(data))
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VsmlBenchError(f"cannot read tuning record {path.name}: {error.strerror}.") from error
-    return Checkpoint({}, unseal(data, path.name), sha256_hex(data))
+        whole = _is_whole(found.document, path.name)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise VsmlBenchError(
+            f"{path.name} is no record of a meta-training or tuning, or has the identity of "
+            "another one than it says was run; restore it from where it came, or delete it."
+        )
+    return found
+
+
+def _is_whole(document: Mapping[str, Any], where: str) -> bool:
+    """Whether it has what replay and merging read, and the identity of its own job. Raises
+    LookupError, TypeError and the like where it has not."""
+    job = build(Job, document["job"], where)
+    if job.recipe is None:
+        trials = [
+            (dict(t["values"]), float(t["accuracy"]), float(t["loss"])) for t in document["trials"]
+        ]
+        has_outcome = document["best"] in [values for values, *_ in trials]
+    else:
+        has_outcome = all(isinstance(loss, float) for loss in document["first_losses"])
+    identity = document["identity"]
+    return (
+        has_outcome
+        and all(isinstance(content, str) for content in document["data_hashes"].values())
+        and identity["seed"] == job.seed
+        and is_of(identity, job.identity)
+    )
 
 
 def origin(
