@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from vsml_bench.config import as_plain
-from vsml_bench.errors import VsmlBenchError
 
 
 def agrees(old: Any, new: Any) -> bool:
@@ -18,30 +15,23 @@ def agrees(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def is_of(stored: Mapping[str, Any], today: Callable[[], Mapping[str, Any]]) -> bool:
-    """Whether a stored identity is that of the plan or job stored beside it, versions of data left
-    out, which today are others.
+def is_of(stored: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    """Whether a stored identity is that of the plan or job stored beside it.
 
-    today: gives the identity that the plan or job has today; where its data are not known here, all
-    is taken for right.
+    said: the plan's or job's identity by what its sides declare, without versions of data.
     """
-    try:
-        own = today()
-    except VsmlBenchError:
-        return True
-    return agrees(_without_versions(stored), _without_versions(as_plain(own)))
+    return agrees(_named(stored), said)
 
 
-def _without_versions(part: Any) -> Any:
+def _named(part: Any) -> Any:
+    """With the names of datasets in the place of their names, versions and hashes of code."""
     if isinstance(part, Mapping):
         return {
-            name: list(map(_name, value)) if name == "datasets" else _without_versions(value)
+            name: list(map(_name, value)) if name == "datasets" else _named(value)
             for name, value in part.items()
-            if name != "transforms"
         }
-    return list(map(_without_versions, part)) if isinstance(part, list) else part
+    return list(map(_named, part)) if isinstance(part, list) else part
 
 
 def _name(dataset: Any) -> Any:
-    """Of a dataset in an identity: its name, its version and the hash of its code."""
     return dataset[0] if isinstance(dataset, list) and dataset else dataset

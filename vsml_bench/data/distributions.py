@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vsml_bench.config import as_plain, compact
 from vsml_bench.data import datasets, transforms
@@ -16,6 +17,9 @@ from vsml_bench.errors import VsmlBenchError
 from vsml_bench.sides import CHANGES, TaskDistribution, without_changes
 from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.suites import Split
+
+OfSide: TypeAlias = Callable[[TaskDistribution], dict[str, Any]]
+"""`identity` or `declared`."""
 
 
 def identity(side: TaskDistribution) -> dict[str, Any]:
@@ -27,6 +31,12 @@ def identity(side: TaskDistribution) -> dict[str, Any]:
         "datasets": [[e.name, e.source.version, e.code] for e in entries],
         "transforms": transforms.VERSION,
     }
+
+
+def declared(side: TaskDistribution) -> dict[str, Any]:
+    """`identity` as far as the side says it itself, so that no data need be here: without versions
+    and code."""
+    return as_plain(side)  # type: ignore[no-any-return]
 
 
 def pinned(side: TaskDistribution) -> str:

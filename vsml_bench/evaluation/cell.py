@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.config import as_plain, build
+from vsml_bench.data.distributions import declared
 from vsml_bench.errors import VsmlBenchError, check_name, check_path_name
 from vsml_bench.evaluation.outcomes import (
     Outcomes,
@@ -98,13 +99,15 @@ class Provenance:
     @property
     def hardware(self) -> str:
         """What scores and times are labelled with: the device, and the precision if reduced."""
-        return self.device if self.precision == "float32" else f"{self.device}, {self.precision}"
+        return self._labelled(self.device)
 
     @property
     def kind(self) -> str:
         """What scores are pooled over: "cpu" for every model of CPU, as these differ in how they
         round alone, or the model of the GPU; and the precision if reduced."""
-        device = "cpu" if self.processor == "cpu" else self.device
+        return self._labelled("cpu" if self.processor == "cpu" else self.device)
+
+    def _labelled(self, device: str) -> str:
         return device if self.precision == "float32" else f"{device}, {self.precision}"
 
     @property
@@ -229,7 +232,7 @@ def load_cell(path: Path) -> Cell:
     seeds = cell.provenance.seeds.get("meta_test", [])
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise VsmlBenchError(f"{where} names no list of seeds; delete it and run it again.")
-    if not is_of(cell.identity, cell.plan.identity):
+    if not is_of(cell.identity, as_plain(cell.plan.identity(declared))):
         raise VsmlBenchError(
             f"{where} has the identity of another cell than it says was run; delete it and run it "
             "again."

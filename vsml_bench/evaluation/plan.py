@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from vsml_bench import paths
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
-from vsml_bench.data.distributions import identity, pinned
+from vsml_bench.data.distributions import OfSide, identity, pinned
 from vsml_bench.errors import VsmlBenchError, closest
 from vsml_bench.meta_training.job import NO_TASKS, Job, ProtocolCard
 from vsml_bench.plugins import is_place
@@ -82,14 +82,14 @@ class Plan:
         job, protocol = self.job.published(), self.protocol.published()
         return dataclasses.replace(self, split=split, job=job, protocol=protocol)
 
-    def identity(self) -> dict[str, Any]:
-        """Everything that is declared and that the outcome depends on, part by part, with every
-        default. What is not declared, code and data, is replay's business."""
-        job = self.job.identity()
+    def identity(self, of: OfSide = identity) -> dict[str, Any]:
+        """All that is declared and that the outcome depends on, part by part, with every default.
+        What is not, code and data, is replay's business. of: what is said of a side."""
+        job = self.job.identity(of)
         return {
             "learner": self.job.learner.identity(),
-            "meta_train": identity(self.split.meta_train),
-            "meta_test": identity(self.split.meta_test),
+            "meta_train": of(self.split.meta_train),
+            "meta_test": of(self.split.meta_test),
             "relation": self.split.relation,
             "protocol": self.protocol.identity(),
             "lifetimes": self.lifetimes,

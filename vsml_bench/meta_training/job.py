@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vsml_bench import paths
 from vsml_bench.cards import Card
 from vsml_bench.config import as_plain
-from vsml_bench.data.distributions import identity
+from vsml_bench.data.distributions import OfSide, identity
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.recipes import WITHOUT_EFFECT, Recipe
 from vsml_bench.sides import TaskDistribution
@@ -93,8 +93,11 @@ class Job:
         """Whether the learner must be meta-trained or tuned before it can be meta-tested."""
         return self.recipe is not None or self.learner.tuning is not None
 
-    def identity(self) -> dict[str, Any]:
-        """Everything that is declared and that the result depends on, with every default."""
+    def identity(self, of: OfSide = identity) -> dict[str, Any]:
+        """Everything that is declared and that the result depends on, with every default.
+
+        of: what is said of a side.
+        """
         learner: Any = self.learner.identity()
         recipe = None
         if self.recipe is not None:
@@ -109,12 +112,12 @@ class Job:
                 }
         return {
             "learner": learner,
-            "side": identity(self.side),
+            "side": of(self.side),
             "seed": self.seed,
             "recipe": recipe,
             "tuning": as_plain(self.learner.tuning) if recipe is None else None,
             "episodes": self.episodes.identity() if self.episodes is not None else None,
-            "start": self.start.identity() if self.start is not None else None,
+            "start": self.start.identity(of) if self.start is not None else None,
         }
 
     @cached_property

@@ -5,7 +5,8 @@ This module says where they apply. The C++ code runs whole lifetimes of networks
 layers, with all options but a batch and other messages than of size 8 (`lifetimes`), and for other
 networks the sweep of a dense layer without LayerNorm (`sweep`). On a GPU whole lifetimes of a
 network with one dense layer and no options run (`cuda`). They compute in float32 with N = 16 and
-few micro-ticks; the GPU also in mixed precision where no gradients are asked for. Set VSML_BENCH_KERNEL=0 to never use them.
+few micro-ticks; the GPU also in mixed precision where no gradients are asked for. Set
+VSML_BENCH_KERNEL=0 to never use them.
 """
 
 from __future__ import annotations
