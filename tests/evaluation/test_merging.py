@@ -141,9 +141,11 @@ def of_job(recipe: Any = None) -> dict[str, Any]:
     return {**said, "data_hashes": {}, "adopted": []}
 
 
-def record(place: Path, seconds: float, accuracy: float = 0.5, best: int = 1) -> str:
+def record(
+    place: Path, seconds: float, accuracy: float = 0.5, best: int = 1, points: Any = (0, 1)
+) -> str:
     """A tuning record; its SHA-256."""
-    trials = [{"values": {"r": r}, "accuracy": accuracy - abs(r - best)} for r in (0, 1)]
+    trials = [{"values": {"r": r}, "accuracy": accuracy - abs(r - best)} for r in points]
     document = {
         **of_job(),
         **{
@@ -169,6 +171,8 @@ def test_two_machines_that_tuned_alike_keep_both_records(tmp_path: Path) -> None
         assert merge(out, *order)["written"] == 0
     record(third, 1.0, best=0)
     assert "tuning chose other values" in str(merge(tmp_path / "o", first, third)["problems"])
+    record(third, 1.0, points=(0, 1, 2))
+    assert "tuning tried other values" in str(merge(tmp_path / "o", first, third)["problems"])
     record(third, 1.0, accuracy=0.6)
     assert "accuracies" in str(merge(tmp_path / "o", first, third)["problems"])
 

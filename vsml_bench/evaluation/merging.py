@@ -189,8 +189,12 @@ def _other_learner(one: Checkpoint, other: Checkpoint) -> str:
     if "trials" in one.document:
         if one.document["best"] != other.document["best"]:
             return "tuning chose other values"
-        pairs = zip(one.document["trials"], other.document["trials"], strict=True)
-        far = any(abs(a["accuracy"] - b["accuracy"]) > DECISIONS for a, b in pairs)
+        trials = [each.document["trials"] for each in (one, other)]
+        if len(trials[0]) != len(trials[1]):
+            return "tuning tried other values"
+        far = any(
+            abs(a["accuracy"] - b["accuracy"]) > DECISIONS for a, b in zip(*trials, strict=True)
+        )
         return "accuracies of its trials differ" if far else ""
     same = one.tensors.keys() == other.tensors.keys() and all(
         torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
