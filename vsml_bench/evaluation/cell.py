@@ -27,7 +27,7 @@ from vsml_bench.evaluation.outcomes import (
     outcomes_hash,
 )
 from vsml_bench.evaluation.plan import Plan
-from vsml_bench.identity import is_of
+from vsml_bench.identity import agrees
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import canonical_json, seal, sha256_hex, unseal, write_atomically
 
@@ -232,7 +232,7 @@ def load_cell(path: Path) -> Cell:
     seeds = cell.provenance.seeds.get("meta_test", [])
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise VsmlBenchError(f"{where} names no list of seeds; delete it and run it again.")
-    if not is_of(cell.identity, as_plain(cell.plan.identity(declared))):
+    if not agrees(cell.identity, as_plain(cell.plan.identity(declared))):
         raise VsmlBenchError(
             f"{where} has the identity of another cell than it says was run; delete it and run it "
             "again."

@@ -21,7 +21,7 @@ from vsml_bench.config import as_plain, build
 from vsml_bench.data.distributions import declared
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
-from vsml_bench.identity import is_of
+from vsml_bench.identity import agrees
 from vsml_bench.meta_training.job import Job
 from vsml_bench.meta_training.records import METADATA_KEY, document_of
 from vsml_bench.provenance import versions
@@ -131,7 +131,7 @@ def _is_whole(document: Mapping[str, Any], where: str) -> bool:
         has_outcome
         and all(isinstance(content, str) for content in document["data_hashes"].values())
         and identity["seed"] == job.seed
-        and is_of(identity, as_plain(job.identity(declared)))
+        and agrees(identity, as_plain(job.identity(declared)))
     )
 
 
