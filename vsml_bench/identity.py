@@ -10,7 +10,7 @@ from vsml_bench.plugins import is_place
 
 def agrees(identity: Any, other: Any) -> bool:
     """Whether an identity is equal in what both say to another one, or to what a plan or job says
-    of itself (`declared`): a field that only one has is no difference.
+    of itself without a look at its data: a field that only one has is no difference.
 
     A dataset that a plan finds by a path may have any name. It has code of its own.
     """

@@ -21,6 +21,7 @@ from tests.boards.factory import make_cell, make_plan
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.evaluation.cell import cell_path, load_cell, load_cells, path_of, save_cell
 from vsml_bench.evaluation.outcomes import Outcomes, decode_outcomes, encode_outcomes
+from vsml_bench.identity import agrees
 from vsml_bench.provenance import scrub
 from vsml_bench.storage import seal, unseal
 
@@ -217,6 +218,21 @@ def test_a_cell_under_the_identity_of_another_is_refused(tmp_path: Path) -> None
     then["meta_test"]["datasets"] = [[name, 99, ""] for name, *_ in then["meta_test"]["datasets"]]
     stale = save_cell(tmp_path, dataclasses.replace(easy, identity=then))
     assert load_cell(stale).identity == then, "versions of data change"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said", "same"),
+    [
+        (["digits", 3, ""], "digits", True),
+        (["digits", 1, ""], "random", False),
+        (["leaves", 1, "c0ffee"], "mine.py:Leaves", True),
+        (["digits", 1, ""], "mine.py:Leaves", False),
+        (["digits"], "digits", False),
+    ],
+)
+def test_a_dataset_of_an_identity_and_of_a_plan(dataset: Any, said: str, same: bool) -> None:
+    """One by a path has any name, and code; vsml-bench's own have none."""
+    assert agrees({"datasets": [dataset]}, {"datasets": [said]}) == same
 
 
 @pytest.mark.parametrize("seeds", [5, [0, "1"], None])

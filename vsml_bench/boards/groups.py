@@ -62,7 +62,7 @@ class Group:
 
     @property
     def kind(self) -> str:
-        """Their kind of device (`kind`)."""
+        """Their kind of device (`Provenance.kind`)."""
         return _joined(cell.provenance.kind for cell in self.ok or self.cells)
 
     @property

@@ -19,7 +19,8 @@ from vsml_bench.storage import canonical_json, sha256_hex
 from vsml_bench.suites import Split
 
 OfSide: TypeAlias = Callable[[TaskDistribution], dict[str, Any]]
-"""`identity` or `declared`."""
+"""What is said of a side: its `identity`, or by `as_plain` what it says itself, for which no data
+need be here."""
 
 
 def identity(side: TaskDistribution) -> dict[str, Any]:
@@ -31,12 +32,6 @@ def identity(side: TaskDistribution) -> dict[str, Any]:
         "datasets": [[e.name, e.source.version, e.code] for e in entries],
         "transforms": transforms.VERSION,
     }
-
-
-def declared(side: TaskDistribution) -> dict[str, Any]:
-    """`identity` as far as the side says it itself, so that no data need be here: without versions
-    and code."""
-    return as_plain(side)  # type: ignore[no-any-return]
 
 
 def pinned(side: TaskDistribution) -> str:

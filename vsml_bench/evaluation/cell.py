@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vsml_bench.config import as_plain, build
-from vsml_bench.data.distributions import declared
 from vsml_bench.errors import VsmlBenchError, check_name, check_path_name
 from vsml_bench.evaluation.outcomes import (
     Outcomes,
@@ -232,7 +231,7 @@ def load_cell(path: Path) -> Cell:
     seeds = cell.provenance.seeds.get("meta_test", [])
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise VsmlBenchError(f"{where} names no list of seeds; delete it and run it again.")
-    if not agrees(cell.identity, as_plain(cell.plan.identity(declared))):
+    if not agrees(cell.identity, as_plain(cell.plan.identity(as_plain))):
         raise VsmlBenchError(
             f"{where} has the identity of another cell than it says was run; delete it and run it "
             "again."

@@ -18,7 +18,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from vsml_bench.config import as_plain, build
-from vsml_bench.data.distributions import declared
 from vsml_bench.errors import VsmlBenchError
 from vsml_bench.execution import Execution, device_name
 from vsml_bench.identity import agrees
@@ -131,7 +130,7 @@ def _is_whole(document: Mapping[str, Any], where: str) -> bool:
         has_outcome
         and all(isinstance(content, str) for content in document["data_hashes"].values())
         and identity["seed"] == job.seed
-        and agrees(identity, as_plain(job.identity(declared)))
+        and agrees(identity, as_plain(job.identity(as_plain)))
     )
 
 
