@@ -14,6 +14,8 @@ from tests.harness import write
 from vsml_bench.acceleration.compiled_libraries import discard_header, discard_torn
 from vsml_bench.vsml.fast import library
 
+pytestmark = pytest.mark.skipif(library.load() is None, reason="no C++ compiler for the kernel")
+
 COMPILE = """\
 import torch
 from vsml_bench.acceleration import compiled
